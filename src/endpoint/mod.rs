@@ -1,0 +1,48 @@
+//! Who answers a model call: a server that speaks OpenAI's protocol, or the small model in this process.
+//! In: one logical request. Out: one raw answer, to be made durable before anyone parses it.
+
+mod completion;
+mod request;
+mod send_error;
+
+use std::fmt::Debug;
+
+use async_trait::async_trait;
+
+pub use completion::Completion;
+pub use request::{Message, Parameters, Request};
+pub use send_error::{ErrorKind, SendError};
+
+/// What makes a model's answers its own: part of every call's identity.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ModelIdentity {
+    /// `openai` or `embedded`.
+    pub provider: String,
+    /// The model's name as sent.
+    pub model: String,
+    /// The configured revision; for `embedded` the SHA-256 of the weights.
+    pub revision: String,
+}
+
+/// One answer as it came: status 2xx and the whole body, a JSON document in the shape of OpenAI's
+/// `chat.completion` (or `text_completion`) object.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Answer {
+    pub status: u16,
+    pub body: String,
+}
+
+/// A place that answers requests.
+///
+/// Promises of every implementation:
+/// - `send` makes exactly one attempt. It neither retries nor waits for a rate limit; the caller does.
+/// - Dropping the future cancels the attempt.
+/// - An `Ok` body has been checked to be a completion that [`Completion::from_body`] reads; a torn or foreign
+///   2xx body is a [`SendError`] of kind [`ErrorKind::TornBody`].
+/// - No secret is in an error's text.
+#[async_trait]
+pub trait Endpoint: Debug + Send + Sync {
+    fn identity(&self) -> &ModelIdentity;
+
+    async fn send(&self, request: &Request) -> Result<Answer, SendError>;
+}

@@ -1,0 +1,150 @@
+//! The identity of a call: a hash of the logical request, and of nothing else.
+
+use std::fmt;
+
+use serde_json::{Map, Value, json};
+
+use crate::endpoint::{ModelIdentity, Request};
+
+/// Domain and version of the hash. Another value would make every paid answer worthless: it never changes.
+const DOMAIN: &str = "seedmill call v1";
+
+/// BLAKE3 of a call's canonical JSON, shown as 64 hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CallId([u8; 32]);
+
+impl CallId {
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        CallId(bytes)
+    }
+
+    pub fn to_hex(self) -> String {
+        blake3::Hash::from_bytes(self.0).to_hex().to_string()
+    }
+
+    pub fn from_hex(hex: &str) -> Option<Self> {
+        blake3::Hash::from_hex(hex).ok().map(|hash| CallId(*hash.as_bytes()))
+    }
+}
+
+impl fmt::Debug for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CallId({})", self.to_hex())
+    }
+}
+
+impl fmt::Display for CallId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.to_hex())
+    }
+}
+
+/// Everything that makes two calls the same call. Position, run, URL, batching and the way the schema travels
+/// are no part of it.
+#[derive(Debug, Clone, Copy)]
+pub struct CallKey<'a> {
+    pub model: &'a ModelIdentity,
+    pub request: &'a Request,
+    /// How many items the answer is asked to list; `None` for one object or free text.
+    pub items: Option<u32>,
+    pub variant: &'a str,
+    /// The ordinal among independent calls for one row, from 0.
+    pub sample: u32,
+}
+
+impl CallKey<'_> {
+    /// BLAKE3 over the domain and the key's canonical JSON: objects with sorted keys, no white space.
+    pub fn id(&self) -> CallId {
+        let parameters = serde_json::to_value(&*self.request.parameters).unwrap_or(Value::Null);
+        let key = json!({
+            "provider": self.model.provider,
+            "model": self.model.model,
+            "revision": self.model.revision,
+            "messages": self.request.messages,
+            "parameters": parameters,
+            "schema": self.request.schema.as_deref(),
+            "items": self.items,
+            "variant": self.variant,
+            "sample": self.sample,
+        });
+        let mut hasher = blake3::Hasher::new_derive_key(DOMAIN);
+        hasher.update(canonical(key).to_string().as_bytes());
+        CallId(*hasher.finalize().as_bytes())
+    }
+}
+
+/// The same value with the keys of every object in sorted order.
+fn canonical(value: Value) -> Value {
+    match value {
+        Value::Object(object) => {
+            let mut entries: Vec<(String, Value)> = object.into_iter().collect();
+            entries.sort_by(|a, b| a.0.cmp(&b.0));
+            Value::Object(entries.into_iter().map(|(k, v)| (k, canonical(v))).collect::<Map<_, _>>())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(canonical).collect()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::endpoint::{Message, Parameters};
+
+    fn request(extra: &str) -> Request {
+        Request {
+            messages: vec![Message::new("user", "Why is the sky blue?")],
+            parameters: Arc::new(Parameters {
+                temperature: Some(0.7),
+                extra: serde_json::from_str(extra).unwrap(),
+                ..Default::default()
+            }),
+            schema: Some(Arc::new(json!({"type": "object"}))),
+        }
+    }
+
+    fn id(request: &Request, model: &str, variant: &str, sample: u32, items: Option<u32>) -> CallId {
+        let model = ModelIdentity { provider: "openai".into(), model: model.into(), revision: String::new() };
+        CallKey { model: &model, request, items, variant, sample }.id()
+    }
+
+    #[test]
+    fn the_order_of_keys_is_no_part_of_a_call() {
+        let a = id(&request(r#"{"top_k": 40, "min_p": 0.1}"#), "m", "", 0, None);
+        let b = id(&request(r#"{"min_p": 0.1, "top_k": 40}"#), "m", "", 0, None);
+        assert_eq!(a, b);
+    }
+
+    #[test]
+    fn each_part_makes_another_call() {
+        let base = request("{}");
+        let mut other = base.clone();
+        other.messages[0].content.push('!');
+        let mut unbound = base.clone();
+        unbound.schema = None;
+        let ids = [
+            id(&base, "m", "", 0, None),
+            id(&base, "n", "", 0, None),
+            id(&base, "m", "v2", 0, None),
+            id(&base, "m", "", 1, None),
+            id(&base, "m", "", 0, Some(3)),
+            id(&other, "m", "", 0, None),
+            id(&unbound, "m", "", 0, None),
+            id(&request(r#"{"top_k": 1}"#), "m", "", 0, None),
+        ];
+        let distinct: std::collections::HashSet<_> = ids.iter().collect();
+        assert_eq!(distinct.len(), ids.len());
+    }
+
+    /// A change of this value would ask, and bill, every call of every user again.
+    #[test]
+    fn the_identity_of_a_call_never_changes() {
+        insta::assert_snapshot!(id(&request(r#"{"top_k": 40}"#), "m", "v", 2, Some(3)).to_hex(), @"");
+    }
+}

@@ -1,0 +1,11 @@
+//! seedmill turns the training splits of public task datasets into new, verified Q&A training data.
+//! The whole pipeline is one DataFusion plan from Parquet to Parquet, with model calls as table functions.
+//!
+//! Data goes down one staircase: SQL text → logical node → exec → endpoint → ledger → Arrow batch → sink.
+//! Dependencies point down: cli → session → {tasks, model_call, guard, publish} → {endpoint, ledger}
+//! → {lineage, config, udfs}.
+
+pub mod config;
+pub mod endpoint;
+pub mod ledger;
+pub mod lineage;
