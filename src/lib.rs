@@ -7,5 +7,10 @@
 
 pub mod config;
 pub mod endpoint;
+pub mod guard;
 pub mod ledger;
 pub mod lineage;
+pub mod model_call;
+pub mod publish;
+pub mod session;
+pub mod tasks;

@@ -1,0 +1,7 @@
+//! The two gates of the planner: held-out rows and forbidden licences never reach a model call.
+
+mod held_out;
+mod licence;
+
+pub use held_out::{HeldOutGuard, held_out_scan};
+pub use licence::LicenceGate;

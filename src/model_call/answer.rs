@@ -1,0 +1,266 @@
+//! One answer's text read into the values of `returns`: leniently in form, strictly in type.
+//! In: the completion's text. Out: one JSON object an item, checked against the return types.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, ListArray, StringBuilder, StructArray,
+};
+use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
+use datafusion::arrow::datatypes::Field;
+use datafusion::common::{Result, exec_err};
+use serde_json::Value;
+
+use super::returns::{ReturnColumn, ReturnType, Returns, arrow_fields};
+
+/// The items of an answer, or one sentence that says what is wrong with it. Without `items` there is exactly one.
+pub fn read_items(text: &str, returns: &Returns, items: Option<u32>) -> Result<Vec<Value>, String> {
+    let value = read_json(text).ok_or_else(|| {
+        format!("the answer holds no JSON: {}", excerpt(text))
+    })?;
+    let list = match (items, value) {
+        (None, Value::Array(mut list)) if list.len() == 1 => vec![list.remove(0)],
+        (None, value) => vec![value],
+        (Some(_), Value::Object(mut object)) => match object.remove("items") {
+            Some(Value::Array(list)) => list,
+            Some(other) => return Err(format!("'items' is {}, not a list", kind(&other))),
+            // One object where a list was asked for is a list of one.
+            None => vec![Value::Object(object)],
+        },
+        (Some(_), Value::Array(list)) => list,
+        (Some(_), other) => return Err(format!("the answer is {}, not a list of items", kind(&other))),
+    };
+    list.into_iter()
+        .map(|item| check_columns(item, returns.columns(), ""))
+        .collect()
+}
+
+/// The first JSON object or list in a text: bare, in a Markdown fence, after prose, or with trailing commas.
+fn read_json(text: &str) -> Option<Value> {
+    if let Ok(value) = serde_json::from_str::<Value>(text.trim())
+        && (value.is_object() || value.is_array())
+    {
+        return Some(value);
+    }
+    let starts = text.char_indices().filter(|(_, c)| matches!(c, '{' | '[')).map(|(i, _)| i);
+    // Prose may hold brackets of its own; a handful of starts is enough to find the answer.
+    starts.take(16).find_map(|start| {
+        let candidate = &text[start..];
+        let first = |text: &str| {
+            serde_json::Deserializer::from_str(text)
+                .into_iter::<Value>()
+                .next()
+                .and_then(|value| value.ok())
+                .filter(|value| value.as_object().is_some_and(|o| !o.is_empty()) || value.as_array().is_some_and(|a| a.iter().any(Value::is_object)))
+        };
+        first(candidate).or_else(|| first(&without_trailing_commas(candidate)))
+    })
+}
+
+/// The same text without a comma before `}` or `]`, outside strings.
+fn without_trailing_commas(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let (mut in_string, mut escaped) = (false, false);
+    for c in text.chars() {
+        if in_string {
+            in_string = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+        } else if c == '"' {
+            in_string = true;
+        } else if matches!(c, '}' | ']') {
+            let kept = out.trim_end().len();
+            if out[..kept].ends_with(',') {
+                out.truncate(kept - 1);
+            }
+        }
+        out.push(c);
+    }
+    out
+}
+
+fn check_columns(value: Value, columns: &[ReturnColumn], path: &str) -> Result<Value, String> {
+    let Value::Object(mut object) = value else {
+        return Err(format!("{}the answer is {}, not an object", prefix(path), kind(&value)));
+    };
+    let mut checked = serde_json::Map::with_capacity(columns.len());
+    for column in columns {
+        let path = if path.is_empty() { column.name.clone() } else { format!("{path}.{}", column.name) };
+        let value = object.remove(&column.name).ok_or_else(|| format!("'{path}' is missing"))?;
+        checked.insert(column.name.clone(), check(value, &column.ty, &path)?);
+    }
+    Ok(Value::Object(checked))
+}
+
+/// A value as its type says, or what is wrong with it. A number in quotes is read as a number, and a number where
+/// a text is asked for as its text: models mix these up, and nothing is lost by it.
+fn check(value: Value, ty: &ReturnType, path: &str) -> Result<Value, String> {
+    let wrong = |value: &Value, wanted: &str| Err(format!("'{path}' is {}, not {wanted}", kind(value)));
+    match (ty, value) {
+        (ReturnType::Text { max_chars }, Value::String(s)) => {
+            if s.chars().count() as u64 > *max_chars {
+                return Err(format!("'{path}' is longer than {max_chars} characters"));
+            }
+            Ok(Value::String(s))
+        }
+        (ReturnType::Text { .. }, Value::Number(n)) => Ok(Value::String(n.to_string())),
+        (ReturnType::Text { .. }, other) => wrong(&other, "a text"),
+        (ReturnType::Enum(values), Value::String(s)) => {
+            if values.contains(&s) {
+                Ok(Value::String(s))
+            } else {
+                Err(format!("'{path}' is '{s}', not one of {}", values.join(", ")))
+            }
+        }
+        (ReturnType::Enum(_), other) => wrong(&other, "a text"),
+        (ReturnType::Integer, value) => match integer(&value) {
+            Some(n) => Ok(Value::from(n)),
+            None => wrong(&value, "a whole number"),
+        },
+        (ReturnType::Number, value) => {
+            let number = value.as_f64().or_else(|| value.as_str().and_then(|s| s.trim().replace(',', "").parse().ok()));
+            match number.and_then(serde_json::Number::from_f64) {
+                Some(n) => Ok(Value::Number(n)),
+                None => wrong(&value, "a number"),
+            }
+        }
+        (ReturnType::Boolean, Value::Bool(b)) => Ok(Value::Bool(b)),
+        (ReturnType::Boolean, Value::String(s)) if s.eq_ignore_ascii_case("true") => Ok(Value::Bool(true)),
+        (ReturnType::Boolean, Value::String(s)) if s.eq_ignore_ascii_case("false") => Ok(Value::Bool(false)),
+        (ReturnType::Boolean, other) => wrong(&other, "true or false"),
+        (ReturnType::List { element, length }, Value::Array(list)) => {
+            if length.is_some_and(|n| list.len() as u64 != n) {
+                return Err(format!("'{path}' has {} elements, not {}", list.len(), length.unwrap_or_default()));
+            }
+            let checked: Result<Vec<Value>, String> =
+                list.into_iter().enumerate().map(|(i, v)| check(v, element, &format!("{path}[{i}]"))).collect();
+            checked.map(Value::Array)
+        }
+        (ReturnType::List { .. }, other) => wrong(&other, "a list"),
+        (ReturnType::Struct(fields), value) => check_columns(value, fields, path),
+    }
+}
+
+fn integer(value: &Value) -> Option<i64> {
+    value
+        .as_i64()
+        .or_else(|| value.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 9e15).map(|f| f as i64))
+        .or_else(|| value.as_str().and_then(|s| s.trim().replace(',', "").parse().ok()))
+}
+
+fn prefix(path: &str) -> String {
+    if path.is_empty() { String::new() } else { format!("'{path}': ") }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// The beginning of a text on one line, for a message.
+fn excerpt(text: &str) -> String {
+    let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(80) {
+        Some((end, _)) => format!("'{}…'", &line[..end]),
+        None => format!("'{line}'"),
+    }
+}
+
+/// Checked values as one Arrow array; `None` and JSON null give NULL.
+pub fn to_array(ty: &ReturnType, values: &[Option<&Value>]) -> Result<ArrayRef> {
+    Ok(match ty {
+        ReturnType::Text { .. } | ReturnType::Enum(_) => {
+            let mut builder = StringBuilder::with_capacity(values.len(), values.len() * 32);
+            values.iter().for_each(|v| builder.append_option(v.and_then(Value::as_str)));
+            Arc::new(builder.finish())
+        }
+        ReturnType::Integer => {
+            let mut builder = Int64Builder::with_capacity(values.len());
+            values.iter().for_each(|v| builder.append_option(v.and_then(Value::as_i64)));
+            Arc::new(builder.finish())
+        }
+        ReturnType::Number => {
+            let mut builder = Float64Builder::with_capacity(values.len());
+            values.iter().for_each(|v| builder.append_option(v.and_then(Value::as_f64)));
+            Arc::new(builder.finish())
+        }
+        ReturnType::Boolean => {
+            let mut builder = BooleanBuilder::with_capacity(values.len());
+            values.iter().for_each(|v| builder.append_option(v.and_then(Value::as_bool)));
+            Arc::new(builder.finish())
+        }
+        ReturnType::List { element, .. } => {
+            let lists: Vec<Option<&Vec<Value>>> = values.iter().map(|v| v.and_then(Value::as_array)).collect();
+            let offsets = OffsetBuffer::from_lengths(lists.iter().map(|list| list.map_or(0, Vec::len)));
+            let flat: Vec<Option<&Value>> = lists.iter().flatten().flat_map(|list| list.iter().map(Some)).collect();
+            let field = Arc::new(Field::new_list_field(element.arrow_type(), true));
+            let nulls = NullBuffer::from_iter(lists.iter().map(Option::is_some));
+            Arc::new(ListArray::try_new(field, offsets, to_array(element, &flat)?, Some(nulls))?)
+        }
+        ReturnType::Struct(fields) => {
+            let arrays = fields
+                .iter()
+                .map(|field| {
+                    let column: Vec<Option<&Value>> = values.iter().map(|v| v.and_then(|v| v.get(&field.name))).collect();
+                    to_array(&field.ty, &column)
+                })
+                .collect::<Result<Vec<_>>>()?;
+            if arrays.is_empty() {
+                return exec_err!("a STRUCT in returns has no fields");
+            }
+            let nulls = NullBuffer::from_iter(values.iter().map(|v| v.is_some_and(|v| v.is_object())));
+            Arc::new(StructArray::try_new(arrow_fields(fields), arrays, Some(nulls))?)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn returns() -> Returns {
+        Returns::parse("question TEXT, options TEXT[2], n BIGINT").unwrap()
+    }
+
+    const ITEM: &str = r#"{"question": "a?", "options": ["x", "y"], "n": 3}"#;
+
+    #[test]
+    fn answers_are_read_through_fences_prose_and_trailing_commas() {
+        let fenced = format!("Sure! Here it is:\n```json\n{ITEM}\n```\nAnything else?");
+        let trailing = ITEM.replace("3}", "3,}").replace("\"y\"]", "\"y\", ]");
+        let prose = format!("I thought {{hard}} about [it]. {ITEM}");
+        for text in [ITEM, &fenced, &trailing, &prose, &format!("[{ITEM}]")] {
+            let items = read_items(text, &returns(), None).unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(items[0]["options"][1], "y", "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_may_come_bare_wrapped_or_as_one_object() {
+        for text in [format!("{{\"items\": [{ITEM}, {ITEM}]}}"), format!("[{ITEM}, {ITEM}]")] {
+            assert_eq!(read_items(&text, &returns(), Some(2)).unwrap().len(), 2);
+        }
+        assert_eq!(read_items(ITEM, &returns(), Some(2)).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn types_are_checked_and_the_sentence_names_the_place() {
+        let wrong = |text: &str| read_items(text, &returns(), None).unwrap_err();
+        assert_eq!(wrong(r#"{"question": "a?", "options": ["x"], "n": 3}"#), "'options' has 1 elements, not 2");
+        assert_eq!(wrong(r#"{"question": "a?", "options": ["x", null], "n": 3}"#), "'options[1]' is null, not a text");
+        assert_eq!(wrong(r#"{"question": "a?", "options": ["x", "y"]}"#), "'n' is missing");
+        assert_eq!(wrong("no idea"), "the answer holds no JSON: 'no idea'");
+    }
+
+    #[test]
+    fn a_number_in_quotes_is_a_number_and_a_number_for_a_text_is_its_text() {
+        let items = read_items(r#"{"question": 12, "options": ["x", "y"], "n": "1,234"}"#, &returns(), None).unwrap();
+        assert_eq!(items[0]["question"], "12");
+        assert_eq!(items[0]["n"], 1234);
+    }
+}

@@ -1,0 +1,257 @@
+//! One call: looked up in the ledger, else asked with retries, and durable before anyone sees the answer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use datafusion::common::{DataFusionError, Result, exec_err};
+use serde_json::json;
+
+use super::runtime::CallRuntime;
+use crate::endpoint::{Answer, Completion, ErrorKind, Model, Request, SendError};
+use crate::ledger::{AttemptRecord, CallId, CallKey, CallRecord, Record};
+
+/// The sentence of a query that Ctrl-C stopped.
+pub const INTERRUPTED: &str = "interrupted: no new calls are made; run the same command to go on";
+
+/// An answer, from the endpoint or from the ledger.
+#[derive(Debug, Clone)]
+pub struct Answered {
+    /// The raw body.
+    pub response: Arc<str>,
+    pub replayed: bool,
+    /// Milliseconds of the attempt that was answered; `None` for a replay.
+    pub latency_ms: Option<u64>,
+    pub cost_usd: f64,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone)]
+pub struct CallOutcome {
+    pub call_id: CallId,
+    /// The answer, or the sentence that becomes the row's error.
+    pub answer: Result<Answered, String>,
+}
+
+/// A request with what else makes it this call and no other.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub request: Request,
+    pub items: Option<u32>,
+    pub variant: Arc<str>,
+    pub sample: u32,
+    /// The stage that progress counts it under.
+    pub stage: Arc<str>,
+}
+
+impl CallRuntime {
+    /// Makes a call. `Err` stops the query: Ctrl-C, a spent budget, a ledger that cannot be written.
+    pub async fn call(self: &Arc<Self>, model: &Arc<Model>, call: Arc<Call>) -> Result<CallOutcome> {
+        let call_id = CallKey {
+            model: model.endpoint.identity(),
+            request: &call.request,
+            items: call.items,
+            variant: &call.variant,
+            sample: call.sample,
+        }
+        .id();
+        let (mut answer, asked_here) =
+            self.flights.ask_once(call_id, || self.find_or_ask(model, &call, call_id)).await?;
+        if let Ok(answered) = &mut answer
+            && !asked_here
+        {
+            (answered.replayed, answered.latency_ms) = (true, None);
+        }
+        let read = answer.as_ref().ok().and_then(|a| Completion::from_body(&a.response).ok()).unwrap_or_default();
+        self.progress.update(&call.stage, |counts| match &answer {
+            Ok(answered) if answered.replayed => counts.replayed += 1,
+            Ok(answered) => {
+                counts.asked += 1;
+                counts.cost_usd += answered.cost_usd;
+                counts.prompt_tokens += read.prompt_tokens.unwrap_or(0);
+                counts.completion_tokens += read.completion_tokens.unwrap_or(0);
+            }
+            Err(_) => counts.failed += 1,
+        });
+        Ok(CallOutcome { call_id, answer })
+    }
+
+    async fn find_or_ask(
+        self: &Arc<Self>,
+        model: &Arc<Model>,
+        call: &Arc<Call>,
+        call_id: CallId,
+    ) -> Result<Result<Answered, String>> {
+        let stored = self.ledger().await?.find(&call_id).await.map_err(|e| DataFusionError::External(Box::new(e)))?;
+        if let Some(stored) = stored {
+            return Ok(Ok(Answered {
+                response: stored.response,
+                replayed: true,
+                latency_ms: None,
+                cost_usd: stored.cost_usd,
+            }));
+        }
+        let mut attempt = 0;
+        loop {
+            self.check_budget()?;
+            let permit = tokio::select! {
+                permit = model.limiter.acquire(estimated_tokens(&call.request)) => permit,
+                () = self.interrupt.cancelled() => return exec_err!("{INTERRUPTED}"),
+            };
+            if self.interrupt.is_cancelled() {
+                return exec_err!("{INTERRUPTED}");
+            }
+            // A task of its own: once sent, the answer is waited for and recorded even when the query is dropped.
+            let sent = tokio::spawn({
+                let (runtime, model, call) = (Arc::clone(self), Arc::clone(model), Arc::clone(call));
+                let outstanding = self.outstanding();
+                async move {
+                    let outcome = runtime.send(&model, &call, call_id).await;
+                    match &outcome {
+                        Ok(Ok(_)) => permit.succeeded(estimated_tokens(&call.request)),
+                        Ok(Err(error)) if matches!(error.kind, ErrorKind::Busy(429 | 503)) => {
+                            permit.throttled(error.retry_after);
+                        }
+                        _ => drop(permit),
+                    }
+                    drop(outstanding);
+                    outcome
+                }
+            });
+            let outcome = sent.await.map_err(|e| DataFusionError::External(Box::new(e)))??;
+            let error = match outcome {
+                Ok(answered) => return Ok(Ok(answered)),
+                Err(error) => error,
+            };
+            let delay = match error.kind.is_retryable() {
+                true => model.retry.delay(attempt, &error, jitter(call_id, attempt)),
+                false => None,
+            };
+            let Some(delay) = delay else {
+                let tries = if attempt == 0 { String::new() } else { format!(" (after {} attempts)", attempt + 1) };
+                return Ok(Err(format!("{error}{tries}")));
+            };
+            tracing::debug!(model = %model.name, %error, ?delay, "an attempt failed; it is made again");
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = self.interrupt.cancelled() => return exec_err!("{INTERRUPTED}"),
+            }
+            attempt += 1;
+        }
+    }
+
+    /// One attempt, recorded whatever becomes of it.
+    async fn send(&self, model: &Model, call: &Call, call_id: CallId) -> Result<Result<Answered, SendError>> {
+        let (time_ms, start) = (Utc::now().timestamp_millis(), Instant::now());
+        let result = model.endpoint.send(&call.request).await;
+        let latency = start.elapsed();
+        let identity = model.endpoint.identity();
+        let mut attempt = AttemptRecord {
+            call_id,
+            model: identity.model.clone(),
+            time_ms,
+            latency_ms: millis(latency),
+            status: None,
+            error_kind: None,
+            error: None,
+            billed: false,
+            cost_usd: 0.0,
+        };
+        let (records, outcome) = match result {
+            Ok(answer) => {
+                let (call, answered) = record(model, call, call_id, answer, time_ms, latency);
+                attempt.status = Some(200);
+                attempt.billed = true;
+                attempt.cost_usd = call.cost_usd;
+                (vec![Record::Attempt(attempt), Record::Call(call)], Ok(answered))
+            }
+            Err(error) => {
+                attempt.status = error.kind.status();
+                attempt.error_kind = Some(error.kind.name().to_owned());
+                attempt.error = Some(error.message.clone());
+                // The server may have billed an answer that never arrived whole.
+                attempt.billed = matches!(error.kind, ErrorKind::TornBody | ErrorKind::Reset | ErrorKind::Timeout);
+                (vec![Record::Attempt(attempt)], Err(error))
+            }
+        };
+        self.ledger().await?.append(records).await.map_err(|e| DataFusionError::External(Box::new(e)))?;
+        Ok(outcome)
+    }
+
+    fn check_budget(&self) -> Result<()> {
+        let budget = &self.budget;
+        if budget.max_cost_usd.is_none() && budget.max_calls.is_none() && budget.max_tokens.is_none() {
+            return Ok(());
+        }
+        let spent = self.progress.total();
+        let advice = "raise it in [budget] of seedmill.toml and run the same command to go on; every answer is kept";
+        if let Some(max) = budget.max_cost_usd.filter(|max| spent.cost_usd >= *max) {
+            return exec_err!("the budget max_cost_usd = {max} is spent; {advice}");
+        }
+        if let Some(max) = budget.max_calls.filter(|max| spent.asked >= *max) {
+            return exec_err!("the budget max_calls = {max} is spent; {advice}");
+        }
+        if let Some(max) = budget.max_tokens.filter(|max| spent.prompt_tokens + spent.completion_tokens >= *max) {
+            return exec_err!("the budget max_tokens = {max} is spent; {advice}");
+        }
+        Ok(())
+    }
+}
+
+fn record(
+    model: &Model,
+    call: &Call,
+    call_id: CallId,
+    answer: Answer,
+    time_ms: i64,
+    latency: Duration,
+) -> (CallRecord, Answered) {
+    let completion = Completion::from_body(&answer.body).unwrap_or_default();
+    let price = &model.config.price_per_million;
+    let cost_usd =
+        price.cost_usd(completion.prompt_tokens.unwrap_or(0), completion.completion_tokens.unwrap_or(0));
+    let response: Arc<str> = answer.body.into();
+    let identity = model.endpoint.identity();
+    let parameters = json!({
+        "parameters": &*call.request.parameters,
+        "items": call.items,
+        "schema": call.request.schema.as_deref(),
+    });
+    let record = CallRecord {
+        call_id,
+        provider: identity.provider.clone(),
+        model: identity.model.clone(),
+        revision: identity.revision.clone(),
+        variant: call.variant.to_string(),
+        sample: call.sample,
+        messages: json!(call.request.messages).to_string(),
+        parameters: parameters.to_string(),
+        response: Arc::clone(&response),
+        finish_reason: completion.finish_reason,
+        prompt_tokens: completion.prompt_tokens,
+        completion_tokens: completion.completion_tokens,
+        cost_usd,
+        time_ms,
+    };
+    (record, Answered { response, replayed: false, latency_ms: Some(millis(latency)), cost_usd })
+}
+
+/// A guess before the answer is there: four bytes a token, and all of `max_tokens`.
+fn estimated_tokens(request: &Request) -> u64 {
+    let bytes: usize = request.messages.iter().map(|message| message.content.len()).sum();
+    bytes as u64 / 4 + u64::from(request.parameters.max_tokens.unwrap_or(512))
+}
+
+/// A fraction in [0, 1) that spreads retries and is the same on each run.
+fn jitter(call_id: CallId, attempt: u32) -> f64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(call_id.as_bytes());
+    hasher.update(&attempt.to_le_bytes());
+    let mut bytes = [0; 4];
+    hasher.finalize_xof().fill(&mut bytes);
+    f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,145 @@
+//! The physical node of a model call: one pump a partition, over a bounded channel.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::stream::RecordBatchReceiverStream;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
+};
+
+use super::assemble::Assembler;
+use super::pump::{Pump, PumpMetrics};
+use super::row::CallTemplate;
+use super::runtime::CallRuntime;
+use super::spec::{CallKind, CallSpec};
+use crate::endpoint::Model;
+
+/// Batches that wait between a pump and what stands above it.
+const CHANNEL_BATCHES: usize = 2;
+
+/// Makes the calls of a [`super::CallNode`]. Each partition of the input is one partition of the output.
+#[derive(Debug)]
+pub struct CallExec {
+    spec: Arc<CallSpec>,
+    model: Arc<Model>,
+    runtime: Arc<CallRuntime>,
+    input: Arc<dyn ExecutionPlan>,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl CallExec {
+    pub fn new(
+        spec: Arc<CallSpec>,
+        model: Arc<Model>,
+        runtime: Arc<CallRuntime>,
+        input: Arc<dyn ExecutionPlan>,
+        schema: SchemaRef,
+    ) -> Self {
+        let properties = Arc::new(PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
+            EmissionType::Incremental,
+            input.boundedness(),
+        ));
+        Self { spec, model, runtime, input, schema, properties, metrics: ExecutionPlanMetricsSet::new() }
+    }
+
+    fn pump_metrics(&self, partition: usize) -> PumpMetrics {
+        let count = |name: &'static str| MetricBuilder::new(&self.metrics).counter(name, partition);
+        PumpMetrics {
+            baseline: BaselineMetrics::new(&self.metrics, partition),
+            asked: count("calls_asked"),
+            replayed: count("calls_replayed"),
+            failed: count("calls_failed"),
+            unparsed: count("answers_unparsed"),
+            dropped: count("rows_dropped"),
+        }
+    }
+}
+
+impl DisplayAs for CallExec {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}: {}", self.name(), self.spec)
+    }
+}
+
+impl ExecutionPlan for CallExec {
+    fn name(&self) -> &str {
+        match self.spec.kind {
+            CallKind::Generate => "GenerateExec",
+            CallKind::Enrich => "EnrichExec",
+        }
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    /// The limiter, not the number of partitions, says how many calls are in flight.
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match children.pop() {
+            Some(input) if children.is_empty() => Ok(Arc::new(CallExec::new(
+                Arc::clone(&self.spec),
+                Arc::clone(&self.model),
+                Arc::clone(&self.runtime),
+                input,
+                Arc::clone(&self.schema),
+            ))),
+            _ => internal_err!("{} takes exactly one child", self.name()),
+        }
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        use datafusion::physical_plan::execution_plan::ChildrenPropertiesMode;
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let input = self.input.execute(partition, context)?;
+        let pump = Pump {
+            spec: Arc::clone(&self.spec),
+            model: Arc::clone(&self.model),
+            runtime: Arc::clone(&self.runtime),
+            template: Arc::new(CallTemplate::new(&self.spec)),
+            assembler: Assembler::new(Arc::clone(&self.spec), Arc::clone(&self.schema)),
+            metrics: self.pump_metrics(partition),
+        };
+        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), CHANNEL_BATCHES);
+        let output = builder.tx();
+        builder.spawn(pump.run(input, output));
+        Ok(builder.build())
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+}

@@ -1,0 +1,289 @@
+//! `FROM generate(…)` and `FROM enrich(…)`: SQL in, a logical node over a projection out.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
+use datafusion::common::{Column, DFSchema, DataFusionError, Result, plan_datafusion_err, plan_err};
+use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::var_provider::VarProvider;
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, lit, when};
+use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, TableFactor};
+
+use super::literal::{Literal, fold_variables};
+use crate::config::did_you_mean;
+use super::node::CallNode;
+use super::render::{Prompts, expand_render};
+use super::returns::Returns;
+use super::spec::{CallKind, CallSpec, MessageColumns, OnError};
+use crate::endpoint::Models;
+
+/// The named arguments of both functions.
+const ARGUMENTS: [&str; 18] = [
+    "model", "system", "prompt", "messages", "when", "returns", "output", "items", "samples", "temperature", "top_p",
+    "max_tokens", "seed", "stop", "extra", "variant", "on_error", "call_as",
+];
+
+/// Functions of the design that this version does not have yet.
+const NOT_YET: [&str; 3] = ["embed", "near_duplicates", "decontaminate"];
+
+/// The ordinal of a sample inside prompt, system and messages; it shadows an input column of that name.
+const SAMPLE: &str = "sample";
+
+const MAX_ITEMS: u32 = 1000;
+const MAX_SAMPLES: u32 = 1000;
+
+/// Plans `generate` and `enrich`.
+#[derive(Debug)]
+pub struct CallPlanner {
+    models: Arc<Models>,
+    variables: Arc<dyn VarProvider + Send + Sync>,
+    prompts: Option<Prompts>,
+}
+
+impl CallPlanner {
+    /// `prompts` is the pipeline folder's template folder; without it `render` is an error that says so.
+    pub fn new(
+        models: Arc<Models>,
+        variables: Arc<dyn VarProvider + Send + Sync>,
+        prompts: Option<Prompts>,
+    ) -> Self {
+        Self { models, variables, prompts }
+    }
+}
+
+impl RelationPlanner for CallPlanner {
+    fn plan_relation(
+        &self,
+        relation: TableFactor,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<RelationPlanning> {
+        let (name, lateral) = match &relation {
+            TableFactor::Table { name, args: Some(_), .. } => (name, false),
+            TableFactor::Function { name, lateral, .. } => (name, *lateral),
+            _ => return Ok(RelationPlanning::Original(Box::new(relation))),
+        };
+        let name = name.to_string().to_lowercase();
+        let kind = match name.as_str() {
+            "generate" => CallKind::Generate,
+            "enrich" => CallKind::Enrich,
+            other if NOT_YET.contains(&other) => {
+                return plan_err!("{other}(…) is not in this version yet; generate and enrich are");
+            }
+            _ => return Ok(RelationPlanning::Original(Box::new(relation))),
+        };
+        if lateral {
+            return plan_err!("LATERAL {name}(…) is not supported; give the rows as its input: {name}((SELECT …), …)");
+        }
+        let (args, alias) = match relation {
+            TableFactor::Table { args: Some(args), alias, .. } => (args.args, alias),
+            TableFactor::Function { args, alias, .. } => (args, alias),
+            other => return Ok(RelationPlanning::Original(Box::new(other))),
+        };
+        let plan = self.plan_call(kind, args, context)?;
+        Ok(RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias))))
+    }
+}
+
+impl CallPlanner {
+    fn plan_call(
+        &self,
+        kind: CallKind,
+        args: Vec<FunctionArg>,
+        context: &mut dyn RelationPlannerContext,
+    ) -> Result<LogicalPlan> {
+        let name = kind.as_str();
+        let mut arguments = Arguments::new(kind, args)?;
+        let input = context.plan(arguments.take_input()?)?;
+        let schema = with_sample(input.schema())?;
+
+        let mut literal = |argument: &'static str| -> Result<Option<Literal<'static>>> {
+            let Some(expr) = arguments.named.remove(argument) else { return Ok(None) };
+            let expr = context.sql_to_expr(expr, &DFSchema::empty()).map_err(|e| {
+                plan_datafusion_err!("{argument} => … must be a literal or a variable @name: {}", e.message())
+            })?;
+            Literal::new(argument, expr, self.variables.as_ref()).map(Some)
+        };
+        let Some(model) = literal("model")? else {
+            return plan_err!("{name} needs model => 'name', a model of seedmill.toml ({})", self.models.names().collect::<Vec<_>>().join(", "));
+        };
+        let model = model.text()?;
+        self.models.get(&model).map_err(|e| DataFusionError::Plan(format!("{name}: {e}")))?;
+        let mut spec = CallSpec {
+            kind,
+            model,
+            columns: MessageColumns::default(),
+            returns: literal("returns")?.map(|l| Returns::parse(&l.text()?)).transpose()?,
+            output: "completion".to_owned(),
+            call_as: format!("{name}_call"),
+            items: literal("items")?.map(|l| l.count(MAX_ITEMS)).transpose()?,
+            samples: literal("samples")?.map(|l| l.count(MAX_SAMPLES)).transpose()?,
+            temperature: literal("temperature")?.map(|l| l.number(0.0, 10.0)).transpose()?,
+            top_p: literal("top_p")?.map(|l| l.number(0.0, 1.0)).transpose()?,
+            max_tokens: literal("max_tokens")?.map(|l| l.count(10_000_000)).transpose()?,
+            seed: literal("seed")?.map(|l| l.integer()).transpose()?,
+            stop: literal("stop")?.map(|l| l.texts()).transpose()?.unwrap_or_default(),
+            extra: literal("extra")?.map(|l| l.json_object()).transpose()?.unwrap_or_default(),
+            variant: literal("variant")?.map(|l| l.text()).transpose()?.unwrap_or_default(),
+            on_error: OnError::Keep,
+        };
+        if let Some(on_error) = literal("on_error")? {
+            spec.on_error = match on_error.text()?.as_str() {
+                "keep" => OnError::Keep,
+                "drop" => OnError::Drop,
+                "fail" => OnError::Fail,
+                other => return plan_err!("on_error => '{other}' must be 'keep', 'drop' or 'fail'"),
+            };
+        }
+        if let Some(call_as) = literal("call_as")? {
+            spec.call_as = call_as.column_name()?;
+        }
+        match literal("output")? {
+            Some(_) if spec.returns.is_some() => {
+                return plan_err!("output names the one column of a call without returns; rename the columns in returns");
+            }
+            Some(output) => spec.output = output.column_name()?,
+            None => {}
+        }
+        if spec.items.is_some() && kind == CallKind::Enrich {
+            return plan_err!("items is an argument of generate; enrich gives exactly one row for a row");
+        }
+        if spec.items.is_some() && spec.returns.is_none() {
+            return plan_err!("items => … needs returns => '…': a list of items is read by its columns");
+        }
+
+        let mut expression = |argument: &'static str| -> Result<Option<Expr>> {
+            let Some(expr) = arguments.named.remove(argument) else { return Ok(None) };
+            let expr = context
+                .sql_to_expr(expr, &schema)
+                .map_err(|e| e.context(format!("{name}: the argument {argument}")))?;
+            let expr = fold_variables(expr, self.variables.as_ref())?;
+            self.expand(expr, &schema, context).map(Some)
+        };
+        let condition = expression("when")?;
+        let (prompt, system, messages) = (expression("prompt")?, expression("system")?, expression("messages")?);
+        if let Some(unknown) = arguments.named.keys().next() {
+            return plan_err!("{name} has no argument '{unknown}'{}", did_you_mean(unknown, ARGUMENTS));
+        }
+        match (&prompt, &messages, &system) {
+            (None, None, _) => return plan_err!("{name} needs prompt => … (or messages => [{{'role': …, 'content': …}}])"),
+            (Some(_), Some(_), _) | (None, Some(_), Some(_)) => {
+                return plan_err!("{name} takes either messages or prompt (with system), not both");
+            }
+            _ => {}
+        }
+        if condition.as_ref().is_some_and(|c| names_sample(c)) {
+            return plan_err!("when => … is about a row and cannot name the ordinal sample");
+        }
+
+        let mut projection: Vec<Expr> =
+            input.schema().iter().map(|(qualifier, field)| Expr::Column(Column::from((qualifier, field)))).collect();
+        let mut hide = |argument: &str, expr: Option<Expr>| -> Result<Vec<String>> {
+            let Some(expr) = expr else { return Ok(Vec::new()) };
+            let expr = match (&condition, argument) {
+                (Some(condition), "prompt" | "messages") => when(condition.clone(), expr).end()?,
+                _ => expr,
+            };
+            let ordinals = if names_sample(&expr) { spec.sample_count() } else { 1 };
+            let mut names = Vec::new();
+            for sample in 0..ordinals {
+                let hidden = format!("__{}_{argument}_{sample}", spec.call_as);
+                projection.push(at_sample(expr.clone(), sample)?.alias(&hidden));
+                names.push(hidden);
+            }
+            Ok(names)
+        };
+        let columns =
+            MessageColumns { prompt: hide("prompt", prompt)?, system: hide("system", system)?, messages: hide("messages", messages)? };
+        spec.columns = columns;
+        let input = LogicalPlanBuilder::from(input).project(projection)?.build()?;
+        let node = CallNode::try_new(Arc::new(spec), input)?;
+        Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+    }
+
+    fn expand(&self, expr: Expr, schema: &DFSchema, context: &dyn RelationPlannerContext) -> Result<Expr> {
+        match &self.prompts {
+            Some(prompts) => {
+                expand_render(expr, prompts, schema, |name| context.context_provider().get_function_meta(name))
+            }
+            None => {
+                let no_folder = Prompts::new("prompts");
+                expand_render(expr, &no_folder, schema, |name| context.context_provider().get_function_meta(name))
+                    .map_err(|e| e.context("render needs a pipeline folder with prompts/"))
+            }
+        }
+    }
+}
+
+/// The input and the named arguments of a call, still as SQL.
+struct Arguments {
+    kind: CallKind,
+    input: Option<ast::Expr>,
+    named: HashMap<String, ast::Expr>,
+}
+
+impl Arguments {
+    fn new(kind: CallKind, args: Vec<FunctionArg>) -> Result<Self> {
+        let mut arguments = Arguments { kind, input: None, named: HashMap::new() };
+        for (position, arg) in args.into_iter().enumerate() {
+            match arg {
+                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if position == 0 => arguments.input = Some(expr),
+                FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), .. } => {
+                    let name = name.value.to_lowercase();
+                    if arguments.named.insert(name.clone(), expr).is_some() {
+                        return plan_err!("{} has the argument '{name}' twice", kind.as_str());
+                    }
+                }
+                other => {
+                    return plan_err!(
+                        "{}: '{other}' is no argument; after the input every argument is named: prompt => …",
+                        kind.as_str()
+                    );
+                }
+            }
+        }
+        Ok(arguments)
+    }
+
+    /// The input as a relation.
+    fn take_input(&mut self) -> Result<TableFactor> {
+        match self.input.take() {
+            Some(ast::Expr::Subquery(subquery)) => {
+                Ok(TableFactor::Derived { lateral: false, subquery, alias: None, sample: None })
+            }
+            Some(other) => plan_err!(
+                "{} takes its input first, as (SELECT …), TABLE name or a bare name, not {other}",
+                self.kind.as_str()
+            ),
+            None => plan_err!("{} needs an input: (SELECT …), TABLE name or a bare name", self.kind.as_str()),
+        }
+    }
+}
+
+/// The input's schema with the ordinal `sample` in the place of a column of that name.
+fn with_sample(schema: &DFSchema) -> Result<DFSchema> {
+    let mut fields: Vec<_> = schema
+        .iter()
+        .filter(|(_, field)| field.name() != SAMPLE)
+        .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)))
+        .collect();
+    fields.push((None, Arc::new(Field::new(SAMPLE, DataType::Int64, false))));
+    DFSchema::new_with_metadata(fields, HashMap::new())
+}
+
+fn is_sample(column: &Column) -> bool {
+    column.relation.is_none() && column.name == SAMPLE
+}
+
+fn names_sample(expr: &Expr) -> bool {
+    expr.column_refs().into_iter().any(is_sample)
+}
+
+fn at_sample(expr: Expr, sample: u32) -> Result<Expr> {
+    expr.transform(|expr| match &expr {
+        Expr::Column(column) if is_sample(column) => Ok(Transformed::yes(lit(i64::from(sample)))),
+        _ => Ok(Transformed::no(expr)),
+    })
+    .data()
+}

@@ -1,0 +1,186 @@
+//! One input row on its way: its requests made from the hidden columns, its outcomes read into values.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch, StringArray, StructArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, Fields};
+use datafusion::common::{DataFusionError, Result, plan_datafusion_err};
+use serde_json::{Map, Value};
+
+use super::answer::read_items;
+use super::caller::{Call, CallOutcome};
+use super::spec::{CallSpec, MessageColumns};
+use crate::endpoint::{Completion, Message, Parameters, Request};
+
+/// A batch of input rows, with the hidden columns as plain strings.
+#[derive(Debug)]
+pub struct InputRows {
+    /// The columns that pass through.
+    pub passed_through: RecordBatch,
+    prompt: Vec<StringArray>,
+    system: Vec<StringArray>,
+    messages: Vec<ListArray>,
+}
+
+impl InputRows {
+    pub fn try_new(batch: &RecordBatch, columns: &MessageColumns) -> Result<Self> {
+        let column = |name: &String| {
+            batch.column_by_name(name).ok_or_else(|| plan_datafusion_err!("the column {name} is missing below the call"))
+        };
+        let strings = |names: &[String]| -> Result<Vec<StringArray>> {
+            names.iter().map(|name| Ok(cast(column(name)?, &DataType::Utf8)?.as_string::<i32>().clone())).collect()
+        };
+        let lists = |names: &[String]| -> Result<Vec<ListArray>> {
+            names.iter().map(|name| as_messages(column(name)?)).collect()
+        };
+        let hidden: Vec<&String> = columns.names().collect();
+        let kept: Vec<usize> = batch
+            .schema()
+            .fields()
+            .iter()
+            .enumerate()
+            .filter(|(_, field)| !hidden.contains(&field.name()))
+            .map(|(index, _)| index)
+            .collect();
+        Ok(Self {
+            passed_through: batch.project(&kept)?,
+            prompt: strings(&columns.prompt)?,
+            system: strings(&columns.system)?,
+            messages: lists(&columns.messages)?,
+        })
+    }
+
+    /// What is sent for one sample of a row; `None` where prompt or messages are NULL: no call.
+    pub fn message_list(&self, row: usize, sample: u32) -> Option<Vec<Message>> {
+        if let Some(lists) = at(&self.messages, sample) {
+            if lists.is_null(row) {
+                return None;
+            }
+            let list = lists.value(row);
+            let list = list.as_struct();
+            let (roles, contents) = (list.column(0).as_string::<i32>(), list.column(1).as_string::<i32>());
+            let text = |array: &StringArray, i: usize| if array.is_null(i) { "" } else { array.value(i) }.to_owned();
+            return Some((0..list.len()).map(|i| Message::new(text(roles, i), text(contents, i))).collect());
+        }
+        let prompt = at(&self.prompt, sample).filter(|prompt| prompt.is_valid(row))?;
+        let system = at(&self.system, sample).filter(|system| system.is_valid(row));
+        let mut messages = Vec::with_capacity(2);
+        messages.extend(system.map(|system| Message::new("system", system.value(row))));
+        messages.push(Message::new("user", prompt.value(row)));
+        Some(messages)
+    }
+}
+
+/// The column of a sample: one for each, or one for all.
+fn at<T>(columns: &[T], sample: u32) -> Option<&T> {
+    if columns.len() <= 1 { columns.first() } else { columns.get(sample as usize) }
+}
+
+/// A list of STRUCT(role, content) in that order, as text.
+fn as_messages(column: &ArrayRef) -> Result<ListArray> {
+    let wrong = || {
+        DataFusionError::Plan(format!(
+            "messages => … must be a list of STRUCT(role, content), e.g. [{{'role': 'user', 'content': question}}], \
+             not {}",
+            column.data_type()
+        ))
+    };
+    let DataType::List(element) = column.data_type() else { return Err(wrong()) };
+    let DataType::Struct(fields) = element.data_type() else { return Err(wrong()) };
+    let position = |name: &str| fields.iter().position(|field| field.name().eq_ignore_ascii_case(name)).ok_or_else(wrong);
+    let (role, content) = (position("role")?, position("content")?);
+    let list = column.as_list::<i32>();
+    let values = list.values().as_struct();
+    let text = Fields::from(vec![Field::new("role", DataType::Utf8, true), Field::new("content", DataType::Utf8, true)]);
+    let arrays = vec![cast(values.column(role), &DataType::Utf8)?, cast(values.column(content), &DataType::Utf8)?];
+    let values = StructArray::try_new(text.clone(), arrays, values.nulls().cloned())?;
+    let element = Arc::new(Field::new_list_field(DataType::Struct(text), true));
+    Ok(ListArray::try_new(element, list.offsets().clone(), Arc::new(values), list.nulls().cloned())?)
+}
+
+/// Makes the calls of rows: everything that is the same for all of them is made once.
+#[derive(Debug)]
+pub struct CallTemplate {
+    parameters: Vec<Arc<Parameters>>,
+    schema: Option<Arc<Value>>,
+    items: Option<u32>,
+    variant: Arc<str>,
+    pub stage: Arc<str>,
+}
+
+impl CallTemplate {
+    pub fn new(spec: &CallSpec) -> Self {
+        Self {
+            parameters: (0..spec.sample_count()).map(|sample| Arc::new(spec.parameters(sample))).collect(),
+            schema: spec.json_schema(),
+            items: spec.items,
+            variant: spec.variant.as_str().into(),
+            stage: spec.call_as.as_str().into(),
+        }
+    }
+
+    /// The call of each sample of a row; `None` for no call.
+    pub fn calls(&self, rows: &InputRows, row: usize) -> Vec<Option<Arc<Call>>> {
+        let call = |(sample, parameters): (usize, &Arc<Parameters>)| {
+            let sample = sample as u32;
+            let messages = rows.message_list(row, sample)?;
+            let request = Request { messages, parameters: Arc::clone(parameters), schema: self.schema.clone() };
+            Some(Arc::new(Call {
+                request,
+                items: self.items,
+                variant: Arc::clone(&self.variant),
+                sample,
+                stage: Arc::clone(&self.stage),
+            }))
+        };
+        self.parameters.iter().enumerate().map(call).collect()
+    }
+}
+
+/// What became of one sample of a row.
+#[derive(Debug)]
+pub struct SampleResult {
+    pub outcome: CallOutcome,
+    pub completion: Completion,
+    /// One object an item with the returned columns as keys, or the row's error.
+    pub items: Result<Vec<Value>, String>,
+}
+
+impl SampleResult {
+    /// Reads an outcome: parsing comes after durability and can be repeated at any time.
+    pub fn read(outcome: CallOutcome, spec: &CallSpec) -> Self {
+        let (completion, items) = match &outcome.answer {
+            Err(error) => (Completion::default(), Err(error.clone())),
+            Ok(answered) => match Completion::from_body(&answered.response) {
+                Err(error) => (Completion::default(), Err(error)),
+                Ok(completion) => {
+                    let items = read_completion(&completion, spec);
+                    (completion, items)
+                }
+            },
+        };
+        Self { outcome, completion, items }
+    }
+
+    /// Whether an answer is there that does not read as `returns` says.
+    pub fn is_unparsed(&self) -> bool {
+        self.outcome.answer.is_ok() && self.items.is_err()
+    }
+}
+
+fn read_completion(completion: &Completion, spec: &CallSpec) -> Result<Vec<Value>, String> {
+    if let Some(refusal) = &completion.refusal {
+        return Err(format!("the model refused: {refusal}"));
+    }
+    let read = match &spec.returns {
+        None => Ok(vec![Value::Object(Map::from_iter([(spec.output.clone(), completion.text.clone().into())]))]),
+        Some(returns) => read_items(&completion.text, returns, spec.items),
+    };
+    let read = read.map_err(|error| match completion.finish_reason.as_deref() {
+        Some("length") => format!("the answer was cut off at max_tokens: {error}"),
+        Some("content_filter") => format!("the answer was cut off by a content filter: {error}"),
+        _ => error,
+    })?;
+    if read.is_empty() { Err("the answer lists 0 items".to_owned()) } else { Ok(read) }
+}

@@ -1,0 +1,96 @@
+//! What all calls of a session share: models, ledger, limits and counts. One a session, made with it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use datafusion::common::{DataFusionError, Result};
+use tokio::sync::{Notify, OnceCell};
+use tokio_util::sync::CancellationToken;
+
+use super::progress::Progress;
+use super::singleflight::Singleflight;
+use crate::config::Budget;
+use crate::endpoint::Models;
+use crate::ledger::Ledger;
+
+/// The shared ground of model calls.
+#[derive(Debug)]
+pub struct CallRuntime {
+    pub models: Arc<Models>,
+    /// The id that uses of calls are recorded under.
+    pub run_id: String,
+    pub budget: Budget,
+    pub progress: Progress,
+    /// Cancelled on Ctrl-C: no new call is sent, those in flight are waited for and recorded.
+    pub interrupt: CancellationToken,
+    pub(super) flights: Singleflight,
+    ledger_path: PathBuf,
+    ledger: OnceCell<Arc<Ledger>>,
+    outstanding: AtomicUsize,
+    settled: Notify,
+}
+
+impl CallRuntime {
+    pub fn new(models: Arc<Models>, ledger_path: PathBuf, run_id: String, budget: Budget) -> Self {
+        Self {
+            models,
+            run_id,
+            budget,
+            progress: Progress::default(),
+            interrupt: CancellationToken::new(),
+            flights: Singleflight::default(),
+            ledger_path,
+            ledger: OnceCell::new(),
+            outstanding: AtomicUsize::new(0),
+            settled: Notify::new(),
+        }
+    }
+
+    /// The ledger, opened at the first call: a query without calls never touches it.
+    pub async fn ledger(&self) -> Result<&Arc<Ledger>> {
+        self.ledger
+            .get_or_try_init(|| Ledger::open(&self.ledger_path))
+            .await
+            .map_err(|e| DataFusionError::External(Box::new(e)))
+    }
+
+    /// Waits until every request that was sent is answered and recorded, at most `grace`; then seals the ledger.
+    /// Returns how many requests were given up.
+    pub async fn finish(&self, grace: Duration) -> Result<usize> {
+        let wait = async {
+            loop {
+                let settled = self.settled.notified();
+                tokio::pin!(settled);
+                settled.as_mut().enable();
+                if self.outstanding.load(Ordering::Acquire) == 0 {
+                    return;
+                }
+                settled.await;
+            }
+        };
+        let _ = tokio::time::timeout(grace, wait).await;
+        if let Some(ledger) = self.ledger.get() {
+            ledger.close().await.map_err(|e| DataFusionError::External(Box::new(e)))?;
+        }
+        Ok(self.outstanding.load(Ordering::Acquire))
+    }
+
+    /// Counts a request as sent and not yet recorded until the guard is dropped.
+    pub(super) fn outstanding(self: &Arc<Self>) -> Outstanding {
+        self.outstanding.fetch_add(1, Ordering::AcqRel);
+        Outstanding(Arc::clone(self))
+    }
+}
+
+/// One request between its sending and its record.
+pub(super) struct Outstanding(Arc<CallRuntime>);
+
+impl Drop for Outstanding {
+    fn drop(&mut self) {
+        if self.0.outstanding.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.0.settled.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The sugar of table functions: `generate(seeds, …)` and `generate(TABLE seeds, …)` for
+//! `generate((SELECT * FROM seeds), …)`. Done on tokens, before the parser: DataFusion resolves the tables that a
+//! statement names before any relation planner sees it, so the name must already stand in a FROM. The parser's own
+//! hook (`Dialect::parse_prefix`) would need a dialect that repeats every setting of the generic one.
+
+use datafusion::common::{DataFusionError, Result};
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::dialect::GenericDialect;
+use datafusion::sql::sqlparser::keywords::Keyword;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
+
+/// The functions whose first argument is a relation.
+const TABLE_FUNCTIONS: [&str; 5] = ["generate", "enrich", "embed", "near_duplicates", "decontaminate"];
+
+/// Parses SQL text into its statements.
+pub fn parse(sql: &str) -> Result<Vec<Statement>> {
+    let dialect = GenericDialect {};
+    let tokens = Tokenizer::new(&dialect, sql)
+        .tokenize_with_location()
+        .map_err(|e| DataFusionError::Plan(format!("the SQL cannot be read: {e}")))?;
+    let statements = DFParserBuilder::new(expand_relations(tokens)).with_dialect(&dialect).build()?.parse_statements()?;
+    Ok(statements.into())
+}
+
+/// Writes `(SELECT * FROM name)` for a relation that is named as the first argument of a table function.
+fn expand_relations(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let solid: Vec<TokenWithSpan> =
+        tokens.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).collect();
+    let mut out = Vec::with_capacity(solid.len());
+    let mut i = 0;
+    while i < solid.len() {
+        out.push(solid[i].clone());
+        let is_function = matches!(&solid[i].token, Token::Word(word)
+            if word.quote_style.is_none() && TABLE_FUNCTIONS.contains(&word.value.to_lowercase().as_str()));
+        if is_function
+            && solid.get(i + 1).is_some_and(|t| t.token == Token::LParen)
+            && let Some((name, end)) = relation_name(&solid, i + 2)
+        {
+            let at = |token| TokenWithSpan { token, span: solid[i + 2].span };
+            out.push(solid[i + 1].clone());
+            out.push(at(Token::LParen));
+            out.push(at(Token::make_keyword("SELECT")));
+            out.push(at(Token::Mul));
+            out.push(at(Token::make_keyword("FROM")));
+            out.extend(name.iter().cloned());
+            out.push(at(Token::RParen));
+            i = end;
+        } else {
+            i += 1;
+        }
+    }
+    out
+}
+
+/// `name`, `schema.name` or either after TABLE, up to a comma or a closing parenthesis: the name's tokens and the
+/// place after them.
+fn relation_name(tokens: &[TokenWithSpan], start: usize) -> Option<(&[TokenWithSpan], usize)> {
+    let is_table = matches!(&tokens.get(start)?.token, Token::Word(word) if word.keyword == Keyword::TABLE);
+    let first = start + usize::from(is_table);
+    let mut end = first;
+    loop {
+        let Token::Word(word) = &tokens.get(end)?.token else { return None };
+        if !is_table && word.quote_style.is_none() && matches!(word.keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES) {
+            return None;
+        }
+        match &tokens.get(end + 1)?.token {
+            Token::Period => end += 2,
+            Token::Comma | Token::RParen => return Some((&tokens[first..=end], end + 1)),
+            _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(sql: &str) -> String {
+        parse(sql).unwrap_or_else(|e| panic!("{sql}: {e}")).iter().map(ToString::to_string).collect::<Vec<_>>().join(";")
+    }
+
+    #[test]
+    fn a_named_relation_is_a_subquery() {
+        let full = parsed("SELECT * FROM generate((SELECT * FROM seeds), model => 'm')");
+        assert_eq!(parsed("SELECT * FROM generate(seeds, model => 'm')"), full);
+        assert_eq!(parsed("SELECT * FROM generate(TABLE seeds, model => 'm')"), full);
+        assert_eq!(parsed("select * from Generate ( table seeds , model => 'm')").to_lowercase(), full.to_lowercase());
+        assert!(parsed("SELECT * FROM enrich(a.b.\"C d\", model => 'm')").contains("(SELECT * FROM a.b.\"C d\")"));
+    }
+
+    #[test]
+    fn everything_else_is_left_as_it_is() {
+        assert!(parsed("SELECT generate FROM t").contains("SELECT generate FROM t"));
+        assert!(parsed("SELECT * FROM generate((WITH a AS (SELECT 1) SELECT * FROM a), model => 'm')").contains("WITH a"));
+        assert!(parse("SELECT * FROM generate(TABLE, model => 'm'").is_err());
+    }
+}

@@ -1,0 +1,13 @@
+//! One place builds the DataFusion session: configuration, pipeline folder, tables, functions, gates.
+//! In: a workspace's folder. Out: a [`Workspace`] that runs SQL.
+
+mod dialect;
+mod macros;
+mod pipeline;
+mod statements;
+mod variables;
+mod workspace;
+
+pub use pipeline::{Pipeline, SqlFile};
+pub use variables::Variables;
+pub use workspace::{OpenOptions, Workspace};

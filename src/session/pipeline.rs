@@ -1,0 +1,95 @@
+//! A pipeline folder: its stages in name order, its filters, its prompts.
+
+use std::path::{Path, PathBuf};
+
+use datafusion::common::{DataFusionError, Result, plan_err};
+
+use super::dialect::parse;
+use datafusion::sql::parser::Statement;
+
+/// One SQL file.
+#[derive(Debug, Clone)]
+pub struct SqlFile {
+    /// Relative to the pipeline folder, with `/`.
+    pub name: String,
+    pub text: String,
+}
+
+impl SqlFile {
+    /// The file's statements; an error names the file.
+    pub fn statements(&self) -> Result<Vec<Statement>> {
+        parse(&self.text).map_err(|e| e.context(self.name.clone()))
+    }
+}
+
+/// A pipeline folder as it was read. Empty where the folder does not exist.
+#[derive(Debug, Clone, Default)]
+pub struct Pipeline {
+    pub folder: PathBuf,
+    /// `*.sql` of the folder itself, by name.
+    pub stages: Vec<SqlFile>,
+    /// `filters/*.sql`, by name.
+    pub filters: Vec<SqlFile>,
+    /// `prompts/*.jinja`, by name.
+    prompts: Vec<SqlFile>,
+}
+
+impl Pipeline {
+    /// Reads a folder; only an unreadable file is an error.
+    pub fn read(folder: &Path) -> Result<Self> {
+        Ok(Pipeline {
+            folder: folder.to_owned(),
+            stages: read_files(folder, "", "sql")?,
+            filters: read_files(folder, "filters/", "sql")?,
+            prompts: read_files(folder, "prompts/", "jinja")?,
+        })
+    }
+
+    /// The same, for a folder that must hold stages.
+    pub fn read_stages(folder: &Path) -> Result<Self> {
+        let pipeline = Self::read(folder)?;
+        if pipeline.stages.is_empty() {
+            return plan_err!(
+                "{} holds no stages; a pipeline folder has files such as 10_seeds.sql, 20_generate.sql, 60_publish.sql",
+                folder.display()
+            );
+        }
+        Ok(pipeline)
+    }
+
+    pub fn prompts_folder(&self) -> PathBuf {
+        self.folder.join("prompts")
+    }
+
+    /// SHA-256 of every file's name and text: what the pipeline was when a run was made.
+    pub fn sha256(&self) -> String {
+        use sha2::{Digest, Sha256};
+        let mut hasher = Sha256::new();
+        for file in self.stages.iter().chain(&self.filters).chain(&self.prompts) {
+            for part in [file.name.as_bytes(), file.text.as_bytes()] {
+                hasher.update((part.len() as u64).to_le_bytes());
+                hasher.update(part);
+            }
+        }
+        hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+fn read_files(folder: &Path, sub: &str, extension: &str) -> Result<Vec<SqlFile>> {
+    let Ok(entries) = std::fs::read_dir(folder.join(sub)) else { return Ok(Vec::new()) };
+    let mut paths: Vec<PathBuf> = entries
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_file() && path.extension().is_some_and(|e| e == extension))
+        .collect();
+    paths.sort();
+    paths
+        .into_iter()
+        .map(|path| {
+            let text = std::fs::read_to_string(&path)
+                .map_err(|e| DataFusionError::Execution(format!("{} cannot be read: {e}", path.display())))?;
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            Ok(SqlFile { name: format!("{sub}{name}"), text })
+        })
+        .collect()
+}

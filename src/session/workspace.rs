@@ -1,0 +1,208 @@
+//! A workspace opened: its configuration, its pipeline folder and the one DataFusion session over them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use datafusion::common::{DataFusionError, Result};
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::var_provider::VarType;
+use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::Analyzer;
+use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::sql::parser::Statement;
+
+use super::dialect::parse;
+use super::macros::{InlineMacros, MacroFactory};
+use super::pipeline::Pipeline;
+use super::statements;
+use super::variables::{FoldVariables, Variables};
+use crate::config::{CONFIG_FILE, Config, Variable};
+use crate::endpoint::Models;
+use crate::guard::{HeldOutGuard, LicenceGate};
+use crate::ledger;
+use crate::lineage::{Licence, Target};
+use crate::model_call::{CallPlanner, CallQueryPlanner, CallRuntime, Prompts, RefuseVolatileInput, Render};
+use crate::publish::{self, Run};
+use crate::tasks::Catalog;
+
+/// What is opened, and how it differs from `seedmill.toml`.
+#[derive(Debug, Clone, Default)]
+pub struct OpenOptions {
+    /// The pipeline folder; the workspace's `sql/` by default.
+    pub pipeline: Option<PathBuf>,
+    /// The folder of `seedmill.toml`; found from the pipeline folder and the current folder by default.
+    pub root: Option<PathBuf>,
+    /// `--set name=value`.
+    pub set: BTreeMap<String, Variable>,
+    /// `--out`: where runs are published.
+    pub out: Option<String>,
+}
+
+/// An open workspace.
+pub struct Workspace {
+    pub config: Config,
+    pub pipeline: Pipeline,
+    pub runtime: Arc<CallRuntime>,
+    pub catalog: Arc<Catalog>,
+    /// The run that this session makes: its id is on every use of a call.
+    pub run: Arc<Run>,
+    pub variables: Arc<Variables>,
+    ctx: SessionContext,
+}
+
+impl Workspace {
+    /// Opens a workspace: reads its files, registers tables and functions, loads `filters/*.sql`. Makes no call and
+    /// writes nothing.
+    pub async fn open(options: OpenOptions) -> Result<Workspace> {
+        let root = match &options.root {
+            Some(root) => root.clone(),
+            None => find_root(options.pipeline.as_deref())?,
+        };
+        let mut config = Config::load(&root).map_err(|e| DataFusionError::Plan(e.to_string()))?;
+        if let Some(out) = &options.out {
+            config.out = out.clone();
+        }
+        let mut values = config.variables.clone();
+        values.extend(options.set.clone());
+        if let Some(Variable::Text(target)) = options.set.get(TARGET) {
+            config.tasks.target = target.parse::<Target>().map_err(DataFusionError::Plan)?;
+        }
+        values.insert(TARGET.to_owned(), Variable::Text(config.tasks.target.to_string()));
+        let variables = Arc::new(Variables::new(values));
+        let pipeline = Pipeline::read(options.pipeline.as_deref().unwrap_or(&root.join("sql")))?;
+        let catalog = Arc::new(Catalog::load(&config.tasks).map_err(|e| DataFusionError::Plan(e.to_string()))?);
+        let models = Arc::new(Models::new(&config));
+        let run = Arc::new(Run::new(config.tasks.target, &config.out, pipeline.sha256()));
+        let runtime = Arc::new(CallRuntime::new(
+            Arc::clone(&models),
+            config.ledger.path.clone(),
+            run.id.clone(),
+            config.budget,
+        ));
+        let ctx = context(&pipeline, &models, &variables, &catalog, &runtime, &run)?;
+        let workspace = Workspace { config, pipeline, runtime, catalog, run, variables, ctx };
+        workspace.register_tables().await?;
+        for file in &workspace.pipeline.filters {
+            for statement in file.statements()? {
+                workspace.execute(statement).await.map_err(|e| e.context(file.name.clone()))?;
+            }
+        }
+        Ok(workspace)
+    }
+
+    /// The DataFusion session.
+    pub fn ctx(&self) -> &SessionContext {
+        &self.ctx
+    }
+
+    /// The statements of a text.
+    pub fn parse(&self, sql: &str) -> Result<Vec<Statement>> {
+        parse(sql)
+    }
+
+    pub async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
+        statements::plan(&self.ctx, statement).await
+    }
+
+    pub async fn execute(&self, statement: Statement) -> Result<DataFrame> {
+        let plan = self.plan(statement).await?;
+        self.execute_plan(plan).await
+    }
+
+    pub async fn execute_plan(&self, plan: LogicalPlan) -> Result<DataFrame> {
+        statements::execute(&self.ctx, plan).await
+    }
+
+    /// Runs all statements of a text; the result is the last one's.
+    pub async fn sql(&self, sql: &str) -> Result<DataFrame> {
+        let mut last = None;
+        for statement in parse(sql)? {
+            last = Some(self.execute(statement).await?);
+        }
+        last.ok_or_else(|| DataFusionError::Plan("there is no statement in the SQL".to_owned()))
+    }
+
+    async fn register_tables(&self) -> Result<()> {
+        self.catalog.register(&self.ctx)?;
+        for (name, table) in ledger::tables(&self.config.ledger.path) {
+            self.ctx.register_table(name, table)?;
+        }
+        self.ctx.register_table("runs", publish::runs_table(Path::new(&self.config.out)))?;
+        for (name, location) in &self.config.tables {
+            let kind = Path::new(location).extension().and_then(|e| e.to_str()).unwrap_or("parquet").to_lowercase();
+            let kind = match kind.as_str() {
+                "jsonl" | "ndjson" | "json" => "JSON",
+                "csv" => "CSV",
+                "arrow" => "ARROW",
+                _ => "PARQUET",
+            };
+            let sql = format!(
+                "CREATE EXTERNAL TABLE \"{}\" STORED AS {kind} LOCATION '{}'",
+                name.replace('"', "\"\""),
+                location.replace('\'', "''")
+            );
+            self.sql(&sql).await.map_err(|e| e.context(format!("[tables.{name}] of {CONFIG_FILE}")))?;
+        }
+        Ok(())
+    }
+}
+
+/// The variable that holds the run's licence target.
+const TARGET: &str = "target";
+
+fn context(
+    pipeline: &Pipeline,
+    models: &Arc<Models>,
+    variables: &Arc<Variables>,
+    catalog: &Catalog,
+    runtime: &Arc<CallRuntime>,
+    run: &Arc<Run>,
+) -> Result<SessionContext> {
+    let config = SessionConfig::from_env()?.with_information_schema(true).with_extension(Arc::clone(run));
+    let licences = catalog.tasks().iter().map(|task| task.license.clone()).collect::<Vec<Licence>>();
+    let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
+        Arc::new(FoldVariables(Arc::clone(variables))),
+        Arc::new(InlineMacros),
+        Arc::new(LicenceGate::new(run.target, licences)),
+    ];
+    rules.extend(Analyzer::new().rules);
+    rules.push(Arc::new(RefuseVolatileInput));
+    rules.push(Arc::new(HeldOutGuard));
+    let planner = CallPlanner::new(
+        Arc::clone(models),
+        Arc::clone(variables) as _,
+        Some(Prompts::new(pipeline.prompts_folder())),
+    );
+    let mut state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .with_analyzer_rules(rules)
+        .with_query_planner(Arc::new(CallQueryPlanner::new(Arc::clone(runtime))))
+        .with_function_factory(Some(Arc::new(MacroFactory)))
+        .with_relation_planners(vec![Arc::new(planner)])
+        .build();
+    seedmill_udfs::register_all(&mut state)?;
+    datafusion_functions_json::register_all(&mut state)?;
+    publish::register(&mut state)?;
+    let ctx = SessionContext::new_with_state(state);
+    ctx.register_udf(Render::udf());
+    ctx.register_variable(VarType::UserDefined, Arc::clone(variables) as _);
+    Ok(ctx)
+}
+
+/// The nearest folder with a `seedmill.toml`, from the pipeline folder upwards, then from the current folder
+/// upwards; the current folder where there is none.
+fn find_root(pipeline: Option<&Path>) -> Result<PathBuf> {
+    let current = std::env::current_dir()
+        .map_err(|e| DataFusionError::Execution(format!("the current folder cannot be read: {e}")))?;
+    let starts = pipeline.map(|path| current.join(path)).into_iter().chain([current.clone()]);
+    for start in starts {
+        if let Some(root) = start.ancestors().find(|folder| folder.join(CONFIG_FILE).is_file()) {
+            return Ok(root.to_owned());
+        }
+    }
+    Ok(current)
+}
