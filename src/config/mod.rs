@@ -4,6 +4,8 @@ mod budget;
 mod ledger;
 mod load;
 mod model;
+mod nearest;
+mod section;
 mod tasks;
 
 use std::collections::BTreeMap;
