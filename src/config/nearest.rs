@@ -11,6 +11,11 @@ pub(crate) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
+/// The end of a sentence about an unknown name: `; did you mean 'model'?`, or nothing where no name is near.
+pub(crate) fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(name, candidates).map(|near| format!("; did you mean '{near}'?")).unwrap_or_default()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -153,11 +153,6 @@ impl Assembler {
     }
 
     fn call_column(&self, cells: &[Option<Cell>]) -> ArrayRef {
-        let text = |value: &dyn for<'a> Fn(&'a Cell<'a>) -> Option<std::borrow::Cow<'a, str>>| -> ArrayRef {
-            let mut builder = StringBuilder::with_capacity(cells.len(), cells.len() * 16);
-            cells.iter().for_each(|cell| builder.append_option(cell.as_ref().and_then(value)));
-            Arc::new(builder.finish())
-        };
         let integer = |value: &dyn Fn(&Cell) -> Option<i64>| -> ArrayRef {
             let mut builder = Int64Builder::with_capacity(cells.len());
             cells.iter().for_each(|cell| builder.append_option(cell.as_ref().and_then(value)));
@@ -171,11 +166,11 @@ impl Assembler {
         }
         let count = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());
         let mut arrays: Vec<ArrayRef> = vec![
-            text(&|cell| Some(cell.result.outcome.call_id.to_hex().into())),
-            text(&|_| Some(self.spec.model.as_str().into())),
-            text(&|cell| cell.error.map(Into::into)),
-            text(&|cell| cell.result.completion.finish_reason.as_deref().map(Into::into)),
-            text(&|cell| cell.result.completion.reasoning.as_deref().map(Into::into)),
+            text(cells, |cell| Some(cell.result.outcome.call_id.to_hex())),
+            text(cells, |_| Some(&self.spec.model)),
+            text(cells, |cell| cell.error),
+            text(cells, |cell| cell.result.completion.finish_reason.as_deref()),
+            text(cells, |cell| cell.result.completion.reasoning.as_deref()),
             integer(&|cell| count(cell.result.completion.prompt_tokens)),
             integer(&|cell| count(cell.result.completion.completion_tokens)),
             Arc::new(cost.finish()),
@@ -189,4 +184,10 @@ impl Assembler {
         let nulls = NullBuffer::from_iter(cells.iter().map(Option::is_some));
         Arc::new(StructArray::new(call_fields(self.spec.kind), arrays, Some(nulls)))
     }
+}
+
+fn text<'a, T: AsRef<str>>(cells: &[Option<Cell<'a>>], value: impl Fn(&Cell<'a>) -> Option<T>) -> ArrayRef {
+    let mut builder = StringBuilder::with_capacity(cells.len(), cells.len() * 16);
+    cells.iter().for_each(|cell| builder.append_option(cell.as_ref().and_then(&value)));
+    Arc::new(builder.finish())
 }

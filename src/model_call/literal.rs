@@ -1,6 +1,6 @@
 //! Arguments that are literals or variables: SQL expression in, plain value out, or one sentence with the name.
 
-use datafusion::arrow::array::{Array, AsArray};
+use datafusion::arrow::array::AsArray;
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
@@ -75,7 +75,9 @@ impl Workspace {
         let pipeline = Pipeline::read(options.pipeline.as_deref().unwrap_or(&root.join("sql")))?;
         let catalog = Arc::new(Catalog::load(&config.tasks).map_err(|e| DataFusionError::Plan(e.to_string()))?);
         let models = Arc::new(Models::new(&config));
-        let run = Arc::new(Run::new(config.tasks.target, &config.out, pipeline.sha256()));
+        let mut run = Run::new(&config.root, config.tasks.target, pipeline.sha256());
+        run.out = Some(config.out.clone());
+        let run = Arc::new(run);
         let runtime = Arc::new(CallRuntime::new(
             Arc::clone(&models),
             config.ledger.path.clone(),
@@ -123,6 +125,35 @@ impl Workspace {
             last = Some(self.execute(statement).await?);
         }
         last.ok_or_else(|| DataFusionError::Plan("there is no statement in the SQL".to_owned()))
+    }
+
+    /// Runs the pipeline folder's stages in name order and gives the plan of the last statement where that is the
+    /// COPY that publishes. Views are planned; nothing is run and no call is made.
+    pub async fn register_stages(&self) -> Result<Option<LogicalPlan>> {
+        let mut publishing = None;
+        for file in &self.pipeline.stages {
+            for statement in file.statements()? {
+                if publishing.is_some() {
+                    return plan_err!("{}: nothing can follow the COPY that publishes", file.name);
+                }
+                let plan = self.plan(statement).await.map_err(|e| e.context(file.name.clone()))?;
+                match plan {
+                    LogicalPlan::Copy(copy) => publishing = Some(LogicalPlan::Copy(copy)),
+                    other => {
+                        self.execute_plan(other).await.map_err(|e| e.context(file.name.clone()))?;
+                    }
+                }
+            }
+        }
+        Ok(publishing)
+    }
+
+    /// The error of a pipeline folder that publishes nothing.
+    pub fn no_publishing_statement(&self) -> DataFusionError {
+        DataFusionError::Plan(format!(
+            "{} ends without a COPY (SELECT … ) TO 'runs' STORED AS CURATED: there is nothing to run",
+            self.pipeline.folder.display()
+        ))
     }
 
     async fn register_tables(&self) -> Result<()> {

@@ -1,0 +1,32 @@
+-- Checks that cost nothing, before the solves that they save. Each adds its name to `reasons`; a row with reasons is
+-- carried along and no longer paid for. The functions are in filters/: a check of your own is a file there and a line
+-- here.
+CREATE VIEW checked AS
+WITH examined AS (
+    SELECT *,
+           reasons(
+               'unparsed',            generate_call['error'] IS NOT NULL,
+               'question_length',     bad_question_length(question),
+               'empty_answer',        is_blank(answer_text),
+               'refusal',             is_refusal(question) OR is_refusal(answer_text),
+               'options',             bad_options(options, format),
+               'answer_not_offered',  options IS NOT NULL AND NOT answer_in_options(answer_text, options),
+               'letter_answer',       is_option_letter(answer_text),
+               'not_a_number',        format = 'numeric' AND NOT is_number(answer_text),
+               'answer_in_question',  answer_is_leaked(question, answer_text, format),
+               'repetitive',          is_repetitive(question) OR is_repetitive(answer_text),
+               'unclosed',            has_unclosed_delimiters(question),
+               'missing_context',     passage IS NULL AND mentions_missing_context(question),
+               'seed_copy',           copies_any(question, [seed_question, exemplars[1]['question'],
+                                                            exemplars[2]['question'], exemplars[3]['question']])
+           ) AS reasons
+    FROM generated
+)
+SELECT * EXCEPT (reasons),
+       array_concat(reasons, reasons(
+           -- Of equal questions the first by key stays.
+           'duplicate', cardinality(reasons) = 0
+                        AND row_number() OVER (PARTITION BY cardinality(reasons) = 0, normalize_text(concat_ws(' ', passage, question))
+                                               ORDER BY item_key) > 1
+       )) AS reasons
+FROM examined;

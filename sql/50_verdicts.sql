@@ -1,0 +1,22 @@
+-- Verdicts: the last checks, and the columns that are published.
+CREATE VIEW verdicts AS
+SELECT passage,
+       question,
+       options,
+       answer_text,
+       reasoning,
+       knowledge,
+       task, family, capability, format, language, license,
+       [seed_id] AS seed_ids,
+       array_distinct(array_remove([generate_call['model'], solve_call[1]['model'], enrich_call['model']], NULL)) AS models,
+       array_concat(call_refs('generate', generate_call), call_refs('solve', solve_call), call_refs('enrich', enrich_call)) AS calls,
+       votes,
+       array_concat(reasons, reasons(
+           'not_enriched',       cardinality(reasons) = 0 AND enrich_call['error'] IS NOT NULL,
+           'reasoning_length',   cardinality(reasons) = 0 AND word_count(reasoning) < 3,
+           'reasoning_repeats',  cardinality(reasons) = 0 AND is_repetitive(reasoning),
+           'names_letters',      cardinality(reasons) = 0 AND speaks_of_letters(reasoning),
+           'fact_is_answer',     cardinality(reasons) = 0
+                                 AND (same_text(knowledge[1], answer_text) OR same_text(knowledge[2], answer_text))
+       )) AS reasons
+FROM enriched;

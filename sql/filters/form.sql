@@ -1,0 +1,18 @@
+-- What an item must look like, whatever it is about.
+
+CREATE FUNCTION is_blank(s TEXT) RETURNS BOOLEAN RETURN $s IS NULL OR length(trim($s)) = 0;
+
+-- Under three words nothing is asked; over 300 characters nothing is asked plainly.
+CREATE FUNCTION bad_question_length(question TEXT) RETURNS BOOLEAN
+    RETURN $question IS NULL OR word_count($question) < 3 OR length($question) > 300;
+
+-- Two to six options, no two of them alike, none of them blank.
+CREATE FUNCTION bad_options(options TEXT[], format TEXT) RETURNS BOOLEAN
+    RETURN $format IN ('multiple_choice', 'cloze', 'yes_no', 'nli')
+           AND (coalesce(cardinality($options), 0) NOT BETWEEN 2 AND 6
+                OR has_duplicate_options($options)
+                OR array_has($options, ''));
+
+-- Words covered by repeated 3-grams (Gopher, Rae et al. 2021, keeps documents under 0.18 for the larger n).
+CREATE FUNCTION is_repetitive(s TEXT) RETURNS BOOLEAN
+    RETURN word_count($s) > 8 AND repeated_ngram_fraction($s, 3) > 0.2;

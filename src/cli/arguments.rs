@@ -1,0 +1,157 @@
+//! The arguments, as clap reads them.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::Variable;
+
+/// Turn the training splits of task datasets into new, verified Q&A data: SQL over Parquet, with model calls as
+/// table functions.
+#[derive(Debug, Parser)]
+#[command(name = "seedmill", version, after_help = "\
+Try it:
+  seedmill run                                  the pipeline folder sql/ with its example tasks; no configuration needed
+  seedmill sql -c 'SELECT task, count(*) FROM seeds GROUP BY task'
+  seedmill sql -c 'SELECT reason, count(*) FROM (SELECT unnest(reasons) AS reason FROM rejected) GROUP BY reason'
+
+Exit codes: 0 done; 1 failed, with the reason on standard error; 2 wrong arguments; 130 stopped by Ctrl-C (the same
+command goes on where it stopped: no answer is lost, and none is paid for twice).")]
+pub struct Arguments {
+    /// The folder of seedmill.toml [default: the nearest above the pipeline folder or the current folder]
+    #[arg(short = 'w', long, global = true, value_name = "DIR")]
+    pub workspace: Option<PathBuf>,
+    /// Log what is retried and why (SEEDMILL_LOG takes a filter such as seedmill=trace)
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a pipeline folder from seeds to published Parquet; running it again resumes and replays
+    Run(RunArguments),
+    /// Print the whole plan of a pipeline folder, with its calls, without making any
+    Explain(ExplainArguments),
+    /// Run SQL: -c, -f, standard input, or a prompt
+    Sql(SqlArguments),
+    /// List the tasks of the catalog, or show one
+    Tasks(TasksArguments),
+    /// Totals of all model calls in the ledger, by model and error
+    Calls(CallsArguments),
+    /// The embedded model
+    #[command(subcommand)]
+    Model(ModelCommand),
+}
+
+/// `--set`, which several commands share.
+#[derive(Debug, Args)]
+pub struct SetArguments {
+    /// Set the variable @NAME (a number, true, false, or a text), over [variables] of seedmill.toml
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = parse_set)]
+    pub set: Vec<(String, Variable)>,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// The pipeline folder [default: sql/ beside seedmill.toml]
+    pub pipeline: Option<PathBuf>,
+    #[command(flatten)]
+    pub set: SetArguments,
+    /// Where the run's folder is made [default: runs/ beside seedmill.toml]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArguments {
+    /// The pipeline folder [default: sql/ beside seedmill.toml]
+    pub pipeline: Option<PathBuf>,
+    #[command(flatten)]
+    pub set: SetArguments,
+    /// Print the physical plan too
+    #[arg(long)]
+    pub physical: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Csv,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub struct SqlArguments {
+    /// The statements
+    #[arg(short = 'c', long = "command", value_name = "SQL", conflicts_with = "file")]
+    pub command: Option<String>,
+    /// A file of statements
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// The pipeline folder whose stages, filters and prompts are there [default: sql/ beside seedmill.toml]
+    #[arg(long, value_name = "DIR")]
+    pub pipeline: Option<PathBuf>,
+    #[command(flatten)]
+    pub set: SetArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct TasksArguments {
+    /// Show one task: its row and the SQL that normalizes it
+    pub task: Option<String>,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct CallsArguments {
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModelCommand {
+    /// Fetch the embedded model's weights into the cache
+    Fetch,
+}
+
+fn parse_set(text: &str) -> Result<(String, Variable), String> {
+    let (name, value) = text.split_once('=').ok_or("it has the form NAME=VALUE")?;
+    let name = name.trim().trim_start_matches('@');
+    if name.is_empty() || !name.chars().all(|c| c.is_alphanumeric() || c == '_') {
+        return Err(format!("'{name}' is no name of a variable"));
+    }
+    let variable = match value {
+        "true" => Variable::Boolean(true),
+        "false" => Variable::Boolean(false),
+        _ => value
+            .parse()
+            .map(Variable::Integer)
+            .or_else(|_| value.parse().map(Variable::Float))
+            .unwrap_or_else(|_| Variable::Text(value.to_owned())),
+    };
+    Ok((name.to_owned(), variable))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_consistent() {
+        use clap::CommandFactory;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn a_set_value_has_the_type_it_looks_like() {
+        assert_eq!(parse_set("k=3"), Ok(("k".into(), Variable::Integer(3))));
+        assert_eq!(parse_set("@k=0.5"), Ok(("k".into(), Variable::Float(0.5))));
+        assert_eq!(parse_set("vote=relabel"), Ok(("vote".into(), Variable::Text("relabel".into()))));
+        assert!(parse_set("novalue").is_err());
+    }
+}

@@ -1,0 +1,109 @@
+//! The command line: one file a subcommand. In: arguments. Out: an exit code.
+
+mod arguments;
+mod calls;
+mod explain;
+mod interrupt;
+mod model;
+mod output;
+mod progress_line;
+mod run;
+mod shell;
+mod sql;
+mod tasks;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use datafusion::common::DataFusionError;
+
+use arguments::{Arguments, Command};
+
+/// Done.
+const EXIT_OK: u8 = 0;
+/// The command failed; the sentence on standard error says why. (Wrong arguments give clap's 2.)
+const EXIT_FAILED: u8 = 1;
+/// Stopped by Ctrl-C; the same command goes on.
+const EXIT_INTERRUPTED: u8 = 130;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    // The embedded model computes on one thread a worker; it reads this setting once, before any thread starts.
+    #[cfg(feature = "embedded")]
+    crate::endpoint::embedded::prepare_process();
+    let arguments = Arguments::parse();
+    logging(arguments.verbose);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("seedmill: the runtime cannot start: {error}");
+            return ExitCode::from(EXIT_FAILED);
+        }
+    };
+    let code = runtime.block_on(dispatch(arguments));
+    // Tasks that are still blocked (a model at work, a terminal being read) are not waited for.
+    runtime.shutdown_background();
+    ExitCode::from(code)
+}
+
+async fn dispatch(arguments: Arguments) -> u8 {
+    let workspace = arguments.workspace;
+    let result = match arguments.command {
+        Command::Run(run) => run::run(workspace, run).await,
+        Command::Explain(explain) => explain::explain(workspace, explain).await,
+        Command::Sql(sql) => sql::sql(workspace, sql).await,
+        Command::Tasks(tasks) => tasks::tasks(workspace, tasks).await,
+        Command::Calls(calls) => calls::calls(workspace, calls).await,
+        Command::Model(command) => model::model(command).await,
+    };
+    match result {
+        Ok(code) => code,
+        // `seedmill sql … | head` is no error.
+        Err(error) if is_broken_pipe(&error) => EXIT_OK,
+        Err(error) => {
+            eprintln!("seedmill: {}", sentence(&error));
+            EXIT_FAILED
+        }
+    }
+}
+
+/// An error as one readable sentence: without backtrace and without the names of DataFusion's error kinds.
+pub(crate) fn sentence(error: &DataFusionError) -> String {
+    match error {
+        DataFusionError::Context(context, inner) => {
+            let inner = sentence(inner);
+            // The names of our own rules tell a user nothing.
+            let internal = !context.contains([' ', '.', '/']) && context.contains('_') || context == "type_coercion";
+            if internal { inner } else { format!("{context}: {inner}") }
+        }
+        DataFusionError::Diagnostic(_, inner) => sentence(inner),
+        DataFusionError::Shared(inner) => sentence(inner),
+        DataFusionError::Collection(errors) => errors.iter().map(sentence).collect::<Vec<_>>().join("; "),
+        DataFusionError::External(inner) => match inner.downcast_ref::<DataFusionError>() {
+            Some(inner) => sentence(inner),
+            None => inner.to_string(),
+        },
+        DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
+            datafusion::arrow::error::ArrowError::ExternalError(inner) => match inner.downcast_ref::<DataFusionError>() {
+                Some(inner) => sentence(inner),
+                None => inner.to_string(),
+            },
+            other => other.to_string(),
+        },
+        other => {
+            let text = other.message().into_owned();
+            text.split("\n\nbacktrace:").next().unwrap_or(&text).trim().to_owned()
+        }
+    }
+}
+
+fn is_broken_pipe(error: &DataFusionError) -> bool {
+    matches!(error, DataFusionError::IoError(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
+}
+
+fn logging(verbose: bool) {
+    use tracing_subscriber::EnvFilter;
+    let default = if verbose { "warn,seedmill=debug" } else { "error,seedmill=warn" };
+    let filter = EnvFilter::try_from_env("SEEDMILL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

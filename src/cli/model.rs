@@ -1,0 +1,47 @@
+//! `seedmill model fetch`: the embedded model's weights, with a progress bar.
+
+use datafusion::common::{DataFusionError, Result};
+
+use super::EXIT_OK;
+use super::arguments::ModelCommand;
+
+pub async fn model(command: ModelCommand) -> Result<u8> {
+    match command {
+        ModelCommand::Fetch => {
+            let path = fetch_weights().await?;
+            println!("{}", path.display());
+            Ok(EXIT_OK)
+        }
+    }
+}
+
+/// Fetches the weights where they are not in the cache.
+#[cfg(feature = "embedded")]
+pub async fn fetch_weights() -> Result<std::path::PathBuf> {
+    use crate::endpoint::embedded::{FetchEvent, fetch};
+    use indicatif::{ProgressBar, ProgressStyle};
+
+    let bar = ProgressBar::hidden();
+    bar.set_style(
+        ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {eta}").unwrap_or_else(|_| ProgressStyle::default_bar()),
+    );
+    let show = |event: FetchEvent| match event {
+        FetchEvent::Trying(place) => eprintln!("fetching the embedded model's weights from {place}"),
+        FetchEvent::Failed(place, reason) => eprintln!("  {place}: {reason}"),
+        FetchEvent::Bytes { done, total } => {
+            if bar.is_hidden() {
+                bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+            }
+            bar.set_length(total);
+            bar.set_position(done);
+        }
+    };
+    let path = fetch(&show).await.map_err(|e| DataFusionError::External(Box::new(e)));
+    bar.finish_and_clear();
+    path
+}
+
+#[cfg(not(feature = "embedded"))]
+pub async fn fetch_weights() -> Result<std::path::PathBuf> {
+    Err(DataFusionError::Plan("this binary was built without the feature 'embedded'".to_owned()))
+}

@@ -1,0 +1,29 @@
+//! `seedmill tasks`: the catalog, or one task with the SQL that normalizes it.
+
+use std::path::PathBuf;
+
+use datafusion::common::Result;
+
+use super::arguments::{Format, TasksArguments};
+use super::{EXIT_OK, output};
+use crate::session::{OpenOptions, Workspace};
+
+pub async fn tasks(root: Option<PathBuf>, arguments: TasksArguments) -> Result<u8> {
+    let workspace = Workspace::open(OpenOptions { root, ..OpenOptions::default() }).await?;
+    match arguments.task {
+        None => {
+            let columns = match arguments.format {
+                Format::Table => "task, family, format, capability, language, status, reason, license, commercial",
+                Format::Csv | Format::Json => "*",
+            };
+            output::print(workspace.sql(&format!("SELECT {columns} FROM tasks ORDER BY task")).await?, arguments.format).await?;
+        }
+        Some(task) => {
+            let sql = workspace.catalog.norm_sql(&task)?;
+            let row = format!("SELECT * FROM tasks WHERE task = '{}'", task.replace('\'', "''"));
+            output::print(workspace.sql(&row).await?, Format::Json).await?;
+            println!("\n-- norm.{task}\n{sql}");
+        }
+    }
+    Ok(EXIT_OK)
+}
