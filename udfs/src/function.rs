@@ -38,8 +38,8 @@ pub(crate) struct Definition {
     pub name: &'static str,
     /// Name and kind of each parameter.
     pub parameters: &'static [(&'static str, Kind)],
-    /// How many of the parameters must be given.
-    pub required: usize,
+    /// How many of the last parameters may be left out.
+    pub optional: usize,
     /// Whether the last parameter may be repeated.
     pub variadic: bool,
     pub returns: fn() -> DataType,
@@ -110,13 +110,28 @@ impl Hash for Scalar {
 }
 
 impl Definition {
+    /// What most functions share, to be completed with the rest.
+    pub const BLANK: Self = Self {
+        name: "",
+        parameters: &[],
+        optional: 0,
+        variadic: false,
+        returns: text,
+        invoke: |_| plan_err!("the function has no code"),
+        check: None,
+        description: "",
+        example: "",
+    };
+
     fn usage(&self) -> String {
         let names: Vec<_> = self.parameters.iter().map(|(name, _)| *name).collect();
         format!("{}({}{})", self.name, names.join(", "), if self.variadic { ", …" } else { "" })
     }
 
     fn coerce(&self, given: &[DataType]) -> Result<Vec<DataType>> {
-        if given.len() < self.required || (given.len() > self.parameters.len() && !self.variadic) {
+        if given.len() + self.optional < self.parameters.len()
+            || (given.len() > self.parameters.len() && !self.variadic)
+        {
             return plan_err!("{} takes other arguments than the {} given: {}", self.name, given.len(), self.usage());
         }
         let mut coerced = Vec::with_capacity(given.len());
