@@ -1,0 +1,118 @@
+//! The one Jinja engine of the process, set up as lm-evaluation-harness sets up Python's jinja2, with those methods and
+//! filters of Python's that minijinja lacks.
+
+use std::fmt::Write;
+use std::sync::LazyLock;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::value::{ValueKind, from_args};
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
+use minijinja_contrib::pycompat;
+use regex::{Captures, Regex};
+
+use crate::jinja::python_text::write_str;
+
+/// Work allowed for one rendering: about this many instructions, or 64 bytes of text for each (128 MB).
+const FUEL: u64 = 2_000_000;
+
+pub(super) static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
+    let mut engine = Environment::new();
+    let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
+    engine.set_syntax(syntax.expect("the default delimiters are valid"));
+    engine.set_undefined_behavior(UndefinedBehavior::Strict);
+    engine.set_auto_escape_callback(|_| AutoEscape::None);
+    engine.set_fuel(Some(FUEL));
+    engine.set_formatter(|out, _, value| write_str(out, value).map_err(Error::from));
+    engine.set_unknown_method_callback(python_method);
+    engine.add_filter("string", string);
+    engine.add_filter("regex_replace", regex_replace);
+    engine.remove_global("debug");
+    engine
+});
+
+/// Methods of Python's str and list, first those that minijinja-contrib lacks.
+fn python_method(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+    match (value.kind(), method) {
+        (ValueKind::Seq, "index") => {
+            let (item,): (&Value,) = from_args(args)?;
+            match value.try_iter()?.position(|other| other == *item) {
+                Some(index) => Ok(Value::from(index)),
+                None => Err(Error::new(ErrorKind::InvalidOperation, format!("{item:?} is not in the list {value}"))),
+            }
+        }
+        (ValueKind::String, "index") => {
+            let (part,): (&str,) = from_args(args)?;
+            let text = value.as_str().unwrap_or_default();
+            match text.find(part) {
+                Some(offset) => Ok(Value::from(text[..offset].chars().count())),
+                None => Err(Error::new(ErrorKind::InvalidOperation, format!("{part:?} is not in the text"))),
+            }
+        }
+        (ValueKind::String, "removeprefix") => {
+            let (prefix,): (&str,) = from_args(args)?;
+            let text = value.as_str().unwrap_or_default();
+            Ok(Value::from(text.strip_prefix(prefix).unwrap_or(text)))
+        }
+        (ValueKind::String, "removesuffix") => {
+            let (suffix,): (&str,) = from_args(args)?;
+            let text = value.as_str().unwrap_or_default();
+            Ok(Value::from(text.strip_suffix(suffix).unwrap_or(text)))
+        }
+        // `','.join([1.0])` is an error in Python, so only texts come here, and they need no other formatting.
+        _ => pycompat::unknown_method_callback(state, value, method, args),
+    }
+}
+
+/// The filter `string`: Python's `str()`.
+fn string(value: Value) -> Result<Value, Error> {
+    if value.is_undefined() {
+        return Err(Error::from(ErrorKind::UndefinedError));
+    }
+    if value.kind() == ValueKind::String {
+        return Ok(value);
+    }
+    let mut text = String::new();
+    write_str(&mut text, &value)?;
+    Ok(Value::from(text))
+}
+
+/// The harness's filter `regex_replace(pattern, repl, count=0)`: Python's `re.sub`, but without look-around.
+fn regex_replace(text: &str, pattern: &str, replacement: &str, count: Option<usize>) -> Result<String, Error> {
+    let regex = Regex::new(pattern).map_err(|error| {
+        Error::new(ErrorKind::InvalidOperation, format!("regex_replace cannot use the pattern {pattern:?}"))
+            .with_source(error)
+    })?;
+    let replaced = regex.replacen(text, count.unwrap_or(0), |captures: &Captures| expand(replacement, captures));
+    Ok(replaced.into_owned())
+}
+
+/// Puts groups into a replacement in Python's notation: `\1`, `\g<1>` and `\g<name>`.
+fn expand(replacement: &str, captures: &Captures) -> String {
+    let mut out = String::with_capacity(replacement.len());
+    let mut rest = replacement;
+    while let Some(offset) = rest.find('\\') {
+        out.push_str(&rest[..offset]);
+        let escape = &rest[offset + 1..];
+        let digits = escape.len() - escape.trim_start_matches(|char: char| char.is_ascii_digit()).len();
+        if let Some((name, after)) = escape.strip_prefix("g<").and_then(|name| name.split_once('>')) {
+            let group = name.parse().map_or_else(|_| captures.name(name), |number: usize| captures.get(number));
+            out.push_str(group.map_or("", |group| group.as_str()));
+            rest = after;
+        } else if digits > 0 {
+            let group = escape[..digits].parse().ok().and_then(|number: usize| captures.get(number));
+            out.push_str(group.map_or("", |group| group.as_str()));
+            rest = &escape[digits..];
+        } else if let Some(after) = escape.strip_prefix('n') {
+            out.push('\n');
+            rest = after;
+        } else if let Some(after) = escape.strip_prefix('\\') {
+            out.push('\\');
+            rest = after;
+        } else {
+            let _ = out.write_char('\\');
+            rest = escape;
+        }
+    }
+    out.push_str(rest);
+    out
+}
