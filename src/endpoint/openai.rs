@@ -1,6 +1,7 @@
 //! Any server that speaks OpenAI's HTTP protocol, at one address or several.
 //! In: a logical request. Out: the server's body as it came, or why there is none.
 
+use std::fmt;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -46,7 +47,21 @@ pub struct OpenAiEndpoint {
     turn: AtomicUsize,
     started: Instant,
     /// Read at the first request.
-    key: OnceLock<String>,
+    key: OnceLock<Key>,
+}
+
+/// A secret: never printed, not even by `Debug`.
+struct Key(String);
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(Key::SHOWN)
+    }
+}
+
+impl Key {
+    /// What stands in its place wherever it is shown.
+    const SHOWN: &str = "[key]";
 }
 
 /// One request under way at a server; ends when dropped.
@@ -128,7 +143,7 @@ impl OpenAiEndpoint {
             return Ok(None);
         }
         if let Some(key) = self.key.get() {
-            return Ok(Some(key));
+            return Ok(Some(&key.0));
         }
         let wrong = |message: String| SendError::new(ErrorKind::Request, message);
         let from_env = api_key_env.as_ref().and_then(|name| std::env::var(name).ok());
@@ -146,7 +161,7 @@ impl OpenAiEndpoint {
         if key.is_empty() {
             return Err(wrong(format!("the key of model '{model}' is empty")));
         }
-        Ok(Some(self.key.get_or_init(|| key)))
+        Ok(Some(&self.key.get_or_init(|| Key(key)).0))
     }
 
     async fn attempt(&self, server: &Server, request: &Request) -> Result<Answer, SendError> {
@@ -214,7 +229,7 @@ impl Endpoint for OpenAiEndpoint {
         self.attempt(server.0, request).await.map_err(|mut error| {
             // Servers quote what they were sent.
             if let Some(key) = self.key.get() {
-                error.message = error.message.replace(key.as_str(), "[key]");
+                error.message = error.message.replace(&key.0, Key::SHOWN);
             }
             error.message = cut(&error.message);
             error
