@@ -2,7 +2,13 @@
 //! In: one logical request. Out: one raw answer, to be made durable before anyone parses it.
 
 mod completion;
+mod limiter;
+mod model;
+mod openai;
+mod openai_body;
+mod openai_error;
 mod request;
+mod retry;
 mod send_error;
 
 use std::fmt::Debug;
@@ -10,7 +16,11 @@ use std::fmt::Debug;
 use async_trait::async_trait;
 
 pub use completion::Completion;
+pub use limiter::{Limiter, Permit};
+pub use model::{Model, ModelError, Models};
+pub use openai::OpenAiEndpoint;
 pub use request::{Message, Parameters, Request};
+pub use retry::RetryPolicy;
 pub use send_error::{ErrorKind, SendError};
 
 /// What makes a model's answers its own: part of every call's identity.

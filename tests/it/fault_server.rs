@@ -1,0 +1,303 @@
+//! An OpenAI-compatible server on a real socket that answers, fails and breaks as a test tells it.
+//! In: a behaviour, a closure from a request's body to a reply. Out: an address, and a record of what was asked.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use futures::{StreamExt, stream};
+use serde_json::{Map, Value, json};
+use tokio::sync::oneshot;
+
+/// What the server does with one request.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    /// A whole completion with this text, after a delay.
+    Answer(String, Duration),
+    /// A status, the header `Retry-After`, and `error.message`.
+    Status(u16, Option<String>, String),
+    /// Status 200 and the first half of a completion, properly ended.
+    TornJson,
+    /// Status 200 and the first half of a completion, then the connection breaks.
+    ResetMidBody,
+    /// No reply until the client goes away.
+    Hang,
+}
+
+/// One request as it came.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    pub path: String,
+    pub authorization: Option<String>,
+    pub raw: String,
+    pub body: Value,
+    /// [`content_key`] of the body.
+    pub key: String,
+}
+
+type Behaviour = dyn Fn(&Value, u64) -> Reply + Send + Sync;
+
+struct Shared {
+    behaviour: Box<Behaviour>,
+    asked: Mutex<Vec<Asked>>,
+    in_flight: AtomicUsize,
+    max_in_flight: AtomicUsize,
+    answered: AtomicU64,
+}
+
+/// Runs until dropped, on a thread of its own: tests may block theirs.
+pub struct FaultServer {
+    url: String,
+    shared: Arc<Shared>,
+    _stop: oneshot::Sender<()>,
+}
+
+impl FaultServer {
+    /// The behaviour is asked with each request's body and number, from 0.
+    pub fn start(behaviour: impl Fn(&Value, u64) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap());
+        let shared = Arc::new(Shared {
+            behaviour: Box::new(behaviour),
+            asked: Mutex::default(),
+            in_flight: AtomicUsize::new(0),
+            max_in_flight: AtomicUsize::new(0),
+            answered: AtomicU64::new(0),
+        });
+        let app = Router::new()
+            .route("/v1/chat/completions", post(handle))
+            .route("/v1/completions", post(handle))
+            .layer(DefaultBodyLimit::disable())
+            .with_state(shared.clone());
+        let (stop, stopped) = oneshot::channel::<()>();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                // Everything under way is dropped with the runtime when the test ends.
+                tokio::select! {
+                    served = async { axum::serve(listener, app).await } => served.unwrap(),
+                    _ = stopped => {}
+                }
+            });
+        });
+        FaultServer { url, shared, _stop: stop }
+    }
+
+    /// The `base_url`, ending in `/v1`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Every request, in the order of arrival.
+    pub fn asked(&self) -> Vec<Asked> {
+        self.shared.asked.lock().unwrap().clone()
+    }
+
+    /// The number of requests.
+    pub fn count(&self) -> usize {
+        self.shared.asked.lock().unwrap().len()
+    }
+
+    /// The number of requests with each content.
+    pub fn count_by_key(&self) -> BTreeMap<String, usize> {
+        let mut counts = BTreeMap::new();
+        for asked in self.shared.asked.lock().unwrap().iter() {
+            *counts.entry(asked.key.clone()).or_default() += 1;
+        }
+        counts
+    }
+
+    /// The number of whole completions sent.
+    pub fn answered(&self) -> u64 {
+        self.shared.answered.load(Ordering::SeqCst)
+    }
+
+    /// The number of requests being worked on.
+    pub fn in_flight(&self) -> usize {
+        self.shared.in_flight.load(Ordering::SeqCst)
+    }
+
+    /// The most requests that were being worked on at one time.
+    pub fn max_in_flight(&self) -> usize {
+        self.shared.max_in_flight.load(Ordering::SeqCst)
+    }
+}
+
+/// What makes two requests the same question: messages (or prompt) and seed.
+pub fn content_key(body: &Value) -> String {
+    let content = json!([body.get("messages"), body.get("prompt"), body.get("seed")]);
+    blake3::hash(content.to_string().as_bytes()).to_hex()[..16].to_owned()
+}
+
+/// A behaviour that gives `reply` to the first `times` requests of each content, and then does as `then`.
+pub fn failing_first(
+    times: u64,
+    reply: Reply,
+    then: impl Fn(&Value, u64) -> Reply + Send + Sync + 'static,
+) -> impl Fn(&Value, u64) -> Reply + Send + Sync + 'static {
+    let seen = Mutex::new(HashMap::<String, u64>::new());
+    move |body, nth| {
+        let mut seen = seen.lock().unwrap();
+        let times_seen = seen.entry(content_key(body)).or_default();
+        *times_seen += 1;
+        if *times_seen <= times { reply.clone() } else { then(body, nth) }
+    }
+}
+
+/// The usual behaviour: an answer that follows the schema of `response_format` and depends on nothing but the content.
+pub fn answer(body: &Value, _nth: u64) -> Reply {
+    let key = content_key(body);
+    let text = match body.pointer("/response_format/json_schema/schema") {
+        Some(schema) => following(schema, &key).to_string(),
+        None => words(&key, usize::MAX),
+    };
+    Reply::Answer(text, Duration::ZERO)
+}
+
+/// A value that the schema allows, derived from `salt`.
+fn following(schema: &Value, salt: &str) -> Value {
+    let number = || u64::from(blake3::hash(salt.as_bytes()).as_bytes()[0]);
+    let bound = |key: &str| schema.get(key).and_then(Value::as_u64);
+    if let Some(value) = schema.get("const") {
+        return value.clone();
+    }
+    if let Some(values) = schema.get("enum").and_then(Value::as_array) {
+        return values[number() as usize % values.len()].clone();
+    }
+    if let Some(schemas) = ["anyOf", "oneOf"].iter().find_map(|key| schema.get(*key)).and_then(Value::as_array) {
+        return following(&schemas[0], salt);
+    }
+    let kind = schema.get("type").and_then(|kind| kind.as_str().or_else(|| kind.get(0)?.as_str()));
+    match kind {
+        Some("object") => {
+            let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+            let values =
+                properties.iter().map(|(name, schema)| (name.clone(), following(schema, &format!("{salt}.{name}"))));
+            Value::Object(values.collect::<Map<_, _>>())
+        }
+        Some("array") => {
+            let items = schema.get("items").cloned().unwrap_or(json!({"type": "string"}));
+            let length = bound("minItems").unwrap_or(1);
+            (0..length).map(|i| following(&items, &format!("{salt}.{i}"))).collect()
+        }
+        Some("integer") => json!(bound("minimum").unwrap_or(0) + number() % bound("maximum").map_or(100, |n| n + 1)),
+        Some("number") => json!(bound("minimum").unwrap_or(0) as f64 + number() as f64 / 256.0),
+        Some("boolean") => json!(number() % 2 == 0),
+        Some("null") => Value::Null,
+        _ => words(salt, bound("maxLength").unwrap_or(u64::MAX) as usize).into(),
+    }
+}
+
+/// Eight words that nothing else has.
+fn words(salt: &str, max_length: usize) -> String {
+    let hex = blake3::hash(salt.as_bytes()).to_hex();
+    let words: Vec<&str> = (0..8).map(|i| &hex[i * 6..i * 6 + 6]).collect();
+    words.join(" ").chars().take(max_length).collect()
+}
+
+/// Counts a request as under way until its handler is done or dropped.
+struct UnderWay(Arc<Shared>);
+
+impl UnderWay {
+    fn new(shared: &Arc<Shared>) -> Self {
+        let now = shared.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        shared.max_in_flight.fetch_max(now, Ordering::SeqCst);
+        UnderWay(shared.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+async fn handle(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, raw: Bytes) -> Response {
+    let _under_way = UnderWay::new(&shared);
+    let Ok(body) = serde_json::from_slice::<Value>(&raw) else {
+        return error(400, None, "the body is not JSON");
+    };
+    let asked = Asked {
+        path: uri.path().to_owned(),
+        authorization: headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned()),
+        raw: String::from_utf8(raw.to_vec()).unwrap(),
+        key: content_key(&body),
+        body: body.clone(),
+    };
+    let nth = {
+        let mut all = shared.asked.lock().unwrap();
+        all.push(asked);
+        all.len() as u64 - 1
+    };
+    match (shared.behaviour)(&body, nth) {
+        Reply::Answer(text, delay) => {
+            tokio::time::sleep(delay).await;
+            shared.answered.fetch_add(1, Ordering::SeqCst);
+            json_response(completion(&body, &text).into())
+        }
+        Reply::Status(code, retry_after, message) => error(code, retry_after, &message),
+        Reply::TornJson => json_response(half(&body).into()),
+        Reply::ResetMidBody => {
+            let first = stream::iter([Ok(Bytes::from(half(&body)))]);
+            let breaks = stream::once(async {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Err(std::io::Error::other("broken on purpose"))
+            });
+            json_response(Body::from_stream(first.chain(breaks)))
+        }
+        Reply::Hang => std::future::pending().await,
+    }
+}
+
+fn json_response(body: Body) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+fn error(code: u16, retry_after: Option<String>, message: &str) -> Response {
+    let body = json!({"error": {"message": message, "type": "fault", "code": code}}).to_string();
+    let mut response = (StatusCode::from_u16(code).unwrap(), body).into_response();
+    if let Some(wait) = retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, wait.parse().unwrap());
+    }
+    response
+}
+
+fn half(body: &Value) -> String {
+    let whole = completion(body, "an answer that never ends well");
+    whole[..whole.len() / 2].to_owned()
+}
+
+/// A completion body of the kind that was asked for. A token is a word.
+fn completion(body: &Value, text: &str) -> String {
+    let prompt = body.get("messages").or_else(|| body.get("prompt")).map(Value::to_string).unwrap_or_default();
+    let (prompt_tokens, completion_tokens) = (prompt.split_whitespace().count(), text.split_whitespace().count());
+    let (object, choice) = if body.get("messages").is_some() {
+        let message = json!({"role": "assistant", "content": text});
+        ("chat.completion", json!({"index": 0, "message": message, "finish_reason": "stop"}))
+    } else {
+        ("text_completion", json!({"index": 0, "text": text, "finish_reason": "stop"}))
+    };
+    json!({
+        "id": format!("cmpl-{}", content_key(body)),
+        "object": object,
+        "created": 0,
+        "model": body.get("model"),
+        "choices": [choice],
+        "usage": {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": prompt_tokens + completion_tokens,
+        },
+    })
+    .to_string()
+}

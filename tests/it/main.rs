@@ -1,0 +1,4 @@
+//! The program's parts over real sockets, files and processes.
+
+mod fault_server;
+mod openai;
