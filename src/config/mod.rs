@@ -15,7 +15,7 @@ pub use budget::Budget;
 pub use ledger::LedgerConfig;
 pub use load::{ConfigError, Variable};
 pub use model::{Api, ModelConfig, Price, Provider};
-pub(crate) use nearest::nearest;
+pub(crate) use nearest::{did_you_mean, nearest};
 pub use tasks::{DatasetConfig, TasksConfig};
 
 /// The name of a model in `seedmill.toml`, as SQL says it (`model => 'writer'`).

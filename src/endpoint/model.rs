@@ -40,9 +40,9 @@ impl Model {
     fn build(name: &str, config: &ModelConfig) -> Result<Self, ModelError> {
         let endpoint: Result<Arc<dyn Endpoint>, SendError> = match config.provider {
             Provider::OpenAi => OpenAiEndpoint::new(config).map(|endpoint| Arc::new(endpoint) as _),
-            // The embedded model is wired here, behind its feature:
-            // #[cfg(feature = "embedded")]
-            // Provider::Embedded => EmbeddedEndpoint::new(config).map(|endpoint| Arc::new(endpoint) as _),
+            #[cfg(feature = "embedded")]
+            Provider::Embedded => super::embedded::EmbeddedEndpoint::new(config).map(|endpoint| Arc::new(endpoint) as _),
+            #[cfg(not(feature = "embedded"))]
             Provider::Embedded => {
                 let reason = "this binary was built without the feature 'embedded'".into();
                 return Err(ModelError::Unusable { name: name.into(), reason });

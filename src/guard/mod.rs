@@ -2,6 +2,8 @@
 
 mod held_out;
 mod licence;
+mod licence_permits;
 
 pub use held_out::{HeldOutGuard, held_out_scan};
 pub use licence::LicenceGate;
+pub use licence_permits::LicencePermits;

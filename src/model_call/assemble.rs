@@ -43,6 +43,8 @@ pub struct Assembler {
     spec: Arc<CallSpec>,
     schema: SchemaRef,
     columns: Vec<ReturnColumn>,
+    /// The model's name as sent.
+    model: String,
 }
 
 /// An output batch and how many rows `on_error => 'drop'` left out of it.
@@ -52,12 +54,12 @@ pub struct Assembled {
 }
 
 impl Assembler {
-    pub fn new(spec: Arc<CallSpec>, schema: SchemaRef) -> Self {
+    pub fn new(spec: Arc<CallSpec>, schema: SchemaRef, model: String) -> Self {
         let columns = match &spec.returns {
             Some(returns) => returns.columns().to_vec(),
             None => vec![ReturnColumn { name: spec.output.clone(), ty: ReturnType::Text { max_chars: u64::MAX } }],
         };
-        Self { spec, schema, columns }
+        Self { spec, schema, columns, model }
     }
 
     /// Fails on the first failed call with `on_error => 'fail'`.
@@ -167,7 +169,7 @@ impl Assembler {
         let count = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());
         let mut arrays: Vec<ArrayRef> = vec![
             text(cells, |cell| Some(cell.result.outcome.call_id.to_hex())),
-            text(cells, |_| Some(&self.spec.model)),
+            text(cells, |_| Some(&self.model)),
             text(cells, |cell| cell.error),
             text(cells, |cell| cell.result.completion.finish_reason.as_deref()),
             text(cells, |cell| cell.result.completion.reasoning.as_deref()),

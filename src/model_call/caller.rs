@@ -22,6 +22,8 @@ pub struct Answered {
     pub replayed: bool,
     /// Milliseconds of the attempt that was answered; `None` for a replay.
     pub latency_ms: Option<u64>,
+    /// Prompt and completion together, where the server counts them.
+    pub tokens: Option<u64>,
     pub cost_usd: f64,
 }
 
@@ -88,6 +90,7 @@ impl CallRuntime {
                 response: stored.response,
                 replayed: true,
                 latency_ms: None,
+                tokens: stored.prompt_tokens.zip(stored.completion_tokens).map(|(prompt, completion)| prompt + completion),
                 cost_usd: stored.cost_usd,
             }));
         }
@@ -108,7 +111,9 @@ impl CallRuntime {
                 async move {
                     let outcome = runtime.send(&model, &call, call_id).await;
                     match &outcome {
-                        Ok(Ok(_)) => permit.succeeded(estimated_tokens(&call.request)),
+                        Ok(Ok(answered)) => {
+                            permit.succeeded(answered.tokens.unwrap_or_else(|| estimated_tokens(&call.request)));
+                        }
                         Ok(Err(error)) if matches!(error.kind, ErrorKind::Busy(429 | 503)) => {
                             permit.throttled(error.retry_after);
                         }
@@ -233,7 +238,8 @@ fn record(
         cost_usd,
         time_ms,
     };
-    (record, Answered { response, replayed: false, latency_ms: Some(millis(latency)), cost_usd })
+    let tokens = completion.prompt_tokens.zip(completion.completion_tokens).map(|(prompt, answer)| prompt + answer);
+    (record, Answered { response, replayed: false, latency_ms: Some(millis(latency)), tokens, cost_usd })
 }
 
 /// A guess before the answer is there: four bytes a token, and all of `max_tokens`.

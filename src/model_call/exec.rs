@@ -130,7 +130,11 @@ impl ExecutionPlan for CallExec {
             model: Arc::clone(&self.model),
             runtime: Arc::clone(&self.runtime),
             template: Arc::new(CallTemplate::new(&self.spec)),
-            assembler: Assembler::new(Arc::clone(&self.spec), Arc::clone(&self.schema)),
+            assembler: Assembler::new(
+                Arc::clone(&self.spec),
+                Arc::clone(&self.schema),
+                self.model.endpoint.identity().model.clone(),
+            ),
             metrics: self.pump_metrics(partition),
         };
         let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), CHANNEL_BATCHES);

@@ -1,5 +1,5 @@
 //! `render('name')`: the Jinja template `prompts/name.jinja` of the pipeline folder over the input's columns.
-//! In: an expression with `render`. Out: the same with `jinja(<text>, named_struct(<the columns it names>))`.
+//! `render('name', 'key', value, …)` gives variables that are no columns. In: an expression with `render`. Out: the same with `jinja(<text>, named_struct(<the columns it names>))`.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -63,16 +63,15 @@ pub fn expand_render(
             Expr::ScalarFunction(call) if call.func.name() == RENDER => call,
             other => return Ok(Transformed::no(other)),
         };
-        let name = match call.args.as_slice() {
-            [Expr::Literal(name, _)] => name.try_as_str().flatten().map(str::to_owned),
-            _ => None,
-        };
-        let Some(name) = name else {
-            return plan_err!("render takes the name of a template as a literal: render('write_similar')");
-        };
+        let (name, given) = arguments(&call.args)?;
         let text = prompts.text(&name)?;
         let mut fields = Vec::new();
         for variable in seedmill_udfs::template_variables(&text)? {
+            if let Some((_, value)) = given.iter().find(|(key, _)| *key == variable) {
+                fields.push(lit(variable));
+                fields.push((*value).clone());
+                continue;
+            }
             if !schema.has_column_with_unqualified_name(&variable) {
                 let columns: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
                 let near = did_you_mean(&variable, columns.iter().copied());
@@ -96,6 +95,26 @@ pub fn expand_render(
     .data()
 }
 
+/// The template's name, and the variables that are given beside it: `render('solve', 'options', shuffled)`.
+fn arguments(args: &[Expr]) -> Result<(String, Vec<(String, &Expr)>)> {
+    let text = |expr: &Expr| match expr {
+        Expr::Literal(value, _) => value.try_as_str().flatten().map(str::to_owned),
+        _ => None,
+    };
+    let wrong = || {
+        plan_datafusion_err!(
+            "render takes the name of a template, and after it variables as pairs of a name and a value: \
+             render('solve', 'options', shuffle_options(options, sample))"
+        )
+    };
+    let (name, rest) = args.split_first().ok_or_else(wrong)?;
+    if rest.len() % 2 != 0 {
+        return Err(wrong());
+    }
+    let given = rest.chunks_exact(2).map(|pair| Ok((text(&pair[0]).ok_or_else(wrong)?, &pair[1]))).collect::<Result<_>>()?;
+    Ok((text(name).ok_or_else(wrong)?, given))
+}
+
 const RENDER: &str = "render";
 
 /// The name `render`, so that SQL with it can be planned. It never runs: see [`expand_render`].
@@ -106,7 +125,7 @@ pub struct Render {
 
 impl Render {
     pub fn udf() -> ScalarUDF {
-        ScalarUDF::from(Render { signature: Signature::string(1, Volatility::Immutable) })
+        ScalarUDF::from(Render { signature: Signature::variadic_any(Volatility::Immutable) })
     }
 }
 

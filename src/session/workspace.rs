@@ -21,7 +21,7 @@ use super::statements;
 use super::variables::{FoldVariables, Variables};
 use crate::config::{CONFIG_FILE, Config, Variable};
 use crate::endpoint::Models;
-use crate::guard::{HeldOutGuard, LicenceGate};
+use crate::guard::{HeldOutGuard, LicenceGate, LicencePermits};
 use crate::ledger;
 use crate::lineage::{Licence, Target};
 use crate::model_call::{CallPlanner, CallQueryPlanner, CallRuntime, Prompts, RefuseVolatileInput, Render};
@@ -220,6 +220,7 @@ fn context(
     publish::register(&mut state)?;
     let ctx = SessionContext::new_with_state(state);
     ctx.register_udf(Render::udf());
+    ctx.register_udf(LicencePermits::udf());
     ctx.register_variable(VarType::UserDefined, Arc::clone(variables) as _);
     Ok(ctx)
 }

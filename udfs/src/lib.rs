@@ -3,6 +3,7 @@
 
 mod answer_in_options;
 mod approx_tokens;
+mod call_refs;
 mod extract_final_number;
 mod has_duplicate_options;
 mod has_unclosed_delimiters;
@@ -19,6 +20,7 @@ mod normalize_text;
 mod option_index;
 mod option_label;
 mod option_text;
+mod reasons;
 mod repeated_ngram_fraction;
 mod rouge_l;
 mod same_text;
@@ -84,7 +86,8 @@ const SCALAR: &[&Definition] = &[
 
 /// All scalar functions of this crate.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    SCALAR.iter().map(|definition| Arc::new(scalar(definition))).collect()
+    let own = [reasons::reasons(), call_refs::call_refs()];
+    SCALAR.iter().map(|definition| scalar(definition)).chain(own).map(Arc::new).collect()
 }
 
 /// All aggregate functions of this crate. There are none yet: votes are taken over lists by `majority_vote`.

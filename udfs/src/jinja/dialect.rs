@@ -26,6 +26,7 @@ pub(super) static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
     engine.set_unknown_method_callback(python_method);
     engine.add_filter("string", string);
     engine.add_filter("regex_replace", regex_replace);
+    engine.add_filter("json", json);
     engine.remove_global("debug");
     engine
 });
@@ -115,4 +116,28 @@ fn expand(replacement: &str, captures: &Captures) -> String {
     }
     out.push_str(rest);
     out
+}
+
+/// `{{ value | json }}`: compact JSON for prompts. Unlike `tojson` it escapes nothing for HTML, which models would
+/// copy: an apostrophe stays an apostrophe.
+fn json(value: &Value) -> Result<String, Error> {
+    let text = minijinja::filters::tojson(value, None, minijinja::value::Kwargs::default())?.to_string();
+    // `tojson` writes exactly these four characters as escapes, and writes a literal backslash as two.
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        out.push_str(before);
+        let (plain, length) = match escape.get(..6) {
+            Some("\\u003c") => ("<", 6),
+            Some("\\u003e") => (">", 6),
+            Some("\\u0026") => ("&", 6),
+            Some("\\u0027") => ("'", 6),
+            _ => (escape.get(..2).unwrap_or(escape), 2.min(escape.len())),
+        };
+        out.push_str(plain);
+        rest = &escape[length..];
+    }
+    out.push_str(rest);
+    Ok(out)
 }
