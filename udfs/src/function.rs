@@ -132,7 +132,7 @@ impl Definition {
         if given.len() + self.optional < self.parameters.len()
             || (given.len() > self.parameters.len() && !self.variadic)
         {
-            return plan_err!("{} takes other arguments than the {} given: {}", self.name, given.len(), self.usage());
+            return plan_err!("{}: {} arguments do not fit {}", self.name, given.len(), self.usage());
         }
         let mut coerced = Vec::with_capacity(given.len());
         for (position, data_type) in given.iter().enumerate() {
@@ -208,6 +208,8 @@ impl ScalarUDFImpl for Scalar {
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let given: Vec<_> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
+        self.definition.coerce(&given)?;
         if let Some(check) = self.definition.check {
             check(args.scalar_arguments)?;
         }
@@ -215,7 +217,8 @@ impl ScalarUDFImpl for Scalar {
     }
 
     fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
-        self.definition.coerce(given)
+        // An error from here would be buried in DataFusion's own; return_field_from_args gives it in the clear.
+        Ok(self.definition.coerce(given).unwrap_or_else(|_| given.to_vec()))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -227,5 +230,37 @@ impl ScalarUDFImpl for Scalar {
 
     fn documentation(&self) -> Option<&Documentation> {
         Some(&self.documentation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FUNCTION: Definition = Definition {
+        name: "f",
+        parameters: &[("text", Kind::Text), ("texts", Kind::TextList), ("n", Kind::Integer)],
+        optional: 1,
+        ..Definition::BLANK
+    };
+
+    fn list(item: DataType) -> DataType {
+        DataType::LargeList(Arc::new(Field::new("element", item, false)))
+    }
+
+    #[test]
+    fn every_string_list_and_integer_type_is_seen_as_one() {
+        for given in [DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View, DataType::Null] {
+            let coerced = FUNCTION.coerce(&[given.clone(), list(given), DataType::UInt8]).unwrap();
+            assert_eq!(coerced, [text(), text_list(), DataType::Int64]);
+        }
+    }
+
+    #[test]
+    fn a_wrong_argument_is_named() {
+        let error = FUNCTION.coerce(&[DataType::Utf8, list(DataType::Int64)]).unwrap_err().to_string();
+        assert!(error.contains("argument 2 (texts) must be TEXT[]"), "{error}");
+        let error = FUNCTION.coerce(&[DataType::Utf8]).unwrap_err().to_string();
+        assert!(error.contains("1 arguments do not fit f(text, texts, n)"), "{error}");
     }
 }

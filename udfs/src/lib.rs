@@ -105,3 +105,74 @@ pub fn register_all(registry: &mut dyn FunctionRegistry) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use arrow::array::{Array, ArrayRef, Int64Array, ListBuilder, StringViewArray, StringViewBuilder, new_null_array};
+    use datafusion_expr::ColumnarValue;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arguments::Arguments;
+    use crate::function::{Kind, text_item};
+
+    fn invoke(function: &Definition, columns: Vec<ArrayRef>) -> Result<ArrayRef> {
+        let rows = columns[0].len();
+        let columns = columns.into_iter().map(ColumnarValue::Array).collect();
+        (function.invoke)(&Arguments::new(function.name, columns, rows)?)
+    }
+
+    #[test]
+    fn every_function_has_its_own_name_and_a_reference() {
+        let names: HashSet<_> = SCALAR.iter().map(|function| function.name).collect();
+        assert_eq!(names.len(), SCALAR.len());
+        for function in SCALAR {
+            assert!(!function.description.is_empty() && function.example.contains(function.name), "{}", function.name);
+        }
+    }
+
+    #[test]
+    fn null_gives_null_but_in_hashes() {
+        for function in SCALAR {
+            let nulls = function.parameters.iter().map(|(_, kind)| match kind {
+                Kind::Text | Kind::Struct | Kind::Any => new_null_array(&function::text(), 2),
+                Kind::TextList => new_null_array(&function::text_list(), 2),
+                Kind::Integer => new_null_array(&arrow::datatypes::DataType::Int64, 2),
+            });
+            let values = invoke(function, nulls.collect()).unwrap();
+            assert_eq!(values.data_type(), &(function.returns)(), "{}", function.name);
+            assert_eq!(values.null_count(), if function.name == "stable_hash" { 0 } else { 2 }, "{}", function.name);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_function_panics(
+            texts in prop::collection::vec(r"([a-cA-C0-9 .,$%(){}\\/`'\n-]|####|\PC|the |[)] ){0,12}", 3),
+            list in prop::collection::vec(prop::option::of(r"([A-C0-9.,$ -]|\PC){0,4}"), 0..5),
+            number in -1i64..4,
+        ) {
+            for function in SCALAR {
+                let columns = function.parameters.iter().enumerate().map(|(position, (_, kind))| -> ArrayRef {
+                    match kind {
+                        Kind::Text | Kind::Struct | Kind::Any => {
+                            Arc::new(StringViewArray::from(vec![Some(texts[position].as_str())]))
+                        }
+                        Kind::TextList => {
+                            let mut lists = ListBuilder::new(StringViewBuilder::new()).with_field(text_item());
+                            lists.append_value(list.clone());
+                            Arc::new(lists.finish())
+                        }
+                        Kind::Integer => Arc::new(Int64Array::from(vec![number])),
+                    }
+                });
+                // An error, as for n = 0 or an unknown script, is fine.
+                if let Ok(values) = invoke(function, columns.collect()) {
+                    prop_assert_eq!(values.len(), 1);
+                }
+            }
+        }
+    }
+}

@@ -44,14 +44,17 @@ static MENTION: LazyLock<Regex> = LazyLock::new(|| {
         format!(r"\b(?:the|this) {picture} (?:shows|shown|depicts|illustrates)\b"),
         r"\b(?:as|is|are) (?:shown|seen|described|mentioned|stated|depicted|listed) (?:above|below)\b".to_string(),
         r"\b(?:in|see) (?:figure|fig\.|table) \d".to_string(),
-        // Not "the passage of time".
-        r"\b(?:the|this) (?:passage|excerpt)(?:[^\w ]|$| (?:[^\Wo]|o[^\Wf])|[' ]+o?$)".to_string(),
     ];
     Regex::new(&format!("(?i){}", patterns.join("|"))).expect("a constant pattern is valid")
 });
 
+/// A passage; with the group it is one of something else, as in "the passage of time".
+static PASSAGE: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)\b(?:the|this) (?:passage|excerpt)\b( of\b)?").expect("a constant pattern is valid")
+});
+
 fn mentions_missing_context(text: &str) -> bool {
-    MENTION.is_match(text)
+    MENTION.is_match(text) || PASSAGE.captures_iter(text).any(|passage| passage.get(1).is_none())
 }
 
 #[cfg(test)]

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! In this order: the first option that is the same text (as `same_text` compares); an option's letter, as in 'B', 'b)',
-//! '(B)', 'B.', 'Answer: B'; a letter followed by the text of that same option. NULL options are never meant.
+//! '(B)', 'B.', 'Answer: B'; a letter followed by the text of that same option. NULL options are never meant, and a
+//! blank answer means none.
 
 use std::sync::Arc;
 
@@ -35,6 +36,9 @@ pub(crate) const OPTION_INDEX: Definition = Definition {
 };
 
 pub(crate) fn option_index(options: &[Option<&str>], answer: &str) -> Option<usize> {
+    if answer.trim().is_empty() {
+        return None;
+    }
     let key = AnswerKey::of(answer);
     if let Some(place) = options.iter().position(|option| option.is_some_and(|option| AnswerKey::of(option) == key)) {
         return Some(place);
@@ -69,6 +73,7 @@ mod tests {
         for answer in ["B) Nile", "C", "D", "Rhine", "", "A river"] {
             assert_eq!(option_index(RIVERS, answer), None, "{answer}");
         }
+        assert_eq!(option_index(&[Some("")], ""), None);
     }
 
     proptest! {

@@ -86,7 +86,7 @@ fn an_endless_template_is_stopped() {
 
 #[test]
 fn files_cannot_be_read() {
-    assert!(render("{% include '/etc/passwd' %}", json("{}")).is_err());
+    assert!(render("{% include 'Cargo.toml' %}", json("{}")).is_err());
 }
 
 #[test]
