@@ -26,14 +26,15 @@ pub async fn fetch_weights() -> Result<std::path::PathBuf> {
         ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {eta}").unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
     let show = |event: FetchEvent| match event {
-        FetchEvent::Trying(place) => eprintln!("fetching the embedded model's weights from {place}"),
-        FetchEvent::Failed(place, reason) => eprintln!("  {place}: {reason}"),
-        FetchEvent::Bytes { done, total } => {
+        FetchEvent::Trying { place } => eprintln!("fetching the embedded model's weights from {place}"),
+        FetchEvent::Failed { place, reason } => eprintln!("  {place}: {reason}"),
+        FetchEvent::Progress { place, bytes, total } => {
             if bar.is_hidden() {
                 bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
             }
+            bar.set_message(place);
             bar.set_length(total);
-            bar.set_position(done);
+            bar.set_position(bytes);
         }
     };
     let path = fetch(&show).await.map_err(|e| DataFusionError::External(Box::new(e)));

@@ -2,6 +2,8 @@
 //! In: one logical request. Out: one raw answer, to be made durable before anyone parses it.
 
 mod completion;
+#[cfg(feature = "embedded")]
+pub mod embedded;
 mod limiter;
 mod model;
 mod openai;
