@@ -1,0 +1,107 @@
+//! `seedmill run`: a pipeline folder from seeds to published Parquet, with progress, a funnel and samples at the end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::dataframe::DataFrame;
+use datafusion::logical_expr::LogicalPlan;
+
+use super::arguments::RunArguments;
+use super::interrupt::{self, GRACE};
+use super::model::fetch_weights;
+use super::progress_line::ProgressLine;
+use super::{EXIT_INTERRUPTED, EXIT_OK};
+use crate::config::Provider;
+use crate::model_call::{CallKind, CallNode};
+use crate::publish::{Report, Stage, Usage};
+use crate::session::{OpenOptions, Pipeline, Workspace};
+
+pub async fn run(root: Option<PathBuf>, arguments: RunArguments) -> Result<u8> {
+    let start = Instant::now();
+    let names: Vec<String> = arguments.set.set.iter().map(|(name, _)| name.clone()).collect();
+    let options = OpenOptions {
+        root,
+        pipeline: arguments.pipeline,
+        set: arguments.set.set.into_iter().collect(),
+        out: arguments.out,
+    };
+    let workspace = Workspace::open(options).await?;
+    Pipeline::read_stages(&workspace.pipeline.folder)?;
+    let plan = workspace.register_stages().await?.ok_or_else(|| workspace.no_publishing_statement())?;
+    // Everything is checked before the first call: the whole plan is analyzed, optimized and made physical.
+    let optimized = workspace.ctx().state().optimize(&plan)?;
+    let unused = workspace.variables.unused(names.iter().map(String::as_str));
+    if !unused.is_empty() {
+        return Err(DataFusionError::Plan(format!(
+            "--set {}: no statement of {} uses this variable",
+            unused.join(", "),
+            workspace.pipeline.folder.display()
+        )));
+    }
+    let calls = call_nodes(&optimized)?;
+    for call in &calls {
+        let model = workspace.runtime.models.config(&call.spec().model);
+        if model.is_ok_and(|model| model.provider == Provider::Embedded && model.weights.is_none()) {
+            fetch_weights().await?;
+            break;
+        }
+    }
+    let seeds = count_seeds(&workspace, &calls).await?;
+    let mut stages: Vec<String> = Vec::new();
+    for call in &calls {
+        if !stages.contains(&call.spec().call_as) {
+            stages.push(call.spec().call_as.clone());
+        }
+    }
+    eprintln!("run {}: {seeds} seeds, stages {}", workspace.run.id, stages.join(" → "));
+
+    interrupt::watch(Arc::clone(&workspace.runtime));
+    let line = ProgressLine::start(Arc::clone(&workspace.runtime), stages.clone(), seeds);
+    let result = match workspace.execute_plan(plan).await {
+        Ok(frame) => frame.collect().await,
+        Err(error) => Err(error),
+    };
+    drop(line);
+    let given_up = workspace.runtime.finish(GRACE).await?;
+    if workspace.runtime.interrupt.is_cancelled() {
+        eprintln!("stopped; {given_up} requests were given up. Run the same command to go on: every answer is kept");
+        return Ok(EXIT_INTERRUPTED);
+    }
+    result?;
+    let published = workspace
+        .run
+        .published()
+        .ok_or_else(|| DataFusionError::Plan("the last statement publishes nothing: write COPY … STORED AS CURATED".into()))?;
+    print!("{}", report(&workspace, &calls, published, start)?);
+    Ok(EXIT_OK)
+}
+
+/// The calls of a plan, the first to be made first.
+fn call_nodes(plan: &LogicalPlan) -> Result<Vec<CallNode>> {
+    let mut calls = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Extension(extension) = node
+            && let Some(call) = extension.node.as_any().downcast_ref::<CallNode>()
+        {
+            calls.push(call.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    calls.reverse();
+    Ok(calls)
+}
+
+/// How many rows reach the first calls: a count that makes none.
+async fn count_seeds(workspace: &Workspace, calls: &[CallNode]) -> Result<u64> {
+    let mut seeds = 0;
+    for call in calls {
+        if call_nodes(call.input())?.is_empty() {
+            let frame = DataFrame::new(workspace.ctx().state(), call.input().clone());
+            seeds += frame.count().await? as u64;
+        }
+    }
+    Ok(seeds)
+}
