@@ -12,6 +12,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::grammar::{Grammars, first_line};
 use super::llama::Llama;
+use super::prefixes::Prefixes;
 use super::vocabulary::Vocabulary;
 use super::worker::{Generated, Task, Worker};
 
@@ -20,6 +21,7 @@ pub(super) struct Model {
     pub(super) llama: Llama,
     pub(super) vocabulary: Arc<Vocabulary>,
     pub(super) grammars: Grammars,
+    pub(super) prefixes: Prefixes,
     /// Tokens of prompt and answer together.
     pub(super) context_length: usize,
 }
@@ -35,7 +37,7 @@ impl Model {
         let llama = Llama::from_gguf(&content, &mut file).map_err(wrong)?;
         let grammars = Grammars::new(Arc::clone(&vocabulary))?;
         let context_length = context_length.min(llama.context_length);
-        Ok(Model { llama, vocabulary, grammars, context_length })
+        Ok(Model { llama, vocabulary, grammars, prefixes: Prefixes::new(), context_length })
     }
 }
 
@@ -90,14 +92,33 @@ fn work(model: Arc<Model>, queue: &Mutex<mpsc::Receiver<Job>>) {
         if reply.is_closed() {
             continue;
         }
-        let result = catch_unwind(AssertUnwindSafe(|| worker.answer(task, || reply.is_closed())));
-        let result = result.unwrap_or_else(|panic| {
+        let result = guarded(|| worker.answer(task, || reply.is_closed()));
+        if result.is_err() {
+            // Its grammars may be in the middle of an answer.
             worker = Worker::new(Arc::clone(&model));
-            let message = panic.downcast_ref::<&str>().map(|s| (*s).to_owned());
-            let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
-            Err(format!("the embedded model's worker panicked: {}", first_line(&message)))
-        });
+        }
         // A closed end means that nobody waits any more.
         let _ = reply.send(result);
+    }
+}
+
+/// Runs `answer`; a panic becomes an error, so that nobody waits for an answer that will not come.
+fn guarded<T>(answer: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(answer)).unwrap_or_else(|panic| {
+        let message = panic.downcast_ref::<&str>().map(|message| (*message).to_owned());
+        let message = message.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Err(format!("the embedded model's worker panicked: {}", first_line(&message)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_an_error_with_its_message() {
+        let error = guarded::<()>(|| panic!("the tensor has {} rows", 3)).unwrap_err();
+        assert!(error.ends_with("panicked: the tensor has 3 rows"), "{error}");
+        assert!(guarded::<()>(|| panic!("no rows")).unwrap_err().contains("no rows"));
     }
 }

@@ -4,6 +4,7 @@
 mod engine;
 mod grammar;
 mod llama;
+mod prefixes;
 mod sampler;
 mod transcode;
 mod vocabulary;

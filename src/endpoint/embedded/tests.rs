@@ -188,15 +188,15 @@ async fn what_cannot_be_answered_is_an_error_that_says_why() {
 }
 
 #[tokio::test]
-async fn a_panicking_worker_is_an_error_and_the_next_task_is_answered() {
+async fn a_failed_task_is_an_error_and_the_next_one_is_answered() {
     let fixture = fixture();
     let engine = fixture.endpoint.engine().await.unwrap();
     let task = |request: &Request| fixture.endpoint.task(engine, request).unwrap();
     let request = request("x", Some(1), 5, None);
-    // No prompt is what `task` never lets through.
-    let broken = Task { prompt: Vec::new(), ..task(&request) };
+    // A token that no vocabulary has is what `task` never lets through.
+    let broken = Task { prompt: vec![u32::MAX], ..task(&request) };
     let result = tokio::time::timeout(Duration::from_secs(60), engine.answer(broken)).await.unwrap();
-    assert!(result.unwrap_err().contains("panicked"));
+    assert!(result.is_err());
     for _ in 0..4 {
         assert!(engine.answer(task(&request)).await.is_ok());
     }
@@ -212,11 +212,11 @@ async fn a_cancelled_task_stops_between_two_tokens() {
     let asked = std::cell::Cell::new(0);
     let cancelled = || {
         asked.set(asked.get() + 1);
-        asked.get() == 14
+        asked.get() == 9
     };
     let mut worker = Worker::new(Arc::clone(&engine.model));
     assert_eq!(worker.answer(fixture.endpoint.task(engine, &request).unwrap(), cancelled), Ok(None));
-    assert_eq!(asked.get(), 14, "it stopped at once");
+    assert_eq!(asked.get(), 9, "it stopped at once");
 }
 
 #[test]
