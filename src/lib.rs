@@ -5,6 +5,7 @@
 //! Dependencies point down: cli → session → {tasks, model_call, guard, publish} → {endpoint, ledger}
 //! → {lineage, config, udfs}.
 
+pub mod cli;
 pub mod config;
 pub mod endpoint;
 pub mod guard;

@@ -19,7 +19,7 @@ pub async fn tasks(root: Option<PathBuf>, arguments: TasksArguments) -> Result<u
             output::print(workspace.sql(&format!("SELECT {columns} FROM tasks ORDER BY task")).await?, arguments.format).await?;
         }
         Some(task) => {
-            let sql = workspace.catalog.norm_sql(&task)?;
+            let sql = workspace.catalog.norm_sql(workspace.ctx(), &task).await?;
             let row = format!("SELECT * FROM tasks WHERE task = '{}'", task.replace('\'', "''"));
             output::print(workspace.sql(&row).await?, Format::Json).await?;
             println!("\n-- norm.{task}\n{sql}");

@@ -1,0 +1,23 @@
+//! The task catalog. In: task configs of lm-evaluation-harness and what seedmill.toml says of their datasets. Out: the
+//! tables `tasks`, `seeds`, `heldout` and the schemas `raw`, `norm`, `heldout`, each provider marked with its split.
+
+mod catalog;
+mod classify;
+mod column_sql;
+mod dataset_files;
+mod harness_config;
+mod known_datasets;
+mod norm_sql;
+mod normalized_cache;
+mod raw_table;
+mod schemas;
+mod scored_train_splits;
+mod seeds;
+mod task;
+mod task_planner;
+mod tasks_table;
+mod yaml;
+
+pub use catalog::{Catalog, TasksError};
+pub use seeds::{heldout_schema, seeds_schema};
+pub use task::{Capability, Format, Reason, Status, Task};

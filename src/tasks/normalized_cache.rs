@@ -1,0 +1,125 @@
+//! Normalized rows as Parquet, one file a task and split, made when first read and found again by a key over all that
+//! goes into them: the files' names, sizes and times, the task as configured, and the code that writes the SQL.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::catalog::Session;
+use datafusion::common::{DataFusionError, Result, exec_err};
+use datafusion::datasource::listing::ListingTableUrl;
+use futures::TryStreamExt;
+use parquet::arrow::AsyncArrowWriter;
+use parquet::basic::Compression;
+use parquet::file::metadata::KeyValue;
+use parquet::file::properties::WriterProperties;
+
+use super::Task;
+use super::seeds::seeds_schema;
+use super::task_planner::TaskPlanner;
+use crate::lineage::Split;
+
+/// The footer key that says which split a Parquet file's rows come from.
+const SPLIT_KEY: &str = "seedmill.split";
+
+/// Sources whose change makes other rows of the same files.
+const CODE: [&str; 4] = [
+    include_str!("norm_sql.rs"),
+    include_str!("column_sql.rs"),
+    include_str!("raw_table.rs"),
+    env!("CARGO_PKG_VERSION"),
+];
+
+/// The Parquet file of a task's split, made now where it is not there. Rows are in file order; columns as in
+/// [`seeds_schema`].
+///
+/// Two processes may make the same file at once: each writes its own and renames it into place.
+pub(crate) async fn normalized_file(
+    cache: &Path,
+    task: &Task,
+    split: Split,
+    planner: &TaskPlanner,
+    session: &dyn Session,
+) -> Result<PathBuf> {
+    let name: String = task.name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
+    let file = cache.join(format!("{name}.{split}-{}.parquet", key(task, split, session).await?));
+    if tokio::fs::try_exists(&file).await.map_err(|e| io(&file, e))? {
+        return Ok(file);
+    }
+    tokio::fs::create_dir_all(cache).await.map_err(|e| io(cache, e))?;
+    static WRITES: AtomicU64 = AtomicU64::new(0);
+    let write = WRITES.fetch_add(1, Ordering::Relaxed);
+    let partial = file.with_extension(format!("{}-{write}.partial", std::process::id()));
+    let written = write_rows(&partial, task, split, planner).await;
+    let renamed = match written {
+        Ok(()) => tokio::fs::rename(&partial, &file).await.map_err(|e| io(&file, e)),
+        Err(e) => Err(e.context(format!("the {split} rows of the task '{}' cannot be normalized", task.name))),
+    };
+    if renamed.is_err() {
+        // What is left of a failed write is of no use; a second failure would only hide the first.
+        let _ = tokio::fs::remove_file(&partial).await;
+    }
+    renamed.map(|()| file)
+}
+
+async fn key(task: &Task, split: Split, session: &dyn Session) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |text: &str| {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    };
+    CODE.iter().for_each(|code| add(code));
+    add(&format!("{task:?}"));
+    for file in task.files(split) {
+        let url = ListingTableUrl::parse(file)?;
+        let store = session.runtime_env().object_store(&url)?;
+        let mut found: Vec<_> = url.list_all_files(session, store.as_ref(), "").await?.try_collect().await?;
+        if found.is_empty() {
+            return exec_err!("the task '{}': its file '{file}' is not there", task.name);
+        }
+        found.sort_by(|a, b| a.location.cmp(&b.location));
+        for meta in found {
+            let time = meta.last_modified.to_rfc3339();
+            add(&format!("{file}|{}|{}|{time}|{}", meta.location, meta.size, meta.e_tag.unwrap_or_default()));
+        }
+    }
+    Ok(hasher.finalize().to_hex()[..16].to_owned())
+}
+
+async fn write_rows(file: &Path, task: &Task, split: Split, planner: &TaskPlanner) -> Result<()> {
+    let normalization = planner.normalization(task, split).await?;
+    let rows = normalization.session.execute_logical_plan(normalization.plan).await?;
+    let mut rows = rows.execute_stream().await?;
+    let schema = seeds_schema();
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(Default::default()))
+        .set_key_value_metadata(Some(vec![KeyValue::new(SPLIT_KEY.to_owned(), split.to_string())]))
+        .build();
+    let out = tokio::fs::File::create(file).await.map_err(|e| io(file, e))?;
+    let mut writer = AsyncArrowWriter::try_new(out, Arc::clone(&schema), Some(properties))?;
+    while let Some(batch) = rows.try_next().await? {
+        writer.write(&as_seeds(&batch, &schema)?).await?;
+    }
+    writer.close().await?;
+    Ok(())
+}
+
+/// A batch of the norm SQL in the types of `seeds`.
+fn as_seeds(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    let columns = schema
+        .fields()
+        .iter()
+        .map(|field| match batch.column_by_name(field.name()) {
+            Some(column) => Ok(cast(column, field.data_type())?),
+            None => exec_err!("the normalization gives no column '{}'", field.name()),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
+
+fn io(path: &Path, error: std::io::Error) -> DataFusionError {
+    DataFusionError::from(error).context(format!("the cache of seeds, '{}'", path.display()))
+}

@@ -1,0 +1,147 @@
+//! Opens a task's files and plans its normalization. In: a task and a split. Out: the marked table of its rows, the SQL
+//! over it, and the plan of that SQL, in a session of its own that no name of the user's can reach into.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::catalog::{MemorySchemaProvider, SchemaProvider, TableProvider};
+use datafusion::common::{DataFusionError, Result, plan_err};
+use datafusion::datasource::ViewTable;
+use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use super::catalog::how_to_configure;
+use super::column_sql::identifier;
+use super::norm_sql::norm_sql;
+use super::raw_table::RawTable;
+use super::{Reason, Status, Task};
+use crate::lineage::{MarkedTable, Split};
+
+/// The planned normalization of one split of a task.
+pub(crate) struct Normalization {
+    pub sql: String,
+    pub plan: LogicalPlan,
+    /// The session to run it in: one partition, so rows stay in file order.
+    pub session: SessionContext,
+}
+
+/// Opens each split of each task once.
+pub(crate) struct TaskPlanner {
+    runtime: Arc<RuntimeEnv>,
+    opened: Mutex<HashMap<(String, Split), Arc<dyn TableProvider>>>,
+}
+
+impl std::fmt::Debug for TaskPlanner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TaskPlanner").finish_non_exhaustive()
+    }
+}
+
+impl TaskPlanner {
+    /// `runtime` holds the object stores that files are read from.
+    pub(crate) fn new(runtime: Arc<RuntimeEnv>) -> Self {
+        TaskPlanner { runtime, opened: Mutex::default() }
+    }
+
+    pub(crate) fn session(&self) -> Result<SessionContext> {
+        let config = SessionConfig::new().with_target_partitions(1);
+        let mut session = SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime));
+        seedmill_udfs::register_all(&mut session)?;
+        Ok(session)
+    }
+
+    /// A split's rows as they are, marked.
+    pub(crate) async fn raw(&self, task: &Task, split: Split) -> Result<Arc<dyn TableProvider>> {
+        check(task, split)?;
+        let key = (task.name.clone(), split);
+        let known = self.opened.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        let session = self.session()?;
+        let table = RawTable::open(task.files(split), &session.state())
+            .await
+            .map_err(|e| e.context(format!("the {split} rows of the task '{}'", task.name)))?;
+        let table: Arc<dyn TableProvider> = Arc::new(MarkedTable::new(Arc::new(table), task.lineage(split)));
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&table));
+        Ok(table)
+    }
+
+    pub(crate) async fn norm_sql(&self, task: &Task) -> Result<String> {
+        let rows = self.raw(task, Split::Train).await?;
+        norm_sql(task, &rows.schema(), &relation(task, Split::Train), Split::Train)
+    }
+
+    /// A split's rows in the columns of `seeds`.
+    pub(crate) async fn normalization(&self, task: &Task, split: Split) -> Result<Normalization> {
+        let rows = self.raw(task, split).await?;
+        let sql = norm_sql(task, &rows.schema(), &relation(task, split), split)?;
+        let session = self.session()?;
+        let schema = Arc::new(MemorySchemaProvider::new());
+        schema.register_table(task.name.clone(), rows)?;
+        let Some(catalog) = session.catalog(&session.state().config_options().catalog.default_catalog) else {
+            return plan_err!("the session has no default catalog");
+        };
+        catalog.register_schema(schema_name(split), schema)?;
+        let plan = session
+            .state()
+            .create_logical_plan(&sql)
+            .await
+            .map_err(|e| e.context(format!("the task '{}' ({})", task.name, task.file.display())))?;
+        Ok(Normalization { sql, plan, session })
+    }
+
+    /// The table `norm.<task>`.
+    pub(crate) async fn norm(&self, task: &Task) -> Result<ViewTable> {
+        let Normalization { sql, plan, .. } = self.normalization(task, Split::Train).await?;
+        Ok(ViewTable::new(plan, Some(sql)))
+    }
+
+    /// The table `heldout.<task>`: all of its held-out splits in the columns of `seeds`.
+    pub(crate) async fn heldout(&self, task: &Task) -> Result<ViewTable> {
+        let mut union: Option<LogicalPlan> = None;
+        for &split in task.heldout_files.keys() {
+            let plan = self.normalization(task, split).await?.plan;
+            union = Some(match union {
+                Some(above) => LogicalPlanBuilder::from(above).union(plan)?.build()?,
+                None => plan,
+            });
+        }
+        match union {
+            Some(plan) => Ok(ViewTable::new(plan, None)),
+            None => plan_err!("no held-out file is known for the task '{}'", task.name),
+        }
+    }
+}
+
+fn schema_name(split: Split) -> &'static str {
+    match split {
+        Split::Train => "raw",
+        Split::Validation => "raw_validation",
+        Split::Test => "raw_test",
+    }
+}
+
+fn relation(task: &Task, split: Split) -> String {
+    format!("{}.{}", schema_name(split), identifier(&task.name))
+}
+
+/// A sentence for rows that may not or cannot be read.
+fn check(task: &Task, split: Split) -> Result<(), DataFusionError> {
+    if split == Split::Train && task.status == Status::Rejected {
+        return plan_err!(
+            "the task '{}' is rejected ({}): {}",
+            task.name,
+            task.reason.map_or("", Reason::as_str),
+            task.message.as_deref().unwrap_or_default()
+        );
+    }
+    if task.files(split).is_empty() {
+        return match split {
+            Split::Train => plan_err!("the task '{}': {}", task.name, how_to_configure(task)),
+            held_out => plan_err!("no {held_out} file is known for the task '{}'", task.name),
+        };
+    }
+    Ok(())
+}
