@@ -16,7 +16,7 @@ use super::progress_line::ProgressLine;
 use super::{EXIT_INTERRUPTED, EXIT_OK};
 use crate::config::Provider;
 use crate::model_call::{CallKind, CallNode};
-use crate::publish::{Report, Stage, Usage};
+use crate::publish::{Published, Report, Stage, Usage};
 use crate::session::{OpenOptions, Pipeline, Workspace};
 
 pub async fn run(root: Option<PathBuf>, arguments: RunArguments) -> Result<u8> {
@@ -104,4 +104,49 @@ async fn count_seeds(workspace: &Workspace, calls: &[CallNode]) -> Result<u64> {
         }
     }
     Ok(seeds)
+}
+
+/// What the run has come to, as text.
+fn report(workspace: &Workspace, calls: &[CallNode], published: &Published, start: Instant) -> Result<String> {
+    let counts = workspace.runtime.progress.stages();
+    let mut stages = Vec::new();
+    let mut named: Vec<&str> = Vec::new();
+    for spec in calls.iter().map(CallNode::spec) {
+        let Some(stage) = counts.get(&spec.call_as).filter(|_| !named.contains(&spec.call_as.as_str())) else { continue };
+        named.push(&spec.call_as);
+        let name = spec.call_as.trim_end_matches("_call");
+        match spec.kind {
+            CallKind::Generate => {
+                stages.push(Stage { name: "seeds".into(), rows: stage.rows });
+                stages.push(Stage { name: "generated".into(), rows: stage.rows_out });
+                stages.push(Stage { name: "parsed".into(), rows: stage.rows_out.saturating_sub(stage.unparsed + stage.failed) });
+            }
+            // Rows with reasons pass a stage without a call.
+            CallKind::Enrich => {
+                let rows = stage.calls() / u64::from(spec.sample_count());
+                stages.push(Stage { name: past(name), rows });
+            }
+        }
+    }
+    stages.push(Stage { name: "kept".into(), rows: published.manifest.rows.curated });
+    let total = workspace.runtime.progress.total();
+    let usage = Usage {
+        calls: total.asked,
+        replayed: total.replayed,
+        prompt_tokens: total.prompt_tokens,
+        completion_tokens: total.completion_tokens,
+        cost_usd: total.cost_usd,
+        time: start.elapsed(),
+    };
+    Ok(Report::read(published, stages, usage)?.render(width()))
+}
+
+/// `solve` → `solved`, `enrich` → `enriched`.
+fn past(name: &str) -> String {
+    if name.ends_with('e') { format!("{name}d") } else { format!("{name}ed") }
+}
+
+/// Columns of the terminal, as the shell says them.
+fn width() -> usize {
+    std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()).unwrap_or(100)
 }

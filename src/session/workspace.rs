@@ -25,7 +25,7 @@ use crate::guard::{HeldOutGuard, LicenceGate, LicencePermits};
 use crate::ledger;
 use crate::lineage::{Licence, Target};
 use crate::model_call::{CallPlanner, CallQueryPlanner, CallRuntime, Prompts, RefuseVolatileInput, Render};
-use crate::publish::{self, Run};
+use crate::publish::{self, ModelRecord, Run};
 use crate::tasks::Catalog;
 
 /// What is opened, and how it differs from `seedmill.toml`.
@@ -77,6 +77,10 @@ impl Workspace {
         let models = Arc::new(Models::new(&config));
         let mut run = Run::new(&config.root, config.tasks.target, pipeline.sha256());
         run.out = Some(config.out.clone());
+        run.models = models
+            .names()
+            .filter_map(|name| Some(ModelRecord::new(name, models.get(name).ok()?.endpoint.identity())))
+            .collect();
         let run = Arc::new(run);
         let runtime = Arc::new(CallRuntime::new(
             Arc::clone(&models),
