@@ -197,7 +197,7 @@ fn context(
     run: &Arc<Run>,
 ) -> Result<SessionContext> {
     let config = SessionConfig::from_env()?.with_information_schema(true).with_extension(Arc::clone(run));
-    let licences = catalog.tasks().iter().map(|task| task.license.clone()).collect::<Vec<Licence>>();
+    let licences = catalog.tasks().iter().map(|task| task.licence.clone()).collect::<Vec<Licence>>();
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
         Arc::new(FoldVariables(Arc::clone(variables))),
         Arc::new(InlineMacros),
