@@ -1,7 +1,10 @@
 //! The identity of a call: a hash of the logical request, and of nothing else.
 
+use std::borrow::Cow;
 use std::fmt;
 
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use crate::endpoint::{ModelIdentity, Request};
@@ -40,6 +43,19 @@ impl fmt::Debug for CallId {
 impl fmt::Display for CallId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.to_hex())
+    }
+}
+
+impl Serialize for CallId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl<'de> Deserialize<'de> for CallId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let hex = Cow::<str>::deserialize(deserializer)?;
+        CallId::from_hex(&hex).ok_or_else(|| D::Error::custom(format!("'{hex}' is no call id: 64 hex digits are")))
     }
 }
 
@@ -145,6 +161,6 @@ mod tests {
     /// A change of this value would ask, and bill, every call of every user again.
     #[test]
     fn the_identity_of_a_call_never_changes() {
-        insta::assert_snapshot!(id(&request(r#"{"top_k": 40}"#), "m", "v", 2, Some(3)).to_hex(), @"");
+        insta::assert_snapshot!(id(&request(r#"{"top_k": 40}"#), "m", "v", 2, Some(3)).to_hex(), @"4c7ac7b55001bb6fabfba6e0f6466b49a71949936c5d04f8525bfce5adceaf17");
     }
 }

@@ -2,10 +2,22 @@
 
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::CallId;
 
+/// One thing to write down. In a log it is one line of JSON, `{"call": {…}}`; a field that is added later needs a
+/// default, so that older logs stay readable.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    Call(CallRecord),
+    Attempt(AttemptRecord),
+    Use(UseRecord),
+}
+
 /// A call with its raw 2xx answer: a row of the table `calls`. Times are milliseconds since 1970 UTC.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CallRecord {
     pub call_id: CallId,
     pub provider: String,
@@ -19,16 +31,18 @@ pub struct CallRecord {
     /// JSON: sampling parameters, `items` and `schema`.
     pub parameters: String,
     /// The raw body.
+    #[serde(with = "shared_text")]
     pub response: Arc<str>,
     pub finish_reason: Option<String>,
     pub prompt_tokens: Option<u64>,
     pub completion_tokens: Option<u64>,
+    #[serde(with = "exact_number")]
     pub cost_usd: f64,
     pub time_ms: i64,
 }
 
 /// One request to an endpoint, whatever became of it: a row of the table `attempts`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttemptRecord {
     pub call_id: CallId,
     pub model: String,
@@ -39,15 +53,48 @@ pub struct AttemptRecord {
     pub error_kind: Option<String>,
     pub error: Option<String>,
     pub billed: bool,
+    #[serde(with = "exact_number")]
     pub cost_usd: f64,
 }
 
 /// A run used a call at a stage, by asking or by replay: a row of the table `call_uses`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UseRecord {
     pub run_id: String,
     pub call_id: CallId,
     pub stage: String,
     pub replayed: bool,
     pub time_ms: i64,
+}
+
+/// `Arc<str>` as a string, without serde's feature `rc`.
+mod shared_text {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(deserializer).map(Arc::from)
+    }
+}
+
+/// A float as the text of its shortest form: a JSON number comes back from serde_json up to 1 ulp off, and NaN
+/// (which must not make its whole group unreadable) not at all.
+mod exact_number {
+    use std::borrow::Cow;
+
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub fn serialize<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(number)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+        Cow::<str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
 }

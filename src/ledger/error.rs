@@ -1,0 +1,59 @@
+//! What can go wrong with a ledger, as sentences that name the file.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow::error::ArrowError;
+use datafusion::error::DataFusionError;
+use parquet::errors::ParquetError;
+
+/// A failure of the ledger. Cheap to clone: one failed fsync answers all that waited for it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LedgerError {
+    #[error("the ledger cannot {action} {path}: {source}", path = path.display())]
+    Io { action: &'static str, path: PathBuf, source: Arc<io::Error> },
+    /// The file is none of ours, or of a newer format.
+    #[error("{path} cannot be read as a part of the ledger: {detail}", path = path.display())]
+    Format { path: PathBuf, detail: String },
+    #[error(
+        "the ledger's segment file {path} cannot be {action}: {detail}; if it is damaged, move its folder out of \
+         the ledger to go on without its answers",
+        path = path.display()
+    )]
+    Segment { action: &'static str, path: PathBuf, detail: String },
+    /// The thread that writes has ended: the process is going down, or it panicked.
+    #[error("the ledger in {path} takes no more records: its writer has ended", path = path.display())]
+    WriterEnded { path: PathBuf },
+    #[error("reading the ledger in {path} was cancelled: {detail}", path = path.display())]
+    Cancelled { path: PathBuf, detail: String },
+}
+
+impl LedgerError {
+    pub(super) fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(io::Error) -> LedgerError {
+        move |source| LedgerError::Io { action, path: path.as_ref().to_owned(), source: Arc::new(source) }
+    }
+
+    pub(super) fn format(path: &Path, detail: impl Into<String>) -> LedgerError {
+        LedgerError::Format { path: path.to_owned(), detail: detail.into() }
+    }
+
+    pub(super) fn parquet(action: &'static str, path: &Path) -> impl FnOnce(ParquetError) -> LedgerError {
+        move |e| LedgerError::Segment { action, path: path.to_owned(), detail: e.to_string() }
+    }
+
+    pub(super) fn arrow(action: &'static str, path: &Path) -> impl FnOnce(ArrowError) -> LedgerError {
+        move |e| LedgerError::Segment { action, path: path.to_owned(), detail: e.to_string() }
+    }
+
+    /// Whether the file was not there.
+    pub(super) fn is_not_found(&self) -> bool {
+        matches!(self, LedgerError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+impl From<LedgerError> for DataFusionError {
+    fn from(error: LedgerError) -> Self {
+        DataFusionError::External(Box::new(error))
+    }
+}

@@ -1,0 +1,146 @@
+//! The index of the ledger: from a call's id to the place of its answer, in 24 to 31 bytes a call.
+//! In: ids, in the order in which places win. Out: places.
+
+use super::CallId;
+
+/// The first 16 bytes of a call's id. Two calls that share them are not to be expected (2^-79 among 20 million);
+/// who reads an answer still compares the whole id.
+pub(super) type Key = [u8; 16];
+
+pub(super) fn key(id: &CallId) -> Key {
+    let mut key = [0; 16];
+    key.copy_from_slice(&id.as_bytes()[..16]);
+    key
+}
+
+/// Where an answer lies: the number of its source (a log or a segment) and there a frame's offset or a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place(u64);
+
+impl Place {
+    const POSITION_BITS: u32 = 40;
+
+    pub(super) fn new(source: u32, position: u64) -> Place {
+        debug_assert!(position < 1 << Self::POSITION_BITS && source < 1 << (64 - Self::POSITION_BITS));
+        Place((u64::from(source) << Self::POSITION_BITS) | position)
+    }
+
+    pub(super) fn source(self) -> u32 {
+        (self.0 >> Self::POSITION_BITS) as u32
+    }
+
+    pub(super) fn position(self) -> u64 {
+        self.0 & ((1 << Self::POSITION_BITS) - 1)
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    key: Key,
+    place: Place,
+}
+
+/// Ids are uniform hashes, so their first 12 bits spread them evenly over sorted vectors short enough to insert
+/// into (5,000 entries each at 20 million calls). A hash map would take up to 57 bytes a call.
+#[derive(Debug)]
+pub(super) struct Index {
+    shards: Vec<Vec<Entry>>,
+    len: usize,
+}
+
+const SHARD_BITS: u32 = 12;
+
+fn shard(key: &Key) -> usize {
+    (u16::from_be_bytes([key[0], key[1]]) >> (16 - SHARD_BITS)) as usize
+}
+
+impl Index {
+    /// An index of many places at once; of two places of one key the first wins.
+    pub(super) fn build(places: impl IntoIterator<Item = (Key, Place)>) -> Index {
+        let mut shards = vec![Vec::new(); 1 << SHARD_BITS];
+        for (key, place) in places {
+            shards[shard(&key)].push(Entry { key, place });
+        }
+        let mut len = 0;
+        for shard in &mut shards {
+            shard.sort_by_key(|entry| entry.key); // stable: the first stays first
+            shard.dedup_by(|later, first| later.key == first.key);
+            shard.shrink_to_fit();
+            len += shard.len();
+        }
+        Index { shards, len }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn get(&self, key: &Key) -> Option<Place> {
+        let shard = &self.shards[shard(key)];
+        let found = shard.binary_search_by(|entry| entry.key.cmp(key)).ok()?;
+        Some(shard[found].place)
+    }
+
+    /// Adds a place, unless the key has one already.
+    pub(super) fn insert(&mut self, key: Key, place: Place) {
+        let shard = &mut self.shards[shard(&key)];
+        if let Err(at) = shard.binary_search_by(|entry| entry.key.cmp(&key)) {
+            if shard.len() == shard.capacity() {
+                shard.reserve_exact((shard.len() / 4).max(4));
+            }
+            shard.insert(at, Entry { key, place });
+            self.len += 1;
+        }
+    }
+
+    /// Moves a key's answer from one source to another place; a key whose answer lies elsewhere stays there.
+    pub(super) fn relocate(&mut self, key: &Key, from: u32, to: Place) {
+        let shard = &mut self.shards[shard(key)];
+        if let Ok(found) = shard.binary_search_by(|entry| entry.key.cmp(key))
+            && shard[found].place.source() == from
+        {
+            shard[found].place = to;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbered(n: u64) -> Key {
+        key(&CallId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes()))
+    }
+
+    #[test]
+    fn an_index_takes_at_most_40_bytes_a_call_however_it_grew() {
+        let mut index = Index::build((0..100_000).map(|n| (numbered(n), Place::new(1, n))));
+        for n in 100_000..200_000 {
+            index.insert(numbered(n), Place::new(2, n));
+        }
+        let bytes: usize = index.shards.iter().map(|s| s.capacity() * size_of::<Entry>()).sum();
+        assert_eq!(index.len(), 200_000);
+        assert!(bytes <= 40 * index.len(), "{bytes} bytes");
+        assert!((0..100_000).all(|n| index.get(&numbered(n)) == Some(Place::new(1, n))));
+        assert!((100_000..200_000).all(|n| index.get(&numbered(n)) == Some(Place::new(2, n))));
+        assert_eq!(index.get(&numbered(200_000)), None);
+    }
+
+    #[test]
+    fn the_first_place_of_a_call_wins_and_moves_only_with_its_own_source() {
+        let a = numbered(1);
+        let mut index = Index::build([(a, Place::new(7, 1)), (a, Place::new(8, 2))]);
+        index.insert(a, Place::new(9, 3));
+        assert_eq!((index.len(), index.get(&a)), (1, Some(Place::new(7, 1))));
+        index.relocate(&a, 8, Place::new(10, 0));
+        assert_eq!(index.get(&a), Some(Place::new(7, 1)));
+        index.relocate(&a, 7, Place::new(10, 0));
+        assert_eq!(index.get(&a), Some(Place::new(10, 0)));
+    }
+
+    #[test]
+    fn a_place_keeps_its_source_and_its_position() {
+        let place = Place::new((1 << 24) - 1, (1 << 40) - 1);
+        assert_eq!((place.source(), place.position()), ((1 << 24) - 1, (1 << 40) - 1));
+    }
+}

@@ -1,0 +1,367 @@
+//! The append log's format: a header of 16 bytes, then frames of `u32 length, u32 CRC-32 (both little-endian,
+//! of the payload), payload`. A payload is zstd over lines of JSON, one a [`Record`]: one atomic group.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{LedgerError, Record};
+
+const MAGIC: &[u8; 8] = b"seedmill";
+const VERSION: u32 = 1;
+pub(super) const HEADER_LEN: u64 = 16;
+const FRAME_HEADER_LEN: u64 = 8;
+
+/// Every payload begins with zstd's magic number: it finds the next frame behind a damaged one.
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// Speed counts here; a segment is compressed anew.
+const COMPRESSION_LEVEL: i32 = 1;
+
+pub(super) fn header() -> [u8; HEADER_LEN as usize] {
+    let mut header = [0; HEADER_LEN as usize];
+    header[..8].copy_from_slice(MAGIC);
+    header[8..12].copy_from_slice(&VERSION.to_le_bytes());
+    header
+}
+
+/// Turns groups of records into frames.
+pub(super) struct FrameEncoder {
+    compressor: zstd::bulk::Compressor<'static>,
+    lines: Vec<u8>,
+}
+
+impl FrameEncoder {
+    pub(super) fn new() -> io::Result<FrameEncoder> {
+        Ok(FrameEncoder { compressor: zstd::bulk::Compressor::new(COMPRESSION_LEVEL)?, lines: Vec::new() })
+    }
+
+    pub(super) fn encode<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) -> io::Result<Vec<u8>> {
+        self.lines.clear();
+        for record in records {
+            serde_json::to_writer(&mut self.lines, record)?;
+            self.lines.push(b'\n');
+        }
+        let payload = self.compressor.compress(&self.lines)?;
+        let length = u32::try_from(payload.len())
+            .map_err(|_| io::Error::new(io::ErrorKind::FileTooLarge, "a group of records takes 4 GiB or more"))?;
+        let mut frame = Vec::with_capacity(payload.len() + FRAME_HEADER_LEN as usize);
+        frame.extend_from_slice(&length.to_le_bytes());
+        frame.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
+        frame.extend_from_slice(&payload);
+        Ok(frame)
+    }
+}
+
+fn decode(payload: &[u8]) -> Result<Vec<Record>, String> {
+    let lines = zstd::stream::decode_all(payload).map_err(|e| e.to_string())?;
+    serde_json::Deserializer::from_slice(&lines)
+        .into_iter::<Record>()
+        .collect::<Result<_, _>>()
+        .map_err(|e| format!("{e}; was it written by a newer seedmill?"))
+}
+
+/// A log opened for reading by several at once. An open log stays readable when its file has been sealed and
+/// deleted meanwhile.
+#[derive(Debug)]
+pub(super) struct LogFile {
+    pub(super) path: PathBuf,
+    file: Mutex<File>,
+}
+
+impl LogFile {
+    pub(super) fn open(path: PathBuf) -> Result<LogFile, LedgerError> {
+        let file = File::open(&path).map_err(LedgerError::io("open", &path))?;
+        Ok(LogFile { path, file: Mutex::new(file) })
+    }
+
+    pub(super) fn len(&self) -> Result<u64, LedgerError> {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(file.metadata().map_err(LedgerError::io("read", &self.path))?.len())
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(offset))?;
+        file.read(buffer)
+    }
+
+    /// The records of the frame at an offset; an error says that it is not intact (any more).
+    pub(super) fn frame(self: &Arc<Self>, offset: u64) -> Result<Vec<Record>, LedgerError> {
+        let broken = |detail: &str| LedgerError::format(&self.path, format!("at byte {offset}: {detail}"));
+        let len = self.len()?;
+        match read_frame(&mut self.cursor(offset), offset, len).map_err(LedgerError::io("read", &self.path))? {
+            Some(payload) => decode(&payload).map_err(|e| broken(&e)),
+            None => Err(broken("no intact group of records stands there any more")),
+        }
+    }
+
+    fn cursor(self: &Arc<Self>, offset: u64) -> Cursor {
+        Cursor { log: Arc::clone(self), offset }
+    }
+}
+
+/// A reader with a position of its own.
+#[derive(Debug)]
+struct Cursor {
+    log: Arc<LogFile>,
+    offset: u64,
+}
+
+impl Read for Cursor {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.log.read_at(self.offset, buffer)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
+
+/// The payload of the frame at `offset` in a log of `len` bytes, or `None` if none is intact there.
+fn read_frame(reader: &mut impl Read, offset: u64, len: u64) -> io::Result<Option<Vec<u8>>> {
+    let left = len.saturating_sub(offset);
+    if left < FRAME_HEADER_LEN {
+        return Ok(None);
+    }
+    let mut header = [0; FRAME_HEADER_LEN as usize];
+    if !read_all(reader, &mut header)? {
+        return Ok(None);
+    }
+    let (length, crc) = parse_frame_header(&header);
+    // A tail of zeros, which a crash can leave, would be a frame of length 0 with the right CRC.
+    if length == 0 || u64::from(length) > left - FRAME_HEADER_LEN {
+        return Ok(None);
+    }
+    let mut payload = vec![0; length as usize];
+    if !read_all(reader, &mut payload)? {
+        return Ok(None);
+    }
+    Ok((crc32fast::hash(&payload) == crc).then_some(payload))
+}
+
+/// Fills the buffer; `false` where the file ends before, as when a failed write has just been taken back.
+fn read_all(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
+    match reader.read_exact(buffer) {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        done => done.map(|()| true),
+    }
+}
+
+fn parse_frame_header(header: &[u8; FRAME_HEADER_LEN as usize]) -> (u32, u32) {
+    let [l0, l1, l2, l3, c0, c1, c2, c3] = *header;
+    (u32::from_le_bytes([l0, l1, l2, l3]), u32::from_le_bytes([c0, c1, c2, c3]))
+}
+
+/// One atomic group.
+#[derive(Debug)]
+pub(super) struct Frame {
+    pub(super) offset: u64,
+    pub(super) records: Vec<Record>,
+}
+
+/// Reads a log's frames in order and stops at a torn tail. Damage before the last good frame is stepped over and
+/// reported as a warning.
+#[derive(Debug)]
+pub(super) struct LogReader {
+    log: Arc<LogFile>,
+    reader: BufReader<Cursor>,
+    offset: u64,
+    len: u64,
+    damaged: bool,
+}
+
+impl LogReader {
+    /// Reads what the log holds now.
+    pub(super) fn new(log: &Arc<LogFile>) -> Result<LogReader, LedgerError> {
+        Self::up_to(log, log.len()?)
+    }
+
+    /// Reads no further than `len` bytes.
+    pub(super) fn up_to(log: &Arc<LogFile>, len: u64) -> Result<LogReader, LedgerError> {
+        let mut reader = BufReader::with_capacity(1 << 18, log.cursor(0));
+        // A log gets its name only after its header is durable, so a shorter one was cut by something else.
+        if len < HEADER_LEN {
+            return Err(LedgerError::format(&log.path, "it is shorter than a log's header"));
+        }
+        let mut start = [0; HEADER_LEN as usize];
+        reader.read_exact(&mut start).map_err(LedgerError::io("read", &log.path))?;
+        if start[..8] != MAGIC[..] {
+            return Err(LedgerError::format(&log.path, "it does not begin as a log of seedmill's"));
+        }
+        if start[8..12] != VERSION.to_le_bytes() {
+            let version = u32::from_le_bytes([start[8], start[9], start[10], start[11]]);
+            let detail = format!("its format has version {version}, and this program reads version {VERSION}");
+            return Err(LedgerError::format(&log.path, detail));
+        }
+        Ok(LogReader { log: Arc::clone(log), reader, offset: HEADER_LEN, len, damaged: false })
+    }
+
+    /// The next good frame, or `None` at the end: of the log, or of what is not torn.
+    pub(super) fn next_frame(&mut self) -> Result<Option<Frame>, LedgerError> {
+        while self.offset < self.len {
+            let offset = self.offset;
+            let payload =
+                read_frame(&mut self.reader, offset, self.len).map_err(LedgerError::io("read", &self.log.path))?;
+            let detail = match payload {
+                Some(payload) => {
+                    self.offset += FRAME_HEADER_LEN + payload.len() as u64;
+                    match decode(&payload) {
+                        Ok(records) => return Ok(Some(Frame { offset, records })),
+                        Err(detail) => detail,
+                    }
+                }
+                None => match self.resynchronize()? {
+                    Some(next) => {
+                        self.reader = BufReader::with_capacity(1 << 18, self.log.cursor(next));
+                        self.offset = next;
+                        "its checksum or length is wrong".to_owned()
+                    }
+                    None => return Ok(None), // the torn tail
+                },
+            };
+            self.damaged = true;
+            tracing::warn!(
+                "the ledger's log {} is damaged between bytes {offset} and {}: {detail}; the records there are \
+                 skipped, those after it are read",
+                self.log.path.display(),
+                self.offset,
+            );
+        }
+        Ok(None)
+    }
+
+    /// Whether something before the last good frame could not be read.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.damaged
+    }
+
+    /// How many bytes stand behind the last good frame, once `next_frame` gave `None`.
+    pub(super) fn torn_bytes(&self) -> u64 {
+        self.len - self.offset
+    }
+
+    /// The offset of the next good frame behind the bad one at `self.offset`.
+    fn resynchronize(&self) -> Result<Option<u64>, LedgerError> {
+        let mut rest = Vec::new();
+        self.log
+            .cursor(self.offset)
+            .take(self.len - self.offset)
+            .read_to_end(&mut rest)
+            .map_err(LedgerError::io("read", &self.log.path))?;
+        let header_len = FRAME_HEADER_LEN as usize;
+        let mut from = header_len + 1;
+        while let Some(found) = rest.get(from..).and_then(|r| r.windows(4).position(|w| w == ZSTD_MAGIC)) {
+            let start = from + found - header_len;
+            let len = rest.len() as u64;
+            if let Ok(Some(_)) = read_frame(&mut &rest[start..], start as u64, len) {
+                return Ok(Some(self.offset + start as u64));
+            }
+            from += found + 1;
+        }
+        Ok(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::ledger::{CallId, UseRecord};
+
+    fn use_of(n: u64) -> Record {
+        Record::Use(UseRecord {
+            run_id: format!("run {n}"),
+            call_id: CallId::from_bytes([n as u8; 32]),
+            stage: "solve".into(),
+            replayed: false,
+            time_ms: n as i64,
+        })
+    }
+
+    /// A log of three frames, and the offsets at which they begin and the last one ends.
+    fn three_frames() -> (Vec<u8>, [u64; 4]) {
+        let mut encoder = FrameEncoder::new().unwrap();
+        let mut bytes = header().to_vec();
+        let mut offsets = [HEADER_LEN; 4];
+        for n in 0..3 {
+            bytes.extend(encoder.encode(&[use_of(n), use_of(n + 100)]).unwrap());
+            offsets[n as usize + 1] = bytes.len() as u64;
+        }
+        (bytes, offsets)
+    }
+
+    fn read(bytes: &[u8]) -> (Vec<u64>, bool) {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(bytes).unwrap();
+        let log = Arc::new(LogFile::open(file.path().to_owned()).unwrap());
+        let mut reader = LogReader::new(&log).unwrap();
+        let mut offsets = Vec::new();
+        while let Some(frame) = reader.next_frame().unwrap() {
+            assert_eq!(frame.records.len(), 2);
+            assert_eq!(log.frame(frame.offset).unwrap(), frame.records);
+            offsets.push(frame.offset);
+        }
+        (offsets, reader.is_damaged())
+    }
+
+    #[test]
+    fn a_tail_torn_at_any_byte_is_cut_at_the_last_good_frame() {
+        let (bytes, offsets) = three_frames();
+        for end in offsets[2]..offsets[3] {
+            assert_eq!(read(&bytes[..end as usize]), (offsets[..2].to_vec(), false), "cut at {end}");
+        }
+        assert_eq!(read(&bytes), (offsets[..3].to_vec(), false));
+    }
+
+    #[test]
+    fn a_tail_of_zeros_or_of_half_written_pages_is_cut() {
+        let (bytes, offsets) = three_frames();
+        let zeros = [&bytes[..], &[0; 4096]].concat();
+        assert_eq!(read(&zeros), (offsets[..3].to_vec(), false));
+        let mut half = bytes.clone();
+        half[offsets[2] as usize + 20..].fill(0);
+        assert_eq!(read(&half), (offsets[..2].to_vec(), false));
+    }
+
+    #[test]
+    fn damage_in_the_middle_costs_only_its_own_group() {
+        let (bytes, offsets) = three_frames();
+        for at in offsets[1]..offsets[2] {
+            let mut damaged = bytes.clone();
+            damaged[at as usize] ^= 0x55;
+            assert_eq!(read(&damaged), (vec![offsets[0], offsets[2]], true), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_foreign_or_newer_file_is_refused_with_its_reason() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let mut newer = header();
+        newer[8] = 2;
+        file.write_all(&newer).unwrap();
+        let log = Arc::new(LogFile::open(file.path().to_owned()).unwrap());
+        let error = LogReader::new(&log).unwrap_err().to_string();
+        assert!(error.contains("version 2") && error.contains("reads version 1"), "{error}");
+    }
+
+    #[test]
+    fn costs_come_back_to_the_last_bit_and_not_a_number_harms_no_group() {
+        for cost in [0.1 + 0.2, 1.0e-7, 123456.789012345, f64::MIN_POSITIVE, f64::NAN, f64::INFINITY] {
+            let record = Record::Attempt(crate::ledger::AttemptRecord {
+                call_id: CallId::from_bytes([1; 32]),
+                model: "m".into(),
+                time_ms: 0,
+                latency_ms: 0,
+                status: None,
+                error_kind: None,
+                error: None,
+                billed: true,
+                cost_usd: cost,
+            });
+            let frame = FrameEncoder::new().unwrap().encode(&[record]).unwrap();
+            let Record::Attempt(back) = &decode(&frame[8..]).unwrap()[0] else { panic!("not an attempt") };
+            assert!(back.cost_usd.to_bits() == cost.to_bits() || (back.cost_usd.is_nan() && cost.is_nan()));
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! Sealed logs: a folder of three Parquet files, one a table, written once and never changed.
+//! In: a log that nobody appends to any more. Out: its segment, and answers read back by row.
+
+use std::collections::HashSet;
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Float64Type, Int64Type};
+use parquet::arrow::ProjectionMask;
+use parquet::arrow::arrow_reader::{
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelector,
+};
+use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::metadata::PageIndexPolicy;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::schema::types::ColumnPath;
+
+use super::block::Block;
+use super::columns::{Rows, Table};
+use super::folder::{self, OwnedLog};
+use super::index::{self, Key};
+use super::log::{LogFile, LogReader};
+use super::{CallId, LedgerError, StoredAnswer};
+
+/// One answer is read by its block: a page of each of the columns that an answer needs.
+pub(super) const BLOCK_ROWS: u64 = 50;
+const CALLS_ROW_GROUP_ROWS: usize = 1_000;
+const ROW_GROUP_ROWS: usize = 100_000;
+
+/// Seals a log: writes its segment, makes it durable, gives it its name, and only then deletes the log. `Ok` is the
+/// ids of the segment's calls in the order of its rows; none and no segment for a log without records.
+///
+/// On an error the log is as it was; the caller keeps its lock and may try again.
+pub(super) fn seal(folder: &Path, log: &OwnedLog) -> Result<Vec<Key>, LedgerError> {
+    let path = folder::log_path(folder, &log.unique);
+    let unfinished = folder::unfinished_segment_path(folder, &log.unique);
+    folder::ignore_not_found(fs::remove_dir_all(&unfinished)).map_err(LedgerError::io("remove", &unfinished))?;
+    fs::create_dir(&unfinished).map_err(LedgerError::io("create", &unfinished))?;
+
+    let mut reader = LogReader::up_to(&Arc::new(LogFile::open(path.clone())?), log.len)?;
+    let mut rows = Rows::default();
+    let mut keys = Vec::new();
+    let mut seen = HashSet::new();
+    let mut any = false;
+    let mut files = Table::ALL
+        .into_iter()
+        .map(|table| SegmentFile::create(&unfinished, table))
+        .collect::<Result<Vec<_>, LedgerError>>()?;
+    while let Some(frame) = reader.next_frame()? {
+        any = true;
+        let first_new = rows.calls.len();
+        rows.extend(frame.records);
+        let mut at = 0;
+        rows.calls.retain(|call| {
+            at += 1;
+            let key = index::key(&call.call_id);
+            let keep = at <= first_new || seen.insert(key);
+            if keep && at > first_new {
+                keys.push(key);
+            }
+            keep
+        });
+        for file in &mut files {
+            if rows.len(file.table) >= CALLS_ROW_GROUP_ROWS {
+                file.write(&mut rows)?;
+            }
+        }
+    }
+    for mut file in files {
+        file.write(&mut rows)?;
+        file.finish()?;
+    }
+
+    if any {
+        let segment = folder::segment_path(folder, &log.unique);
+        folder::sync_folder(&unfinished)?;
+        fs::rename(&unfinished, &segment).map_err(LedgerError::io("rename", &unfinished))?;
+        folder::sync_folder(folder)?;
+    } else {
+        fs::remove_dir_all(&unfinished).map_err(LedgerError::io("remove", &unfinished))?;
+    }
+    if reader.is_damaged() {
+        let damaged = folder::damaged_path(folder, &log.unique);
+        fs::rename(&path, &damaged).map_err(LedgerError::io("rename", &path))?;
+        tracing::warn!("the damaged log is kept as {}; its readable records are sealed", damaged.display());
+    } else {
+        fs::remove_file(&path).map_err(LedgerError::io("remove", &path))?;
+    }
+    Ok(keys)
+}
+
+/// One Parquet file being written.
+struct SegmentFile {
+    table: Table,
+    path: PathBuf,
+    columns: Vec<usize>,
+    writer: ArrowWriter<File>,
+}
+
+impl SegmentFile {
+    fn create(folder: &Path, table: Table) -> Result<SegmentFile, LedgerError> {
+        let path = folder.join(table.file_name());
+        let file = File::create_new(&path).map_err(LedgerError::io("create", &path))?;
+        // Without Arrow's own schema the texts are plain strings to every reader, not views.
+        let options = ArrowWriterOptions::new().with_properties(properties(table)?).with_skip_arrow_metadata(true);
+        let writer = ArrowWriter::try_new_with_options(file, Arc::clone(table.schema()), options)
+            .map_err(LedgerError::parquet("created", &path))?;
+        Ok(SegmentFile { table, path, columns: (0..table.schema().fields().len()).collect(), writer })
+    }
+
+    fn write(&mut self, rows: &mut Rows) -> Result<(), LedgerError> {
+        let batch = rows.take(self.table, &self.columns).map_err(LedgerError::arrow("written", &self.path))?;
+        self.writer.write(&batch).map_err(LedgerError::parquet("written", &self.path))
+    }
+
+    fn finish(self) -> Result<(), LedgerError> {
+        let file = self.writer.into_inner().map_err(LedgerError::parquet("written", &self.path))?;
+        file.sync_all().map_err(LedgerError::io("sync", &self.path))
+    }
+}
+
+fn properties(table: Table) -> Result<WriterProperties, LedgerError> {
+    let level = ZstdLevel::try_new(3).map_err(LedgerError::parquet("written", Path::new(table.file_name())))?;
+    let mut properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_column_dictionary_enabled(ColumnPath::from("call_id"), false);
+    if table == Table::Calls {
+        // Pages of a block each; texts that rarely repeat need neither dictionaries nor statistics.
+        properties = properties
+            .set_max_row_group_row_count(Some(CALLS_ROW_GROUP_ROWS))
+            .set_data_page_row_count_limit(BLOCK_ROWS as usize)
+            .set_write_batch_size(BLOCK_ROWS as usize);
+        for text in ["messages", "response"] {
+            properties = properties
+                .set_column_dictionary_enabled(ColumnPath::from(text), false)
+                .set_column_statistics_enabled(ColumnPath::from(text), EnabledStatistics::None);
+        }
+    }
+    Ok(properties.build())
+}
+
+/// A sealed log's file of calls.
+#[derive(Debug)]
+pub(super) struct Segment {
+    path: PathBuf,
+}
+
+impl Segment {
+    pub(super) fn new(folder: &Path, unique: &str) -> Segment {
+        Segment { path: folder::segment_path(folder, unique).join(Table::Calls.file_name()) }
+    }
+
+    /// The ids of all calls in the order of the rows; reads no other column.
+    pub(super) fn keys(&self) -> Result<Vec<Key>, LedgerError> {
+        let file = File::open(&self.path).map_err(LedgerError::io("open", &self.path))?;
+        let builder =
+            ParquetRecordBatchReaderBuilder::try_new(file).map_err(LedgerError::parquet("read", &self.path))?;
+        let ids = ProjectionMask::columns(builder.parquet_schema(), ["call_id"]);
+        let reader = builder
+            .with_projection(ids)
+            .with_batch_size(CALLS_ROW_GROUP_ROWS)
+            .build()
+            .map_err(LedgerError::parquet("read", &self.path))?;
+        let mut keys = Vec::new();
+        for batch in reader {
+            let batch = batch.map_err(LedgerError::arrow("read", &self.path))?;
+            let ids = batch.column(0).as_string_opt::<i32>().ok_or_else(|| self.foreign("call_id"))?;
+            for id in ids {
+                keys.push(index::key(&self.id(id)?));
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The answers of the block that begins at a row.
+    pub(super) fn block(&self, first: u64, footers: &Footers) -> Result<Block, LedgerError> {
+        let file = File::open(&self.path).map_err(LedgerError::io("open", &self.path))?;
+        let footer = footers.get(&self.path, &file)?;
+        let mut start = 0;
+        for (group, metadata) in footer.metadata().row_groups().iter().enumerate() {
+            let rows = metadata.num_rows().unsigned_abs();
+            if first < start + rows {
+                let (skip, take) = ((first - start) as usize, BLOCK_ROWS.min(start + rows - first) as usize);
+                return self.read(file, footer, group, skip, take);
+            }
+            start += rows;
+        }
+        Err(LedgerError::format(&self.path, format!("it has {start} rows, and row {first} was to be read")))
+    }
+
+    fn read(
+        &self,
+        file: File,
+        footer: ArrowReaderMetadata,
+        group: usize,
+        skip: usize,
+        take: usize,
+    ) -> Result<Block, LedgerError> {
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer);
+        let columns = ["call_id", "response", "finish_reason", "prompt_tokens", "completion_tokens", "cost_usd"];
+        let mask = ProjectionMask::columns(builder.parquet_schema(), columns);
+        let reader = builder
+            .with_projection(mask)
+            .with_row_groups(vec![group])
+            .with_row_selection(vec![RowSelector::skip(skip), RowSelector::select(take)].into())
+            .with_batch_size(take)
+            .build()
+            .map_err(LedgerError::parquet("read", &self.path))?;
+        let mut answers = Vec::with_capacity(take);
+        for batch in reader {
+            self.answers(&batch.map_err(LedgerError::arrow("read", &self.path))?, &mut answers)?;
+        }
+        Ok(Block::of(answers))
+    }
+
+    fn answers(&self, batch: &RecordBatch, into: &mut Vec<(CallId, StoredAnswer)>) -> Result<(), LedgerError> {
+        let column = |name: &str| batch.column_by_name(name).ok_or_else(|| self.foreign(name));
+        let text = |name| column(name)?.as_string_opt::<i32>().ok_or_else(|| self.foreign(name));
+        let tokens = |name| column(name)?.as_primitive_opt::<Int64Type>().ok_or_else(|| self.foreign(name));
+        let (ids, responses, reasons) = (text("call_id")?, text("response")?, text("finish_reason")?);
+        let (prompt, completion) = (tokens("prompt_tokens")?, tokens("completion_tokens")?);
+        let costs = column("cost_usd")?.as_primitive_opt::<Float64Type>().ok_or_else(|| self.foreign("cost_usd"))?;
+        for row in 0..batch.num_rows() {
+            let answer = StoredAnswer {
+                response: responses.value(row).into(),
+                cost_usd: costs.value(row),
+                prompt_tokens: prompt.is_valid(row).then(|| prompt.value(row).unsigned_abs()),
+                completion_tokens: completion.is_valid(row).then(|| completion.value(row).unsigned_abs()),
+                finish_reason: reasons.is_valid(row).then(|| reasons.value(row).to_owned()),
+            };
+            into.push((self.id(Some(ids.value(row)))?, answer));
+        }
+        Ok(())
+    }
+
+    fn id(&self, hex: Option<&str>) -> Result<CallId, LedgerError> {
+        hex.and_then(CallId::from_hex).ok_or_else(|| {
+            LedgerError::format(&self.path, format!("{hex:?} in its column call_id is not 64 hex digits"))
+        })
+    }
+
+    fn foreign(&self, column: &str) -> LedgerError {
+        LedgerError::format(&self.path, format!("its column {column} is missing or of another type"))
+    }
+}
+
+/// The footers used last; one takes about 1 MB for a segment of 64 MiB.
+#[derive(Debug, Default)]
+pub(super) struct Footers {
+    newest_first: Mutex<VecDeque<(PathBuf, ArrowReaderMetadata)>>,
+}
+
+impl Footers {
+    const CAPACITY: usize = 16;
+
+    fn get(&self, path: &Path, file: &File) -> Result<ArrowReaderMetadata, LedgerError> {
+        let lock = || self.newest_first.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut footers = lock();
+            if let Some(at) = footers.iter().position(|(p, _)| p == path)
+                && let Some(found) = footers.remove(at)
+            {
+                let footer = found.1.clone();
+                footers.push_front(found);
+                return Ok(footer);
+            }
+        }
+        let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional);
+        let footer = ArrowReaderMetadata::load(file, options).map_err(LedgerError::parquet("read", path))?;
+        let mut footers = lock();
+        footers.push_front((path.to_owned(), footer.clone()));
+        footers.truncate(Self::CAPACITY);
+        Ok(footer)
+    }
+}

@@ -1,0 +1,317 @@
+//! The ledger opened: what is known, where it lies, and the way to the thread that writes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::block::{Block, BlockCache};
+use super::folder::{self, OwnedLog};
+use super::index::{self, Index, Key, Place};
+use super::log::{LogFile, LogReader};
+use super::segment::{self, BLOCK_ROWS, Footers, Segment};
+use super::writer::{Command, Writer};
+use super::{CallId, LedgerError, Record};
+
+/// Decoded answers kept in memory.
+const BLOCK_CACHE_BYTES: usize = 64 << 20;
+/// Appends that may wait for the writer; more wait at the door.
+const QUEUE: usize = 1_024;
+
+/// A log longer than this is sealed, and another begun.
+const LOG_BYTES: u64 = 64 << 20;
+
+/// What is stored of an answer: all that a replay needs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoredAnswer {
+    /// The raw body.
+    pub response: Arc<str>,
+    pub cost_usd: f64,
+    pub prompt_tokens: Option<u64>,
+    pub completion_tokens: Option<u64>,
+    pub finish_reason: Option<String>,
+}
+
+/// A ledger in a local folder, open for reading and writing. Several processes may have one folder open at once:
+/// each writes a log of its own.
+#[derive(Debug)]
+pub struct Ledger {
+    shared: Arc<Shared>,
+    commands: mpsc::Sender<Command>,
+}
+
+impl Ledger {
+    /// Opens a ledger, and creates its folder where there is none. Logs of dead processes are taken over: their
+    /// torn tails are cut, and `close` seals them.
+    pub async fn open(path: &Path) -> Result<Arc<Ledger>, LedgerError> {
+        Self::open_with(path, LOG_BYTES).await
+    }
+
+    /// Opens a ledger whose logs are sealed when they are longer than `log_bytes`.
+    pub(super) async fn open_with(path: &Path, log_bytes: u64) -> Result<Arc<Ledger>, LedgerError> {
+        let path = std::path::absolute(path).map_err(LedgerError::io("find", path))?;
+        let folder = path.clone();
+        let (shared, adopted) = tokio::task::spawn_blocking(move || Shared::open(folder))
+            .await
+            .map_err(|e| LedgerError::Cancelled { path: path.clone(), detail: e.to_string() })??;
+        let shared = Arc::new(shared);
+        let (commands, queue) = mpsc::channel(QUEUE);
+        Writer::start(Arc::clone(&shared), adopted, queue, log_bytes)?;
+        Ok(Arc::new(Ledger { shared, commands }))
+    }
+
+    /// The stored answer to a call: of this process's own appends as soon as they returned, and of all that was
+    /// durable at open. What other processes have written since is not looked for.
+    pub async fn find(&self, id: &CallId) -> Result<Option<StoredAnswer>, LedgerError> {
+        let key = index::key(id);
+        let mut gone = None;
+        while let Some(place) = self.shared.place(&key) {
+            let Some(source) = self.shared.source(place.source()) else {
+                if gone == Some(place) {
+                    return Ok(None); // it could not be read any more when its log was sealed
+                }
+                gone = Some(place); // sealed in between: the index has its new place already
+                continue;
+            };
+            let position = source.block_position(place.position());
+            let shared = Arc::clone(&self.shared);
+            let read = move || source.block(position, &shared.footers);
+            let block = self.shared.blocks.get((place.source(), position), read, |e| self.cancelled(e)).await?;
+            return Ok(block.find(id));
+        }
+        Ok(None)
+    }
+
+    /// Appends records as one atomic group, and returns when they are durable. All that arrives within 10 ms (or
+    /// 256 records) shares one fsync. After an error nothing is promised: the records may or may not be there.
+    pub async fn append(&self, records: Vec<Record>) -> Result<(), LedgerError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.ask(|reply| Command::Append { records, reply }).await
+    }
+
+    /// Seals this process's log, and those taken over from dead processes, into Parquet segments. Not needed for
+    /// durability; appending may go on afterwards, in a new log.
+    pub async fn close(&self) -> Result<(), LedgerError> {
+        self.ask(|reply| Command::Close { reply }).await
+    }
+
+    /// The number of distinct calls known.
+    pub fn len(&self) -> usize {
+        self.shared.index.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    async fn ask(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<(), LedgerError>>) -> Command,
+    ) -> Result<(), LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        let ended = || LedgerError::WriterEnded { path: self.shared.folder.clone() };
+        self.commands.send(command(reply)).await.map_err(|_| ended())?;
+        answer.await.map_err(|_| ended())?
+    }
+
+    fn cancelled(&self, detail: String) -> LedgerError {
+        LedgerError::Cancelled { path: self.shared.folder.clone(), detail }
+    }
+}
+
+/// A file that holds answers.
+#[derive(Debug, Clone)]
+enum Source {
+    Log(Arc<LogFile>),
+    Segment(Arc<Segment>),
+}
+
+impl Source {
+    fn block_position(&self, position: u64) -> u64 {
+        match self {
+            Source::Log(_) => position,
+            Source::Segment(_) => position - position % BLOCK_ROWS,
+        }
+    }
+
+    fn block(&self, position: u64, footers: &Footers) -> Result<Block, LedgerError> {
+        match self {
+            Source::Log(log) => Ok(Block::of(
+                log.frame(position)?
+                    .into_iter()
+                    .filter_map(|record| match record {
+                        Record::Call(call) => Some((call.call_id, call.into())),
+                        Record::Attempt(_) | Record::Use(_) => None,
+                    })
+                    .collect(),
+            )),
+            Source::Segment(segment) => segment.block(position, footers),
+        }
+    }
+}
+
+/// What readers and the writer share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) folder: PathBuf,
+    index: RwLock<Index>,
+    /// By number; `None` once a log has become a segment.
+    sources: RwLock<Vec<Option<Source>>>,
+    blocks: BlockCache,
+    footers: Footers,
+}
+
+/// A log to seal some time, and its number among the sources.
+#[derive(Debug)]
+pub(super) struct NumberedLog {
+    pub(super) log: OwnedLog,
+    pub(super) source: u32,
+}
+
+impl Shared {
+    /// Reads a folder: the index of all calls, oldest file first, and the logs whose owners are dead.
+    fn open(folder: PathBuf) -> Result<(Shared, Vec<NumberedLog>), LedgerError> {
+        fs::create_dir_all(&folder).map_err(LedgerError::io("create", &folder))?;
+        let listing = folder::list(&folder)?;
+        folder::sweep(&folder, &listing)?;
+
+        let mut sources = Vec::new();
+        let mut places = Vec::new();
+        let mut adopted = Vec::new();
+        for unique in listing.uniques() {
+            let source = source_number(sources.len());
+            let mut log = None;
+            if listing.segments.contains(unique) {
+                // The log's owner died between giving the segment its name and deleting the log.
+                let path = folder::log_path(&folder, unique);
+                if listing.logs.contains(unique)
+                    && let Some(_locked) = folder::lock(&path)?
+                {
+                    folder::ignore_not_found(fs::remove_file(&path)).map_err(LedgerError::io("remove", &path))?;
+                }
+            } else {
+                log = open_log(&folder, unique, source, &mut places)?;
+            }
+            match log {
+                Some(OpenedLog { file, orphan }) => {
+                    sources.push(Some(Source::Log(file)));
+                    adopted.extend(orphan.map(|log| NumberedLog { log, source }));
+                }
+                None if folder::segment_path(&folder, unique).exists() => {
+                    let segment = Segment::new(&folder, unique);
+                    places
+                        .extend(segment.keys()?.into_iter().zip(0..).map(|(key, row)| (key, Place::new(source, row))));
+                    sources.push(Some(Source::Segment(Arc::new(segment))));
+                }
+                None => {} // a log without records, deleted by its owner meanwhile
+            }
+        }
+        let shared = Shared {
+            folder,
+            index: RwLock::new(Index::build(places)),
+            sources: RwLock::new(sources),
+            blocks: BlockCache::new(BLOCK_CACHE_BYTES),
+            footers: Footers::default(),
+        };
+        Ok((shared, adopted))
+    }
+
+    fn place(&self, key: &Key) -> Option<Place> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).get(key)
+    }
+
+    fn source(&self, number: u32) -> Option<Source> {
+        let sources = self.sources.read().unwrap_or_else(PoisonError::into_inner);
+        sources.get(number as usize).cloned().flatten()
+    }
+
+    fn add_source(&self, source: Source) -> u32 {
+        let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
+        sources.push(Some(source));
+        source_number(sources.len() - 1)
+    }
+
+    /// Makes a log that this process has begun known to readers.
+    pub(super) fn add_log(&self, unique: &str) -> Result<u32, LedgerError> {
+        let log = LogFile::open(folder::log_path(&self.folder, unique))?;
+        Ok(self.add_source(Source::Log(Arc::new(log))))
+    }
+
+    /// Makes calls known that are durable in a log's frame.
+    pub(super) fn add_calls<'a>(&self, calls: impl Iterator<Item = &'a CallId>, source: u32, offset: u64) {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        for call in calls {
+            index.insert(index::key(call), Place::new(source, offset));
+        }
+    }
+
+    /// Seals a log and moves its answers' places into the segment.
+    pub(super) fn seal(&self, log: &NumberedLog) -> Result<(), LedgerError> {
+        let keys = segment::seal(&self.folder, &log.log)?;
+        let to = self.add_source(Source::Segment(Arc::new(Segment::new(&self.folder, &log.log.unique))));
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, row) in keys.iter().zip(0..) {
+            index.relocate(key, log.source, Place::new(to, row));
+        }
+        drop(index);
+        let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sealed) = sources.get_mut(log.source as usize) {
+            *sealed = None;
+        }
+        Ok(())
+    }
+}
+
+fn source_number(position: usize) -> u32 {
+    // 16 million files would be 1 PB of logs.
+    u32::try_from(position).unwrap_or(u32::MAX)
+}
+
+struct OpenedLog {
+    file: Arc<LogFile>,
+    orphan: Option<OwnedLog>,
+}
+
+/// Reads a log's calls. `None` if it is gone: sealed meanwhile, or an orphan without records, which is deleted.
+fn open_log(
+    folder: &Path,
+    unique: &str,
+    source: u32,
+    places: &mut Vec<(Key, Place)>,
+) -> Result<Option<OpenedLog>, LedgerError> {
+    let path = folder::log_path(folder, unique);
+    let locked = folder::lock(&path)?;
+    let file = match LogFile::open(path.clone()) {
+        Ok(file) => Arc::new(file),
+        Err(e) if e.is_not_found() => return Ok(None),
+        Err(e) => return Err(e),
+    };
+    let mut reader = LogReader::new(&file)?;
+    let mut any = false;
+    while let Some(frame) = reader.next_frame()? {
+        any = true;
+        for record in &frame.records {
+            if let Record::Call(call) = record {
+                places.push((index::key(&call.call_id), Place::new(source, frame.offset)));
+            }
+        }
+    }
+    let Some(locked) = locked else {
+        return Ok(Some(OpenedLog { file, orphan: None }));
+    };
+    let torn = reader.torn_bytes();
+    let len = file.len()? - torn;
+    if torn > 0 {
+        tracing::warn!("the last {torn} bytes of {} were torn by a crash and are cut", path.display());
+        locked.set_len(len).and_then(|()| locked.sync_all()).map_err(LedgerError::io("cut", &path))?;
+    }
+    if !any && !reader.is_damaged() {
+        folder::ignore_not_found(fs::remove_file(&path)).map_err(LedgerError::io("remove", &path))?;
+        return Ok(None);
+    }
+    let orphan = OwnedLog { unique: unique.to_owned(), file: locked, len };
+    Ok(Some(OpenedLog { file, orphan: Some(orphan) }))
+}

@@ -1,0 +1,238 @@
+//! The thread that writes. In: appends, over a bounded queue. Out: frames in this process's log, one fsync a
+//! group; the answers to all that waited; segments of logs that have grown large.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout_at};
+
+use super::log::FrameEncoder;
+use super::store::{NumberedLog, Shared};
+use super::{LedgerError, Record, folder};
+
+/// At most one fsync in this time, unless a group is full.
+const GROUP_WINDOW: Duration = Duration::from_millis(10);
+/// A group of this many records is full.
+const GROUP_RECORDS: usize = 256;
+/// So is one with this many bytes of text: it bounds the writer's memory.
+const GROUP_BYTES: usize = 16 << 20;
+
+type Reply = oneshot::Sender<Result<(), LedgerError>>;
+
+/// What the writer is asked to do.
+#[derive(Debug)]
+pub(super) enum Command {
+    /// Make these records durable, all or none.
+    Append { records: Vec<Record>, reply: Reply },
+    /// Seal all logs.
+    Close { reply: Reply },
+}
+
+/// One `append` that waits for its group.
+#[derive(Debug)]
+struct Append {
+    records: Vec<Record>,
+    reply: Reply,
+}
+
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    queue: mpsc::Receiver<Command>,
+    encoder: FrameEncoder,
+    /// Begun with the first append.
+    log: Option<NumberedLog>,
+    /// Complete logs that `close` seals: of dead processes, and those after a failed write.
+    unsealed: Vec<NumberedLog>,
+    /// Full logs being sealed; a failure gives the log back.
+    sealing: JoinSet<Result<(), (NumberedLog, LedgerError)>>,
+    /// A log longer than this is sealed, and another begun.
+    log_bytes: u64,
+}
+
+impl Writer {
+    /// Starts the thread; it ends when the ledger is dropped.
+    pub(super) fn start(
+        shared: Arc<Shared>,
+        adopted: Vec<NumberedLog>,
+        queue: mpsc::Receiver<Command>,
+        log_bytes: u64,
+    ) -> Result<(), LedgerError> {
+        let folder = shared.folder.clone();
+        let failed = LedgerError::io("start the writer of", folder);
+        let start = || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+            let encoder = FrameEncoder::new()?;
+            let mut writer =
+                Writer { shared, queue, encoder, log: None, unsealed: Vec::new(), sealing: JoinSet::new(), log_bytes };
+            thread::Builder::new().name("ledger".into()).spawn(move || {
+                runtime.block_on(async {
+                    for log in adopted {
+                        writer.retire(log);
+                    }
+                    writer.run().await;
+                });
+            })
+        };
+        start().map(drop).map_err(failed)
+    }
+
+    async fn run(&mut self) {
+        let mut next_sync = Instant::now();
+        while let Some(command) = self.queue.recv().await {
+            let mut group = Group::default();
+            let mut close = group.add(command);
+            while close.is_none() && !group.is_full() {
+                let next = match self.queue.try_recv() {
+                    Ok(command) => Some(command),
+                    Err(_) => timeout_at(next_sync, self.queue.recv()).await.ok().flatten(),
+                };
+                match next {
+                    Some(command) => close = group.add(command),
+                    None => break,
+                }
+            }
+            if !group.appends.is_empty() {
+                self.commit(group);
+                next_sync = Instant::now() + GROUP_WINDOW;
+            }
+            if let Some(reply) = close {
+                // The one who asked may have been dropped; that is no failure.
+                let _ = reply.send(self.seal_all().await);
+            }
+        }
+    }
+
+    /// Writes a group and answers all that wait for it.
+    fn commit(&mut self, group: Group) {
+        let result = self.write(&group);
+        if let Ok((source, offset)) = result {
+            let calls = group.records().filter_map(|record| match record {
+                Record::Call(call) => Some(&call.call_id),
+                Record::Attempt(_) | Record::Use(_) => None,
+            });
+            self.shared.add_calls(calls, source, offset);
+        }
+        let result = result.map(drop);
+        for append in group.appends {
+            let _ = append.reply.send(result.clone());
+        }
+        if let Some(full) = self.log.take_if(|log| log.log.len > self.log_bytes) {
+            self.retire(full);
+        }
+    }
+
+    /// Makes a group durable as one frame: where it stands then.
+    fn write(&mut self, group: &Group) -> Result<(u32, u64), LedgerError> {
+        let folder = &self.shared.folder;
+        let mut log = match self.log.take() {
+            Some(log) => log,
+            None => {
+                let log = folder::create_log(folder)?;
+                let source = self.shared.add_log(&log.unique)?;
+                NumberedLog { log, source }
+            }
+        };
+        let path = folder::log_path(folder, &log.log.unique);
+        let frame = match self.encoder.encode(group.records()) {
+            Ok(frame) => frame,
+            Err(e) => {
+                self.log = Some(log);
+                return Err(LedgerError::io("encode records for", &path)(e));
+            }
+        };
+        let offset = log.log.len;
+        match log.log.file.write_all(&frame).and_then(|()| log.log.file.sync_data()) {
+            Ok(()) => {
+                log.log.len += frame.len() as u64;
+                let source = log.source;
+                self.log = Some(log);
+                Ok((source, offset))
+            }
+            Err(e) => {
+                // What a failed write or fsync has left on the disk is unknown: this log ends at its last good
+                // frame, and the next group begins another.
+                let _ = log.log.file.set_len(offset);
+                self.unsealed.push(log);
+                Err(LedgerError::io("write", &path)(e))
+            }
+        }
+    }
+
+    /// Lets go of a log that gets no more records: sealed now if it is large, else at `close`.
+    fn retire(&mut self, log: NumberedLog) {
+        if log.log.len > self.log_bytes {
+            let shared = Arc::clone(&self.shared);
+            self.sealing.spawn_blocking(move || shared.seal(&log).map_err(|e| (log, e)));
+        } else {
+            self.unsealed.push(log);
+        }
+    }
+
+    async fn seal_all(&mut self) -> Result<(), LedgerError> {
+        while let Some(sealed) = self.sealing.join_next().await {
+            match sealed {
+                Ok(Ok(())) => {}
+                Ok(Err((log, e))) => {
+                    tracing::warn!("{e}; sealing is tried again");
+                    self.unsealed.push(log);
+                }
+                Err(e) => {
+                    return Err(LedgerError::Cancelled { path: self.shared.folder.clone(), detail: e.to_string() });
+                }
+            }
+        }
+        self.unsealed.extend(self.log.take());
+        let mut failed = None;
+        for log in std::mem::take(&mut self.unsealed) {
+            if let Err(e) = self.shared.seal(&log) {
+                self.unsealed.push(log);
+                failed = failed.or(Some(e));
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+/// Appends that are made durable together.
+#[derive(Debug, Default)]
+struct Group {
+    appends: Vec<Append>,
+    records: usize,
+    bytes: usize,
+}
+
+impl Group {
+    /// Adds an append; a request to close is given back.
+    fn add(&mut self, command: Command) -> Option<Reply> {
+        match command {
+            Command::Append { records, reply } => {
+                self.records += records.len();
+                self.bytes += records.iter().map(text_bytes).sum::<usize>();
+                self.appends.push(Append { records, reply });
+                None
+            }
+            Command::Close { reply } => Some(reply),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.records >= GROUP_RECORDS || self.bytes >= GROUP_BYTES
+    }
+
+    fn records(&self) -> impl Iterator<Item = &Record> {
+        self.appends.iter().flat_map(|append| &append.records)
+    }
+}
+
+/// The bytes of a record's long texts.
+fn text_bytes(record: &Record) -> usize {
+    match record {
+        Record::Call(call) => call.messages.len() + call.parameters.len() + call.response.len(),
+        Record::Attempt(attempt) => attempt.error.as_ref().map_or(0, String::len),
+        Record::Use(_) => 0,
+    }
+}
