@@ -9,3 +9,4 @@ pub mod config;
 pub mod endpoint;
 pub mod ledger;
 pub mod lineage;
+pub mod publish;
