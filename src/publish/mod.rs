@@ -1,0 +1,33 @@
+//! Publishing: the rows of a pipeline's last statement, `COPY (SELECT … FROM verdicts) TO 'runs' STORED AS CURATED`,
+//! become the folder of one run: Parquet files, a dataset card, and last of all a manifest.
+//! A run is either there as a whole or not there at all.
+
+mod align;
+mod card;
+mod complete;
+mod conversation;
+mod files;
+mod fold;
+mod format;
+mod item;
+mod item_id;
+mod manifest;
+mod report;
+mod run;
+mod run_writer;
+mod runs;
+mod schema;
+mod sink;
+mod staging;
+mod tally;
+#[cfg(test)]
+mod tests;
+
+pub use files::FileLimits;
+pub use format::{CuratedFormatFactory, register};
+pub use item::Item;
+pub use manifest::{FileKind, Manifest, PublishedFile, Rows, Source, read_manifest};
+pub use report::{Report, Stage, Usage};
+pub use run::{ModelRecord, Published, Run, config_sha256};
+pub use runs::runs_table;
+pub use schema::{curated_schema, rejected_schema};

@@ -1,0 +1,183 @@
+//! The run that a pipeline makes: what the manifest says that a plan does not know, and, once it is published, where
+//! it lies. The CLI puts it into the session (`SessionConfig::with_extension(Arc::new(run))`); the sink finds it there.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use chrono::{DateTime, Utc};
+use datafusion::common::{Result, plan_datafusion_err, plan_err};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use url::Url;
+
+use super::Manifest;
+use crate::endpoint::ModelIdentity;
+use crate::lineage::Target;
+
+/// A configured model, as the manifest names it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelRecord {
+    /// The name in `seedmill.toml`.
+    pub name: String,
+    /// `openai` or `embedded`.
+    pub provider: String,
+    /// The model's name as sent.
+    pub model: String,
+    /// The configured revision; for `embedded` the SHA-256 of the weights.
+    pub revision: String,
+}
+
+impl ModelRecord {
+    pub fn new(name: impl Into<String>, identity: &ModelIdentity) -> Self {
+        ModelRecord {
+            name: name.into(),
+            provider: identity.provider.clone(),
+            model: identity.model.clone(),
+            revision: identity.revision.clone(),
+        }
+    }
+
+    pub(crate) fn is_embedded(&self) -> bool {
+        self.provider == "embedded"
+    }
+}
+
+/// One run of a pipeline.
+#[derive(Debug)]
+pub struct Run {
+    /// Sortable by time: `20261123T175700Z-` and 6 hex digits.
+    pub id: String,
+    /// The workspace; a relative target of COPY lies under it.
+    pub root: PathBuf,
+    /// Where to publish instead of the target that COPY names (`--out`).
+    pub out: Option<String>,
+    pub target: Target,
+    /// See [`config_sha256`].
+    pub config_sha256: String,
+    /// The models that the pipeline may call.
+    pub models: Vec<ModelRecord>,
+    /// Sentences that the manifest and the card repeat, such as a split that a user declared over our finding.
+    pub notes: Vec<String>,
+    /// Milliseconds since 1970 UTC.
+    pub started_ms: i64,
+    published: OnceLock<Published>,
+}
+
+/// A run that lies published as a whole.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// The run's folder.
+    pub path: PathBuf,
+    pub manifest: Manifest,
+}
+
+impl Run {
+    /// A run that starts now, with an id of its own.
+    pub fn new(root: impl Into<PathBuf>, target: Target, config_sha256: impl Into<String>) -> Run {
+        let now = Utc::now();
+        Run {
+            id: new_id(now),
+            root: root.into(),
+            out: None,
+            target,
+            config_sha256: config_sha256.into(),
+            models: Vec::new(),
+            notes: Vec::new(),
+            started_ms: now.timestamp_millis(),
+            published: OnceLock::new(),
+        }
+    }
+
+    /// What was published, once the plan with `STORED AS CURATED` has run to its end.
+    pub fn published(&self) -> Option<&Published> {
+        self.published.get()
+    }
+
+    pub(crate) fn set_published(&self, published: Published) {
+        // A run publishes once: the sink refuses a second COPY before it writes.
+        let _ = self.published.set(published);
+    }
+
+    /// The folder under which the run is published, for the target that COPY names.
+    pub(crate) fn folder(&self, target: &str) -> Result<PathBuf> {
+        local_folder(self.out.as_deref().unwrap_or(target), &self.root)
+    }
+}
+
+/// A target as a local folder; a relative one lies under `root`. Object stores are an error that says so.
+pub(crate) fn local_folder(target: &str, root: &Path) -> Result<PathBuf> {
+    match Url::parse(target) {
+        Ok(url) if url.scheme() == "file" => url
+            .to_file_path()
+            .map_err(|()| plan_datafusion_err!("'{target}' is no path of this machine; publish to a local folder")),
+        Ok(url) if target.contains("://") => {
+            plan_err!("runs are published to local folders only, not to {}:// (in '{target}')", url.scheme())
+        }
+        _ if target.trim().is_empty() => {
+            plan_err!("COPY … STORED AS CURATED needs a folder to publish to, as in TO 'runs'")
+        }
+        _ => Ok(root.join(target)),
+    }
+}
+
+/// SHA-256, in hex, of a pipeline's text: its SQL, filters and prompts as (name, text), in the order given. Names and
+/// texts go in with their lengths.
+pub fn config_sha256<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut hasher = Sha256::new();
+    for (name, text) in files {
+        for part in [name, text] {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+    }
+    hex(&hasher.finalize())
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// The time to the second, and a hash of the exact time, the process and how many runs it has started.
+fn new_id(now: DateTime<Utc>) -> String {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static STARTED: AtomicU64 = AtomicU64::new(0);
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&now.timestamp_micros().to_le_bytes());
+    hasher.update(&now.timestamp_subsec_nanos().to_le_bytes());
+    hasher.update(&std::process::id().to_le_bytes());
+    hasher.update(&STARTED.fetch_add(1, Ordering::Relaxed).to_le_bytes());
+    format!("{}-{}", now.format("%Y%m%dT%H%M%SZ"), &hasher.finalize().to_hex()[..6])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_sort_by_time_and_differ_within_a_second() {
+        let now = DateTime::from_timestamp(1_795_456_620, 0).unwrap();
+        let (a, b) = (new_id(now), new_id(now));
+        assert_eq!(&a[..17], "20261123T175700Z-");
+        assert_eq!(a.len(), 23);
+        assert_ne!(a, b);
+    }
+
+    #[test]
+    fn the_boundary_between_files_is_part_of_a_pipelines_hash() {
+        assert_ne!(config_sha256([("a", "bc")]), config_sha256([("ab", "c")]));
+        assert_ne!(config_sha256([("a", "b"), ("c", "d")]), config_sha256([("c", "d"), ("a", "b")]));
+        assert_eq!(config_sha256([]), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+
+    #[test]
+    fn a_target_is_a_local_folder_under_the_workspace() {
+        let root = Path::new("/w");
+        assert_eq!(local_folder("runs", root).unwrap(), Path::new("/w/runs"));
+        assert_eq!(local_folder("/x/runs", root).unwrap(), Path::new("/x/runs"));
+        assert_eq!(local_folder("file:///x/runs", root).unwrap(), Path::new("/x/runs"));
+        let error = local_folder("s3://bucket/runs", root).unwrap_err().to_string();
+        assert!(error.contains("not to s3://"), "{error}");
+    }
+}

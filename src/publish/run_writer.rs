@@ -1,0 +1,111 @@
+//! Writes one run: completes rows, parts the kept from the rejected, counts them, and publishes the whole at the end.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use datafusion::arrow::array::{Array, AsArray, BooleanArray};
+use datafusion::arrow::compute::{filter_record_batch, not};
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::Result;
+
+use super::align::Columns;
+use super::card::card;
+use super::complete::complete;
+use super::files::ParquetFiles;
+use super::manifest::{FORMAT_VERSION, FileKind, MANIFEST, Rows};
+use super::schema::{REASONS, SPLIT, curated_schema, rejected_schema};
+use super::staging::Staging;
+use super::tally::Tally;
+use super::{FileLimits, Manifest, Published, Run};
+
+const FOLDERS: [&str; 2] = ["data", "rejected"];
+
+/// A run being written. Dropped before [`RunWriter::publish`] it leaves nothing behind.
+pub(crate) struct RunWriter {
+    columns: Columns,
+    config_sha256: String,
+    curated: ParquetFiles,
+    rejected: ParquetFiles,
+    tally: Tally,
+    /// Last: the files close before their folder goes.
+    staging: Staging,
+}
+
+impl RunWriter {
+    pub(crate) fn create(run: &Run, out: &Path, columns: Columns, limits: FileLimits) -> Result<RunWriter> {
+        let staging = Staging::create(out, &run.id, &FOLDERS)?;
+        let files = |kind, schema| ParquetFiles::new(kind, staging.path(), schema, &run.id, limits);
+        Ok(RunWriter {
+            columns,
+            config_sha256: run.config_sha256.clone(),
+            curated: files(FileKind::Curated, curated_schema()),
+            rejected: files(FileKind::Rejected, rejected_schema()),
+            tally: Tally::default(),
+            staging,
+        })
+    }
+
+    /// Takes a batch of the plan. Rows with at least one reason are rejected, be the reason NULL: whoever appended it
+    /// stopped paying for the row.
+    pub(crate) fn write(&mut self, batch: &RecordBatch) -> Result<()> {
+        let rows = complete(self.columns.read(batch)?, &self.config_sha256)?;
+        let reasons_at = rows.schema_ref().index_of(REASONS)?;
+        let reasons = rows.column(reasons_at).as_list::<i32>();
+        let is_rejected: BooleanArray =
+            (0..rows.num_rows()).map(|row| Some(reasons.is_valid(row) && reasons.value_length(row) > 0)).collect();
+
+        let rejected = filter_record_batch(&rows, &is_rejected)?;
+        self.tally.add(FileKind::Rejected, &rejected)?;
+        self.rejected.write(&rejected)?;
+
+        let mut curated = filter_record_batch(&rows, &not(&is_rejected)?)?;
+        self.tally.add(FileKind::Curated, &curated)?;
+        curated.remove_column(reasons_at);
+        self.curated.write(&RecordBatch::try_new(curated_schema(), curated.columns().to_vec())?)
+    }
+
+    /// Ends the files, writes the card and then the manifest, and gives the run its name.
+    pub(crate) fn publish(self, run: &Run) -> Result<Published> {
+        let RunWriter { curated, rejected, tally, staging, .. } = self;
+        let mut files = curated.finish()?;
+        files.extend(rejected.finish()?);
+        let sources = tally.sources();
+        let count = |name: fn(&super::Source) -> &String| {
+            let mut counts = BTreeMap::<String, Rows>::new();
+            for source in &sources {
+                let rows = counts.entry(name(source).clone()).or_default();
+                rows.add(FileKind::Curated, source.rows.curated);
+                rows.add(FileKind::Rejected, source.rows.rejected);
+            }
+            counts
+        };
+        let manifest = Manifest {
+            format_version: FORMAT_VERSION,
+            run_id: run.id.clone(),
+            seedmill: env!("CARGO_PKG_VERSION").into(),
+            started: rfc3339(DateTime::from_timestamp_millis(run.started_ms).unwrap_or_default()),
+            finished: rfc3339(Utc::now()),
+            target: run.target.as_str().into(),
+            split: SPLIT.into(),
+            config_sha256: run.config_sha256.clone(),
+            models: run.models.clone(),
+            notes: run.notes.clone(),
+            rows: tally.rows,
+            reasons: tally.reasons,
+            tasks: count(|source| &source.task),
+            licenses: count(|source| &source.license),
+            sources,
+            languages: tally.languages,
+            files,
+        };
+        staging.write("README.md", &card(&manifest))?;
+        staging.write(MANIFEST, &manifest.to_json()?)?;
+        let path = staging.publish(&FOLDERS)?;
+        Ok(Published { path, manifest })
+    }
+}
+
+fn rfc3339(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::Millis, true)
+}

@@ -1,0 +1,112 @@
+//! The table `runs`: one row a published run under a folder, read from the manifests at each scan.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+
+use async_trait::async_trait;
+use chrono::DateTime;
+use datafusion::arrow::array::{ArrayRef, ListBuilder, StringBuilder, TimestampMillisecondBuilder, UInt64Builder};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::Result;
+use datafusion::datasource::{MemTable, TableType};
+use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::ExecutionPlan;
+
+use super::manifest::{MANIFEST, Manifest, read_manifest};
+use super::schema::item;
+use super::staging::at;
+
+static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    Arc::new(Schema::new(vec![
+        Field::new("run_id", DataType::Utf8, false),
+        Field::new("finished", DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), true),
+        Field::new("target", DataType::Utf8, true),
+        Field::new("curated_rows", DataType::UInt64, true),
+        Field::new("rejected_rows", DataType::UInt64, true),
+        Field::new("path", DataType::Utf8, false),
+        Field::new("models", DataType::List(item(DataType::Utf8)), true),
+    ]))
+});
+
+/// The table `runs` over the folder that runs are published to: run_id TEXT, finished TIMESTAMP (UTC), target TEXT,
+/// curated_rows and rejected_rows BIGINT UNSIGNED, path TEXT, models TEXT[] (names in `seedmill.toml`), by run_id.
+/// A folder without a manifest is no run; a run whose manifest cannot be read is a row of NULLs and a warning. A
+/// folder that is not there has no runs.
+pub fn runs_table(out: &Path) -> Arc<dyn TableProvider> {
+    Arc::new(RunsTable { out: out.to_owned() })
+}
+
+#[derive(Debug)]
+struct RunsTable {
+    out: PathBuf,
+}
+
+#[async_trait]
+impl TableProvider for RunsTable {
+    fn schema(&self) -> SchemaRef {
+        SchemaRef::clone(&SCHEMA)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let batch = read_runs(&self.out)?;
+        MemTable::try_new(self.schema(), vec![vec![batch]])?.scan(state, projection, filters, limit).await
+    }
+}
+
+fn read_runs(out: &Path) -> Result<RecordBatch> {
+    let mut folders: Vec<(String, PathBuf)> = match fs::read_dir(out) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(at("cannot list", out)(e)),
+        Ok(entries) => entries
+            .map(|entry| entry.map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path())))
+            .collect::<io::Result<_>>()
+            .map_err(at("cannot list", out))?,
+    };
+    // A name with a dot before it is a run that is being written.
+    folders.retain(|(name, path)| !name.starts_with('.') && path.join(MANIFEST).is_file());
+    folders.sort();
+
+    let (mut ids, mut targets, mut paths) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
+    let mut finished = TimestampMillisecondBuilder::new().with_timezone("UTC");
+    let (mut curated, mut rejected) = (UInt64Builder::new(), UInt64Builder::new());
+    let mut models = ListBuilder::new(StringBuilder::new()).with_field(item(DataType::Utf8));
+    for (name, path) in &folders {
+        let manifest = read_manifest(path).inspect_err(|e| tracing::warn!("{}", e.strip_backtrace())).ok();
+        let manifest = manifest.as_ref();
+        ids.append_value(manifest.map_or(name, |m| &m.run_id));
+        finished.append_option(manifest.and_then(finished_ms));
+        targets.append_option(manifest.map(|m| &m.target));
+        curated.append_option(manifest.map(|m| m.rows.curated));
+        rejected.append_option(manifest.map(|m| m.rows.rejected));
+        paths.append_value(path.to_string_lossy());
+        models.append_option(manifest.map(|m| m.models.iter().map(|model| Some(model.name.as_str()))));
+    }
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(ids.finish()),
+        Arc::new(finished.finish()),
+        Arc::new(targets.finish()),
+        Arc::new(curated.finish()),
+        Arc::new(rejected.finish()),
+        Arc::new(paths.finish()),
+        Arc::new(models.finish()),
+    ];
+    Ok(RecordBatch::try_new(SchemaRef::clone(&SCHEMA), columns)?)
+}
+
+fn finished_ms(manifest: &Manifest) -> Option<i64> {
+    DateTime::parse_from_rfc3339(&manifest.finished).ok().map(|time| time.timestamp_millis())
+}
