@@ -72,6 +72,14 @@ impl Arguments {
         }
     }
 
+    /// A count that must be at least 1.
+    pub fn positive(&self, value: i64, name: &str) -> Result<usize> {
+        match usize::try_from(value) {
+            Ok(value) if value > 0 => Ok(value),
+            _ => exec_err!("{}: {name} must be at least 1, not {value}", self.function),
+        }
+    }
+
     fn wrong_type<T>(&self, position: usize, expected: &str) -> Result<T> {
         let given = self.column(position)?.array.data_type();
         exec_err!("{}: argument {} must be {expected}, not {given}", self.function, position + 1)

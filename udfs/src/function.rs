@@ -38,8 +38,8 @@ pub(crate) struct Definition {
     pub name: &'static str,
     /// Name and kind of each parameter.
     pub parameters: &'static [(&'static str, Kind)],
-    /// How many of the parameters must be given.
-    pub required: usize,
+    /// How many of the last parameters may be left out.
+    pub optional: usize,
     /// Whether the last parameter may be repeated.
     pub variadic: bool,
     pub returns: fn() -> DataType,
@@ -110,14 +110,29 @@ impl Hash for Scalar {
 }
 
 impl Definition {
+    /// What most functions share, to be completed with the rest.
+    pub const BLANK: Self = Self {
+        name: "",
+        parameters: &[],
+        optional: 0,
+        variadic: false,
+        returns: text,
+        invoke: |_| plan_err!("the function has no code"),
+        check: None,
+        description: "",
+        example: "",
+    };
+
     fn usage(&self) -> String {
         let names: Vec<_> = self.parameters.iter().map(|(name, _)| *name).collect();
         format!("{}({}{})", self.name, names.join(", "), if self.variadic { ", …" } else { "" })
     }
 
     fn coerce(&self, given: &[DataType]) -> Result<Vec<DataType>> {
-        if given.len() < self.required || (given.len() > self.parameters.len() && !self.variadic) {
-            return plan_err!("{} takes other arguments than the {} given: {}", self.name, given.len(), self.usage());
+        if given.len() + self.optional < self.parameters.len()
+            || (given.len() > self.parameters.len() && !self.variadic)
+        {
+            return plan_err!("{}: {} arguments do not fit {}", self.name, given.len(), self.usage());
         }
         let mut coerced = Vec::with_capacity(given.len());
         for (position, data_type) in given.iter().enumerate() {
@@ -193,6 +208,8 @@ impl ScalarUDFImpl for Scalar {
     }
 
     fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
+        let given: Vec<_> = args.arg_fields.iter().map(|field| field.data_type().clone()).collect();
+        self.definition.coerce(&given)?;
         if let Some(check) = self.definition.check {
             check(args.scalar_arguments)?;
         }
@@ -200,7 +217,8 @@ impl ScalarUDFImpl for Scalar {
     }
 
     fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
-        self.definition.coerce(given)
+        // An error from here would be buried in DataFusion's own; return_field_from_args gives it in the clear.
+        Ok(self.definition.coerce(given).unwrap_or_else(|_| given.to_vec()))
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -212,5 +230,37 @@ impl ScalarUDFImpl for Scalar {
 
     fn documentation(&self) -> Option<&Documentation> {
         Some(&self.documentation)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FUNCTION: Definition = Definition {
+        name: "f",
+        parameters: &[("text", Kind::Text), ("texts", Kind::TextList), ("n", Kind::Integer)],
+        optional: 1,
+        ..Definition::BLANK
+    };
+
+    fn list(item: DataType) -> DataType {
+        DataType::LargeList(Arc::new(Field::new("element", item, false)))
+    }
+
+    #[test]
+    fn every_string_list_and_integer_type_is_seen_as_one() {
+        for given in [DataType::Utf8, DataType::LargeUtf8, DataType::Utf8View, DataType::Null] {
+            let coerced = FUNCTION.coerce(&[given.clone(), list(given), DataType::UInt8]).unwrap();
+            assert_eq!(coerced, [text(), text_list(), DataType::Int64]);
+        }
+    }
+
+    #[test]
+    fn a_wrong_argument_is_named() {
+        let error = FUNCTION.coerce(&[DataType::Utf8, list(DataType::Int64)]).unwrap_err().to_string();
+        assert!(error.contains("argument 2 (texts) must be TEXT[]"), "{error}");
+        let error = FUNCTION.coerce(&[DataType::Utf8]).unwrap_err().to_string();
+        assert!(error.contains("1 arguments do not fit f(text, texts, n)"), "{error}");
     }
 }

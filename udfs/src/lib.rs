@@ -1,10 +1,40 @@
 //! SQL functions for curating questions and answers, usable in any DataFusion session: one file a function, the SQL
 //! reference of each in its module doc. Text comes in as any of Arrow's three string types and goes out as Utf8View.
 
-mod arguments;
-mod function;
-
+mod answer_in_options;
+mod approx_tokens;
+mod extract_final_number;
+mod has_duplicate_options;
+mod has_unclosed_delimiters;
+mod is_number;
+mod is_option_letter;
+mod is_refusal;
 mod jinja;
+mod longest_option;
+mod majority_vote;
+mod mask_numbers;
+mod mentions_missing_context;
+mod ngram_containment;
+mod normalize_text;
+mod option_index;
+mod option_label;
+mod option_text;
+mod repeated_ngram_fraction;
+mod rouge_l;
+mod same_text;
+mod script_fraction;
+mod sentence_count;
+mod shuffle_options;
+mod stable_hash;
+mod word_count;
+
+// What several functions share.
+mod arguments;
+mod canonical_hash;
+mod function;
+mod number;
+mod option_letter;
+mod words;
 
 use std::sync::Arc;
 
@@ -16,7 +46,41 @@ use crate::function::{Definition, scalar};
 pub use crate::jinja::template_variables;
 
 /// Every scalar function, in the order of the reference.
-const SCALAR: &[&Definition] = &[&jinja::JINJA, &jinja::TRY_JINJA];
+const SCALAR: &[&Definition] = &[
+    // prompts
+    &jinja::JINJA,
+    &jinja::TRY_JINJA,
+    // answers and options
+    &normalize_text::NORMALIZE_TEXT,
+    &same_text::SAME_TEXT,
+    &answer_in_options::ANSWER_IN_OPTIONS,
+    &has_duplicate_options::HAS_DUPLICATE_OPTIONS,
+    &option_index::OPTION_INDEX,
+    &option_text::OPTION_TEXT,
+    &option_label::OPTION_LABEL,
+    &is_option_letter::IS_OPTION_LETTER,
+    &longest_option::LONGEST_OPTION,
+    &shuffle_options::SHUFFLE_OPTIONS,
+    &majority_vote::MAJORITY_VOTE,
+    // numbers
+    &is_number::IS_NUMBER,
+    &extract_final_number::EXTRACT_FINAL_NUMBER,
+    &mask_numbers::MASK_NUMBERS,
+    // the look of a text
+    &word_count::WORD_COUNT,
+    &sentence_count::SENTENCE_COUNT,
+    &approx_tokens::APPROX_TOKENS,
+    &script_fraction::SCRIPT_FRACTION,
+    &repeated_ngram_fraction::REPEATED_NGRAM_FRACTION,
+    &has_unclosed_delimiters::HAS_UNCLOSED_DELIMITERS,
+    &is_refusal::IS_REFUSAL,
+    &mentions_missing_context::MENTIONS_MISSING_CONTEXT,
+    // two texts
+    &rouge_l::ROUGE_L,
+    &ngram_containment::NGRAM_CONTAINMENT,
+    // order
+    &stable_hash::STABLE_HASH,
+];
 
 /// All scalar functions of this crate.
 pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
@@ -37,4 +101,75 @@ pub fn register_all(registry: &mut dyn FunctionRegistry) -> Result<()> {
         registry.register_udaf(function)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use arrow::array::{Array, ArrayRef, Int64Array, ListBuilder, StringViewArray, StringViewBuilder, new_null_array};
+    use datafusion_expr::ColumnarValue;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::arguments::Arguments;
+    use crate::function::{Kind, text_item};
+
+    fn invoke(function: &Definition, columns: Vec<ArrayRef>) -> Result<ArrayRef> {
+        let rows = columns[0].len();
+        let columns = columns.into_iter().map(ColumnarValue::Array).collect();
+        (function.invoke)(&Arguments::new(function.name, columns, rows)?)
+    }
+
+    #[test]
+    fn every_function_has_its_own_name_and_a_reference() {
+        let names: HashSet<_> = SCALAR.iter().map(|function| function.name).collect();
+        assert_eq!(names.len(), SCALAR.len());
+        for function in SCALAR {
+            assert!(!function.description.is_empty() && function.example.contains(function.name), "{}", function.name);
+        }
+    }
+
+    #[test]
+    fn null_gives_null_but_in_hashes() {
+        for function in SCALAR {
+            let nulls = function.parameters.iter().map(|(_, kind)| match kind {
+                Kind::Text | Kind::Struct | Kind::Any => new_null_array(&function::text(), 2),
+                Kind::TextList => new_null_array(&function::text_list(), 2),
+                Kind::Integer => new_null_array(&arrow::datatypes::DataType::Int64, 2),
+            });
+            let values = invoke(function, nulls.collect()).unwrap();
+            assert_eq!(values.data_type(), &(function.returns)(), "{}", function.name);
+            assert_eq!(values.null_count(), if function.name == "stable_hash" { 0 } else { 2 }, "{}", function.name);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_function_panics(
+            texts in prop::collection::vec(r"([a-cA-C0-9 .,$%(){}\\/`'\n-]|####|\PC|the |[)] ){0,12}", 3),
+            list in prop::collection::vec(prop::option::of(r"([A-C0-9.,$ -]|\PC){0,4}"), 0..5),
+            number in -1i64..4,
+        ) {
+            for function in SCALAR {
+                let columns = function.parameters.iter().enumerate().map(|(position, (_, kind))| -> ArrayRef {
+                    match kind {
+                        Kind::Text | Kind::Struct | Kind::Any => {
+                            Arc::new(StringViewArray::from(vec![Some(texts[position].as_str())]))
+                        }
+                        Kind::TextList => {
+                            let mut lists = ListBuilder::new(StringViewBuilder::new()).with_field(text_item());
+                            lists.append_value(list.clone());
+                            Arc::new(lists.finish())
+                        }
+                        Kind::Integer => Arc::new(Int64Array::from(vec![number])),
+                    }
+                });
+                // An error, as for n = 0 or an unknown script, is fine.
+                if let Ok(values) = invoke(function, columns.collect()) {
+                    prop_assert_eq!(values.len(), 1);
+                }
+            }
+        }
+    }
 }

@@ -25,20 +25,19 @@ use datafusion_common::{Result, ScalarValue, exec_err, plan_datafusion_err};
 use minijinja::{ErrorKind, Template, Value};
 
 use crate::arguments::Arguments;
-use crate::function::{Definition, Kind, text};
+use crate::function::{Definition, Kind};
 use crate::jinja::dialect::ENGINE;
 
 pub(crate) const JINJA: Definition = Definition {
     name: "jinja",
     parameters: &[("template", Kind::Text), ("values", Kind::Struct)],
-    required: 1,
-    variadic: false,
-    returns: text,
+    optional: 1,
     invoke: |arguments| invoke(arguments, false),
     check: Some(check),
     description: "Renders a Jinja template with the fields of a struct as variables, as Python's jinja2 does in \
                   lm-evaluation-harness. A row that cannot be rendered is an error.",
     example: "SELECT jinja('Question: {{question}}\nAnswer:', named_struct('question', 'Why?'));",
+    ..Definition::BLANK
 };
 
 pub(crate) const TRY_JINJA: Definition = Definition {
