@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, RecordBatch};
 use datafusion::arrow::util::display::array_value_to_string;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -320,6 +320,47 @@ async fn letters_truth_values_text_targets_and_gaps_are_answers_by_meaning() {
         ["truth", "yes_no", "It rains.", "is it wet", "[no, yes]", "1", "yes", "true", "yes", "NULL"],
     ];
     assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn every_example_task_becomes_seeds_but_the_one_whose_training_rows_are_scored() {
+    let mut place = Workplace::new();
+    place.config.from = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/example_tasks")];
+    let catalog = place.catalog();
+    let ctx = session(&catalog);
+    let rejected = "SELECT task, reason FROM tasks WHERE status = 'rejected'";
+    assert_eq!(rows(&ctx, rejected).await, [["who_am_i", "train_is_scored"]]);
+    assert!(
+        rows(&ctx, "SELECT * FROM tasks WHERE license IS NULL OR license = 'unknown' OR language IS NULL")
+            .await
+            .is_empty()
+    );
+    let tasks = rows(&ctx, "SELECT task FROM tasks WHERE status = 'accepted'").await;
+    assert_eq!(rows(&ctx, "SELECT DISTINCT task FROM seeds").await.len(), tasks.len());
+    let incomplete = "SELECT task, source_row FROM seeds WHERE question IS NULL OR answer_text IS NULL OR answer_text = '' \
+                      OR prompt_text IS NULL OR target_text IS NULL OR strpos(question, 'Answer:') > 0";
+    assert_eq!(rows(&ctx, incomplete).await, Vec::<Vec<String>>::new());
+    let formats = "SELECT count(DISTINCT format) FROM seeds";
+    assert_eq!(rows(&ctx, formats).await, [["8"]]);
+    let by_format = "SELECT count(*) FROM seeds WHERE (format IN ('multiple_choice', 'cloze', 'nli', 'yes_no')) <> (answer_index IS NOT NULL) \
+                     OR (format = 'cloze' AND strpos(question, '____') = 0) OR (format = 'nli' AND passage IS NULL) \
+                     OR (format = 'numeric' AND rationale IS NULL) OR answer_is_label <> (format IN ('nli', 'yes_no'))";
+    assert_eq!(rows(&ctx, by_format).await, [["0"]]);
+    assert!(!rows(&ctx, "SELECT 1 FROM heldout WHERE task = 'who_am_i'").await.is_empty());
+    assert!(rows(&ctx, "SELECT 1 FROM heldout WHERE question IS NULL").await.is_empty());
+    for task in tasks {
+        let sql = catalog.norm_sql(&ctx, &task[0]).await.unwrap();
+        let (printed, normed) =
+            (rows_of_udfs(&ctx, &sql).await, rows(&ctx, &format!("SELECT * FROM norm.{}", task[0])).await);
+        assert_eq!(printed, normed, "the printed SQL of {} is what the view does", task[0]);
+    }
+}
+
+/// Runs a printed norm SQL in the session of a user, who has the functions.
+async fn rows_of_udfs(ctx: &SessionContext, sql: &str) -> Vec<Vec<String>> {
+    let mut ctx = ctx.clone();
+    seedmill_udfs::register_all(&mut ctx).unwrap();
+    rows(&ctx, sql).await
 }
 
 /// The folder of shared real data, or `None` with a printed line.
