@@ -21,3 +21,6 @@ mod yaml;
 pub use catalog::{Catalog, TasksError};
 pub use seeds::{heldout_schema, seeds_schema};
 pub use task::{Capability, Format, Reason, Status, Task};
+
+#[cfg(test)]
+mod tests;

@@ -75,7 +75,8 @@ async fn key(task: &Task, split: Split, session: &dyn Session) -> Result<String>
     add(&format!("{task:?}"));
     for file in task.files(split) {
         let url = ListingTableUrl::parse(file)?;
-        let store = session.runtime_env().object_store(&url)?;
+        let store = session.runtime_env().object_store(&url);
+        let store = store.map_err(|e| e.context(format!("the task '{}': '{file}'", task.name)))?;
         let mut found: Vec<_> = url.list_all_files(session, store.as_ref(), "").await?.try_collect().await?;
         if found.is_empty() {
             return exec_err!("the task '{}': its file '{file}' is not there", task.name);

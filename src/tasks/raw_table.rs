@@ -46,11 +46,16 @@ impl RawTable {
         let Some(first) = files.first() else { return plan_err!("there are no files to read") };
         let urls = files.iter().map(ListingTableUrl::parse).collect::<Result<Vec<_>>>()?;
         let options = ListingOptions::new(format_of(first)?).with_file_extension("");
-        let config = ListingTableConfig::new_with_multi_paths(urls)
-            .with_listing_options(options)
-            .infer_schema(session)
-            .await
-            .map_err(|e| e.context(format!("the columns of '{first}' cannot be read")))?;
+        let mut schemas = Vec::new();
+        for (file, url) in files.iter().zip(&urls) {
+            let schema = options.infer_schema(session, url).await;
+            let schema = schema.map_err(|e| e.context(format!("the columns of '{file}' cannot be read")))?;
+            schemas.push(schema.as_ref().clone());
+        }
+        let schema = Schema::try_merge(schemas)
+            .map_err(|e| DataFusionError::from(e).context(format!("'{first}' and the files beside it differ")))?;
+        let config =
+            ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(Arc::new(schema));
         let files: Arc<dyn TableProvider> = Arc::new(ListingTable::try_new(config)?);
         let columns = files.schema();
         if columns.column_with_name(SOURCE_ROW).is_some() {
