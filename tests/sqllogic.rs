@@ -34,8 +34,11 @@ impl AsyncDB for Session {
         let options = FormatOptions::default().with_null("NULL");
         let mut rows = Vec::new();
         for batch in &batches {
-            let formatters: Vec<ArrayFormatter> =
-                batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options)).collect::<Result<_, _>>()?;
+            let formatters: Vec<ArrayFormatter> = batch
+                .columns()
+                .iter()
+                .map(|column| ArrayFormatter::try_new(column, &options))
+                .collect::<Result<_, _>>()?;
             for row in 0..batch.num_rows() {
                 let cells = formatters.iter().map(|f| f.value(row).to_string().replace('\n', "\\n"));
                 rows.push(cells.map(|cell| if cell.is_empty() { "(empty)".into() } else { cell }).collect());

@@ -9,14 +9,18 @@ use crate::config::Variable;
 /// Turn the training splits of task datasets into new, verified Q&A data: SQL over Parquet, with model calls as
 /// table functions.
 #[derive(Debug, Parser)]
-#[command(name = "seedmill", version, after_help = "\
+#[command(
+    name = "seedmill",
+    version,
+    after_help = "\
 Try it:
   seedmill run                                  the pipeline folder sql/ with its example tasks; no configuration needed
   seedmill sql -c 'SELECT task, count(*) FROM seeds GROUP BY task'
   seedmill sql -c 'SELECT reason, count(*) FROM (SELECT unnest(reasons) AS reason FROM rejected) GROUP BY reason'
 
 Exit codes: 0 done; 1 failed, with the reason on standard error; 2 wrong arguments; 130 stopped by Ctrl-C (the same
-command goes on where it stopped: no answer is lost, and none is paid for twice).")]
+command goes on where it stopped: no answer is lost, and none is paid for twice)."
+)]
 pub struct Arguments {
     /// The folder of seedmill.toml [default: the nearest above the pipeline folder or the current folder]
     #[arg(short = 'w', long, global = true, value_name = "DIR")]

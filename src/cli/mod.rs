@@ -84,7 +84,8 @@ pub(crate) fn sentence(error: &DataFusionError) -> String {
             None => inner.to_string(),
         },
         DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
-            datafusion::arrow::error::ArrowError::ExternalError(inner) => match inner.downcast_ref::<DataFusionError>() {
+            datafusion::arrow::error::ArrowError::ExternalError(inner) => match inner.downcast_ref::<DataFusionError>()
+            {
                 Some(inner) => sentence(inner),
                 None => inner.to_string(),
             },

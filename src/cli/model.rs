@@ -23,7 +23,8 @@ pub async fn fetch_weights() -> Result<std::path::PathBuf> {
 
     let bar = ProgressBar::hidden();
     bar.set_style(
-        ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {eta}").unwrap_or_else(|_| ProgressStyle::default_bar()),
+        ProgressStyle::with_template("{msg} {bar:30} {bytes}/{total_bytes} {eta}")
+            .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
     let show = |event: FetchEvent| match event {
         FetchEvent::Trying { place } => eprintln!("fetching the embedded model's weights from {place}"),

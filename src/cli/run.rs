@@ -71,10 +71,9 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments) -> Result<u8> {
         return Ok(EXIT_INTERRUPTED);
     }
     result?;
-    let published = workspace
-        .run
-        .published()
-        .ok_or_else(|| DataFusionError::Plan("the last statement publishes nothing: write COPY … STORED AS CURATED".into()))?;
+    let published = workspace.run.published().ok_or_else(|| {
+        DataFusionError::Plan("the last statement publishes nothing: write COPY … STORED AS CURATED".into())
+    })?;
     print!("{}", report(&workspace, &calls, published, start)?);
     Ok(EXIT_OK)
 }
@@ -112,14 +111,19 @@ fn report(workspace: &Workspace, calls: &[CallNode], published: &Published, star
     let mut stages = Vec::new();
     let mut named: Vec<&str> = Vec::new();
     for spec in calls.iter().map(CallNode::spec) {
-        let Some(stage) = counts.get(&spec.call_as).filter(|_| !named.contains(&spec.call_as.as_str())) else { continue };
+        let Some(stage) = counts.get(&spec.call_as).filter(|_| !named.contains(&spec.call_as.as_str())) else {
+            continue;
+        };
         named.push(&spec.call_as);
         let name = spec.call_as.trim_end_matches("_call");
         match spec.kind {
             CallKind::Generate => {
                 stages.push(Stage { name: "seeds".into(), rows: stage.rows });
                 stages.push(Stage { name: "generated".into(), rows: stage.rows_out });
-                stages.push(Stage { name: "parsed".into(), rows: stage.rows_out.saturating_sub(stage.unparsed + stage.failed) });
+                stages.push(Stage {
+                    name: "parsed".into(),
+                    rows: stage.rows_out.saturating_sub(stage.unparsed + stage.failed),
+                });
             }
             // Rows with reasons pass a stage without a call.
             CallKind::Enrich => {

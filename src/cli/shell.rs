@@ -20,7 +20,10 @@ pub async fn shell(workspace: &Workspace, format: Format) -> Result<u8> {
     let history: PathBuf = workspace.config.root.join(HISTORY);
     // A first session has no history yet.
     let _ = editor.load_history(&history);
-    println!("seedmill {}: SQL ends with ';'. SHOW TABLES; lists what is there. \\q leaves.", env!("CARGO_PKG_VERSION"));
+    println!(
+        "seedmill {}: SQL ends with ';'. SHOW TABLES; lists what is there. \\q leaves.",
+        env!("CARGO_PKG_VERSION")
+    );
     let mut text = String::new();
     loop {
         let prompt = if text.is_empty() { "seedmill> " } else { "      ..> " };

@@ -14,9 +14,10 @@ use crate::session::{OpenOptions, Workspace};
 pub async fn sql(root: Option<PathBuf>, arguments: SqlArguments) -> Result<u8> {
     let text = match (&arguments.command, &arguments.file) {
         (Some(command), _) => Some(command.clone()),
-        (None, Some(file)) => Some(std::fs::read_to_string(file).map_err(|e| {
-            DataFusionError::Execution(format!("{} cannot be read: {e}", file.display()))
-        })?),
+        (None, Some(file)) => Some(
+            std::fs::read_to_string(file)
+                .map_err(|e| DataFusionError::Execution(format!("{} cannot be read: {e}", file.display())))?,
+        ),
         (None, None) if std::io::stdin().is_terminal() => None,
         (None, None) => {
             let mut text = String::new();

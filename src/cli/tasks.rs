@@ -16,7 +16,11 @@ pub async fn tasks(root: Option<PathBuf>, arguments: TasksArguments) -> Result<u
                 Format::Table => "task, family, format, capability, language, status, reason, license, commercial",
                 Format::Csv | Format::Json => "*",
             };
-            output::print(workspace.sql(&format!("SELECT {columns} FROM tasks ORDER BY task")).await?, arguments.format).await?;
+            output::print(
+                workspace.sql(&format!("SELECT {columns} FROM tasks ORDER BY task")).await?,
+                arguments.format,
+            )
+            .await?;
         }
         Some(task) => {
             let sql = workspace.catalog.norm_sql(workspace.ctx(), &task).await?;

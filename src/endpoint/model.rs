@@ -41,7 +41,9 @@ impl Model {
         let endpoint: Result<Arc<dyn Endpoint>, SendError> = match config.provider {
             Provider::OpenAi => OpenAiEndpoint::new(config).map(|endpoint| Arc::new(endpoint) as _),
             #[cfg(feature = "embedded")]
-            Provider::Embedded => super::embedded::EmbeddedEndpoint::new(config).map(|endpoint| Arc::new(endpoint) as _),
+            Provider::Embedded => {
+                super::embedded::EmbeddedEndpoint::new(config).map(|endpoint| Arc::new(endpoint) as _)
+            }
             #[cfg(not(feature = "embedded"))]
             Provider::Embedded => {
                 let reason = "this binary was built without the feature 'embedded'".into();

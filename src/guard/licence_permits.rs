@@ -63,7 +63,8 @@ impl ScalarUDFImpl for LicencePermits {
             }
             ColumnarValue::Array(licences) => {
                 let licences = cast(licences, &DataType::Utf8View)?;
-                let permitted: BooleanArray = licences.as_string_view().iter().map(|licence| Some(permits(licence))).collect();
+                let permitted: BooleanArray =
+                    licences.as_string_view().iter().map(|licence| Some(permits(licence))).collect();
                 ColumnarValue::Array(Arc::new(permitted))
             }
         })

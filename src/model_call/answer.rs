@@ -15,9 +15,7 @@ use super::returns::{ReturnColumn, ReturnType, Returns, arrow_fields};
 
 /// The items of an answer, or one sentence that says what is wrong with it. Without `items` there is exactly one.
 pub fn read_items(text: &str, returns: &Returns, items: Option<u32>) -> Result<Vec<Value>, String> {
-    let value = read_json(text).ok_or_else(|| {
-        format!("the answer holds no JSON: {}", excerpt(text))
-    })?;
+    let value = read_json(text).ok_or_else(|| format!("the answer holds no JSON: {}", excerpt(text)))?;
     let list = match (items, value) {
         (None, Value::Array(mut list)) if list.len() == 1 => vec![list.remove(0)],
         (None, value) => vec![value],
@@ -30,9 +28,7 @@ pub fn read_items(text: &str, returns: &Returns, items: Option<u32>) -> Result<V
         (Some(_), Value::Array(list)) => list,
         (Some(_), other) => return Err(format!("the answer is {}, not a list of items", kind(&other))),
     };
-    list.into_iter()
-        .map(|item| check_columns(item, returns.columns(), ""))
-        .collect()
+    list.into_iter().map(|item| check_columns(item, returns.columns(), "")).collect()
 }
 
 /// The first JSON object or list in a text: bare, in a Markdown fence, after prose, or with trailing commas.
@@ -47,11 +43,12 @@ fn read_json(text: &str) -> Option<Value> {
     starts.take(16).find_map(|start| {
         let candidate = &text[start..];
         let first = |text: &str| {
-            serde_json::Deserializer::from_str(text)
-                .into_iter::<Value>()
-                .next()
-                .and_then(|value| value.ok())
-                .filter(|value| value.as_object().is_some_and(|o| !o.is_empty()) || value.as_array().is_some_and(|a| a.iter().any(Value::is_object)))
+            serde_json::Deserializer::from_str(text).into_iter::<Value>().next().and_then(|value| value.ok()).filter(
+                |value| {
+                    value.as_object().is_some_and(|o| !o.is_empty())
+                        || value.as_array().is_some_and(|a| a.iter().any(Value::is_object))
+                },
+            )
         };
         first(candidate).or_else(|| first(&without_trailing_commas(candidate)))
     })
@@ -206,7 +203,8 @@ pub fn to_array(ty: &ReturnType, values: &[Option<&Value>]) -> Result<ArrayRef> 
             let arrays = fields
                 .iter()
                 .map(|field| {
-                    let column: Vec<Option<&Value>> = values.iter().map(|v| v.and_then(|v| v.get(&field.name))).collect();
+                    let column: Vec<Option<&Value>> =
+                        values.iter().map(|v| v.and_then(|v| v.get(&field.name))).collect();
                     to_array(&field.ty, &column)
                 })
                 .collect::<Result<Vec<_>>>()?;

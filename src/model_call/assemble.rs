@@ -119,7 +119,13 @@ impl Assembler {
                     let Some(result) = result else { continue };
                     match &result.items {
                         Ok(items) => rows.extend(items.iter().enumerate().map(|(item, value)| {
-                            vec![Some(Cell { result, value: Some(value), item: Some(item as i64), sample, error: None })]
+                            vec![Some(Cell {
+                                result,
+                                value: Some(value),
+                                item: Some(item as i64),
+                                sample,
+                                error: None,
+                            })]
                         })),
                         Err(error) => {
                             rows.push(vec![Some(Cell { result, value: None, item: None, sample, error: Some(error) })]);

@@ -90,7 +90,10 @@ impl CallRuntime {
                 response: stored.response,
                 replayed: true,
                 latency_ms: None,
-                tokens: stored.prompt_tokens.zip(stored.completion_tokens).map(|(prompt, completion)| prompt + completion),
+                tokens: stored
+                    .prompt_tokens
+                    .zip(stored.completion_tokens)
+                    .map(|(prompt, completion)| prompt + completion),
                 cost_usd: stored.cost_usd,
             }));
         }
@@ -213,8 +216,7 @@ fn record(
 ) -> (CallRecord, Answered) {
     let completion = Completion::from_body(&answer.body).unwrap_or_default();
     let price = &model.config.price_per_million;
-    let cost_usd =
-        price.cost_usd(completion.prompt_tokens.unwrap_or(0), completion.completion_tokens.unwrap_or(0));
+    let cost_usd = price.cost_usd(completion.prompt_tokens.unwrap_or(0), completion.completion_tokens.unwrap_or(0));
     let response: Arc<str> = answer.body.into();
     let identity = model.endpoint.identity();
     let parameters = json!({

@@ -30,7 +30,9 @@ impl<'a> Literal<'a> {
     pub fn new(name: &'a str, expr: Expr, variables: &dyn VarProvider) -> Result<Self> {
         let expr = fold_variables(expr, variables)?;
         if !expr.column_refs().is_empty() || expr.is_volatile() {
-            return plan_err!("{name} => {expr} must be a literal or a variable @name, not an expression over the input");
+            return plan_err!(
+                "{name} => {expr} must be a literal or a variable @name, not an expression over the input"
+            );
         }
         match ExprSimplifier::new(SimplifyContext::default()).simplify(expr)? {
             Expr::Literal(value, _) => Ok(Literal { name, value }),

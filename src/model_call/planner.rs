@@ -12,17 +12,33 @@ use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder,
 use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, TableFactor};
 
 use super::literal::{Literal, fold_variables};
-use crate::config::did_you_mean;
 use super::node::CallNode;
 use super::render::{Prompts, expand_render};
 use super::returns::Returns;
 use super::spec::{CallKind, CallSpec, MessageColumns, OnError};
+use crate::config::did_you_mean;
 use crate::endpoint::Models;
 
 /// The named arguments of both functions.
 const ARGUMENTS: [&str; 18] = [
-    "model", "system", "prompt", "messages", "when", "returns", "output", "items", "samples", "temperature", "top_p",
-    "max_tokens", "seed", "stop", "extra", "variant", "on_error", "call_as",
+    "model",
+    "system",
+    "prompt",
+    "messages",
+    "when",
+    "returns",
+    "output",
+    "items",
+    "samples",
+    "temperature",
+    "top_p",
+    "max_tokens",
+    "seed",
+    "stop",
+    "extra",
+    "variant",
+    "on_error",
+    "call_as",
 ];
 
 /// Functions of the design that this version does not have yet.
@@ -44,11 +60,7 @@ pub struct CallPlanner {
 
 impl CallPlanner {
     /// `prompts` is the pipeline folder's template folder; without it `render` is an error that says so.
-    pub fn new(
-        models: Arc<Models>,
-        variables: Arc<dyn VarProvider + Send + Sync>,
-        prompts: Option<Prompts>,
-    ) -> Self {
+    pub fn new(models: Arc<Models>, variables: Arc<dyn VarProvider + Send + Sync>, prompts: Option<Prompts>) -> Self {
         Self { models, variables, prompts }
     }
 }
@@ -106,7 +118,10 @@ impl CallPlanner {
             Literal::new(argument, expr, self.variables.as_ref()).map(Some)
         };
         let Some(model) = literal("model")? else {
-            return plan_err!("{name} needs model => 'name', a model of seedmill.toml ({})", self.models.names().collect::<Vec<_>>().join(", "));
+            return plan_err!(
+                "{name} needs model => 'name', a model of seedmill.toml ({})",
+                self.models.names().collect::<Vec<_>>().join(", ")
+            );
         };
         let model = model.text()?;
         self.models.get(&model).map_err(|e| DataFusionError::Plan(format!("{name}: {e}")))?;
@@ -141,7 +156,9 @@ impl CallPlanner {
         }
         match literal("output")? {
             Some(_) if spec.returns.is_some() => {
-                return plan_err!("output names the one column of a call without returns; rename the columns in returns");
+                return plan_err!(
+                    "output names the one column of a call without returns; rename the columns in returns"
+                );
             }
             Some(output) => spec.output = output.column_name()?,
             None => {}
@@ -167,13 +184,15 @@ impl CallPlanner {
             return plan_err!("{name} has no argument '{unknown}'{}", did_you_mean(unknown, ARGUMENTS));
         }
         match (&prompt, &messages, &system) {
-            (None, None, _) => return plan_err!("{name} needs prompt => … (or messages => [{{'role': …, 'content': …}}])"),
+            (None, None, _) => {
+                return plan_err!("{name} needs prompt => … (or messages => [{{'role': …, 'content': …}}])");
+            }
             (Some(_), Some(_), _) | (None, Some(_), Some(_)) => {
                 return plan_err!("{name} takes either messages or prompt (with system), not both");
             }
             _ => {}
         }
-        if condition.as_ref().is_some_and(|c| names_sample(c)) {
+        if condition.as_ref().is_some_and(names_sample) {
             return plan_err!("when => … is about a row and cannot name the ordinal sample");
         }
 
@@ -194,8 +213,11 @@ impl CallPlanner {
             }
             Ok(names)
         };
-        let columns =
-            MessageColumns { prompt: hide("prompt", prompt)?, system: hide("system", system)?, messages: hide("messages", messages)? };
+        let columns = MessageColumns {
+            prompt: hide("prompt", prompt)?,
+            system: hide("system", system)?,
+            messages: hide("messages", messages)?,
+        };
         spec.columns = columns;
         let input = LogicalPlanBuilder::from(input).project(projection)?.build()?;
         let node = CallNode::try_new(Arc::new(spec), input)?;

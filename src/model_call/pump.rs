@@ -51,11 +51,7 @@ pub struct Pump {
 }
 
 impl Pump {
-    pub async fn run(
-        self,
-        mut input: SendableRecordBatchStream,
-        output: Sender<Result<RecordBatch>>,
-    ) -> Result<()> {
+    pub async fn run(self, mut input: SendableRecordBatchStream, output: Sender<Result<RecordBatch>>) -> Result<()> {
         // Enough rows to keep every slot of the model busy while others wait to be flushed.
         let capacity = (2 * self.model.config.max_in_flight).div_ceil(self.spec.sample_count() as usize).max(1);
         let mut in_flight: JoinSet<Result<FinishedRow>> = JoinSet::new();
@@ -133,7 +129,9 @@ impl Pump {
         let assembled = self.assembler.assemble(&finished)?;
         self.metrics.dropped.add(assembled.dropped);
         self.metrics.baseline.record_output(assembled.batch.num_rows());
-        self.runtime.progress.update(&self.template.stage, |counts| counts.rows_out += assembled.batch.num_rows() as u64);
+        self.runtime
+            .progress
+            .update(&self.template.stage, |counts| counts.rows_out += assembled.batch.num_rows() as u64);
         // A receiver that is gone wants no more rows; that is no error.
         let _ = output.send(Ok(assembled.batch)).await;
         Ok(())
@@ -150,7 +148,11 @@ impl Pump {
                 self.metrics.failed.add(1);
                 continue;
             };
-            if answered.replayed { self.metrics.replayed.add(1) } else { self.metrics.asked.add(1) }
+            if answered.replayed {
+                self.metrics.replayed.add(1)
+            } else {
+                self.metrics.asked.add(1)
+            }
             uses.push(Record::Use(UseRecord {
                 run_id: self.runtime.run_id.clone(),
                 call_id: result.outcome.call_id,

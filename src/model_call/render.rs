@@ -42,9 +42,8 @@ impl Prompts {
     /// The names of all templates, sorted.
     pub fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries
-            .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".jinja").map(str::to_owned))
-            .collect();
+        let mut names: Vec<String> =
+            entries.filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".jinja").map(str::to_owned)).collect();
         names.sort();
         names
     }
@@ -57,7 +56,8 @@ pub fn expand_render(
     schema: &DFSchema,
     function: impl Fn(&str) -> Option<Arc<ScalarUDF>>,
 ) -> Result<Expr> {
-    let function = |name: &str| function(name).ok_or_else(|| plan_datafusion_err!("the function {name} is not registered"));
+    let function =
+        |name: &str| function(name).ok_or_else(|| plan_datafusion_err!("the function {name} is not registered"));
     expr.transform(|expr| {
         let call = match expr {
             Expr::ScalarFunction(call) if call.func.name() == RENDER => call,
@@ -111,7 +111,8 @@ fn arguments(args: &[Expr]) -> Result<(String, Vec<(String, &Expr)>)> {
     if rest.len() % 2 != 0 {
         return Err(wrong());
     }
-    let given = rest.chunks_exact(2).map(|pair| Ok((text(&pair[0]).ok_or_else(wrong)?, &pair[1]))).collect::<Result<_>>()?;
+    let given =
+        rest.chunks_exact(2).map(|pair| Ok((text(&pair[0]).ok_or_else(wrong)?, &pair[1]))).collect::<Result<_>>()?;
     Ok((text(name).ok_or_else(wrong)?, given))
 }
 
@@ -149,6 +150,8 @@ impl ScalarUDFImpl for Render {
     }
 
     fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        exec_err!("render stands only in prompt, system and text of a call; elsewhere write jinja('…', named_struct('column', column))")
+        exec_err!(
+            "render stands only in prompt, system and text of a call; elsewhere write jinja('…', named_struct('column', column))"
+        )
     }
 }

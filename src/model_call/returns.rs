@@ -20,7 +20,9 @@ const DEFAULT_MAX_ITEMS: u64 = 32;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd)]
 pub enum ReturnType {
     /// TEXT, VARCHAR(n): at most n characters.
-    Text { max_chars: u64 },
+    Text {
+        max_chars: u64,
+    },
     /// ENUM('a', 'b'): one of these texts.
     Enum(Vec<String>),
     /// BIGINT and its kin.
@@ -29,7 +31,10 @@ pub enum ReturnType {
     Number,
     Boolean,
     /// T[] (up to 32) or T[n] (exactly n).
-    List { element: Box<ReturnType>, length: Option<u64> },
+    List {
+        element: Box<ReturnType>,
+        length: Option<u64>,
+    },
     /// STRUCT<a T, …>
     Struct(Vec<ReturnColumn>),
 }
@@ -172,9 +177,13 @@ fn return_type(sql: &ast::DataType) -> Result<ReturnType> {
         Sql::Varchar(Some(CharacterLength::IntegerLength { length, .. }))
         | Sql::Char(Some(CharacterLength::IntegerLength { length, .. }))
         | Sql::String(Some(length)) => ReturnType::Text { max_chars: *length },
-        Sql::TinyInt(_) | Sql::SmallInt(_) | Sql::Int(_) | Sql::Integer(_) | Sql::BigInt(_) | Sql::Int64 | Sql::Int32 => {
-            ReturnType::Integer
-        }
+        Sql::TinyInt(_)
+        | Sql::SmallInt(_)
+        | Sql::Int(_)
+        | Sql::Integer(_)
+        | Sql::BigInt(_)
+        | Sql::Int64
+        | Sql::Int32 => ReturnType::Integer,
         Sql::Float(_) | Sql::Double(_) | Sql::DoublePrecision | Sql::Real | Sql::Float64 => ReturnType::Number,
         Sql::Boolean | Sql::Bool => ReturnType::Boolean,
         Sql::Enum(members, _) => ReturnType::Enum(
@@ -195,8 +204,10 @@ fn return_type(sql: &ast::DataType) -> Result<ReturnType> {
             fields
                 .iter()
                 .map(|field| {
-                    let name =
-                        field.field_name.as_ref().ok_or_else(|| plan_datafusion_err!("a field of STRUCT has no name"))?;
+                    let name = field
+                        .field_name
+                        .as_ref()
+                        .ok_or_else(|| plan_datafusion_err!("a field of STRUCT has no name"))?;
                     Ok(ReturnColumn { name: normalize(name), ty: return_type(&field.field_type)? })
                 })
                 .collect::<Result<_>>()?,
@@ -235,8 +246,13 @@ mod tests {
 
     #[test]
     fn sql_types_become_a_bounded_json_schema_and_arrow_types() {
-        let returns = Returns::parse("question TEXT, options VARCHAR(60)[4], n BIGINT, facts STRUCT<a TEXT, b DOUBLE>[]").unwrap();
-        assert_eq!(returns.to_string(), "question TEXT, options VARCHAR(60)[4], n BIGINT, facts STRUCT<a TEXT, b DOUBLE>[]");
+        let returns =
+            Returns::parse("question TEXT, options VARCHAR(60)[4], n BIGINT, facts STRUCT<a TEXT, b DOUBLE>[]")
+                .unwrap();
+        assert_eq!(
+            returns.to_string(),
+            "question TEXT, options VARCHAR(60)[4], n BIGINT, facts STRUCT<a TEXT, b DOUBLE>[]"
+        );
         let schema = returns.json_schema(None);
         assert_eq!(schema["properties"]["question"], json!({"type": "string", "maxLength": 4000}));
         assert_eq!(schema["properties"]["options"]["minItems"], json!(4));

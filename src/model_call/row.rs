@@ -26,7 +26,9 @@ pub struct InputRows {
 impl InputRows {
     pub fn try_new(batch: &RecordBatch, columns: &MessageColumns) -> Result<Self> {
         let column = |name: &String| {
-            batch.column_by_name(name).ok_or_else(|| plan_datafusion_err!("the column {name} is missing below the call"))
+            batch
+                .column_by_name(name)
+                .ok_or_else(|| plan_datafusion_err!("the column {name} is missing below the call"))
         };
         let strings = |names: &[String]| -> Result<Vec<StringArray>> {
             names.iter().map(|name| Ok(cast(column(name)?, &DataType::Utf8)?.as_string::<i32>().clone())).collect()
@@ -88,11 +90,13 @@ fn as_messages(column: &ArrayRef) -> Result<ListArray> {
     };
     let DataType::List(element) = column.data_type() else { return Err(wrong()) };
     let DataType::Struct(fields) = element.data_type() else { return Err(wrong()) };
-    let position = |name: &str| fields.iter().position(|field| field.name().eq_ignore_ascii_case(name)).ok_or_else(wrong);
+    let position =
+        |name: &str| fields.iter().position(|field| field.name().eq_ignore_ascii_case(name)).ok_or_else(wrong);
     let (role, content) = (position("role")?, position("content")?);
     let list = column.as_list::<i32>();
     let values = list.values().as_struct();
-    let text = Fields::from(vec![Field::new("role", DataType::Utf8, true), Field::new("content", DataType::Utf8, true)]);
+    let text =
+        Fields::from(vec![Field::new("role", DataType::Utf8, true), Field::new("content", DataType::Utf8, true)]);
     let arrays = vec![cast(values.column(role), &DataType::Utf8)?, cast(values.column(content), &DataType::Utf8)?];
     let values = StructArray::try_new(text.clone(), arrays, values.nulls().cloned())?;
     let element = Arc::new(Field::new_list_field(DataType::Struct(text), true));

@@ -18,14 +18,14 @@ pub fn parse(sql: &str) -> Result<Vec<Statement>> {
     let tokens = Tokenizer::new(&dialect, sql)
         .tokenize_with_location()
         .map_err(|e| DataFusionError::Plan(format!("the SQL cannot be read: {e}")))?;
-    let statements = DFParserBuilder::new(expand_relations(tokens)).with_dialect(&dialect).build()?.parse_statements()?;
+    let statements =
+        DFParserBuilder::new(expand_relations(tokens)).with_dialect(&dialect).build()?.parse_statements()?;
     Ok(statements.into())
 }
 
 /// Writes `(SELECT * FROM name)` for a relation that is named as the first argument of a table function.
 fn expand_relations(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    let solid: Vec<TokenWithSpan> =
-        tokens.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).collect();
+    let solid: Vec<TokenWithSpan> = tokens.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).collect();
     let mut out = Vec::with_capacity(solid.len());
     let mut i = 0;
     while i < solid.len() {
@@ -60,7 +60,10 @@ fn relation_name(tokens: &[TokenWithSpan], start: usize) -> Option<(&[TokenWithS
     let mut end = first;
     loop {
         let Token::Word(word) = &tokens.get(end)?.token else { return None };
-        if !is_table && word.quote_style.is_none() && matches!(word.keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES) {
+        if !is_table
+            && word.quote_style.is_none()
+            && matches!(word.keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES)
+        {
             return None;
         }
         match &tokens.get(end + 1)?.token {
@@ -76,7 +79,12 @@ mod tests {
     use super::*;
 
     fn parsed(sql: &str) -> String {
-        parse(sql).unwrap_or_else(|e| panic!("{sql}: {e}")).iter().map(ToString::to_string).collect::<Vec<_>>().join(";")
+        parse(sql)
+            .unwrap_or_else(|e| panic!("{sql}: {e}"))
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(";")
     }
 
     #[test]
@@ -91,7 +99,9 @@ mod tests {
     #[test]
     fn everything_else_is_left_as_it_is() {
         assert!(parsed("SELECT generate FROM t").contains("SELECT generate FROM t"));
-        assert!(parsed("SELECT * FROM generate((WITH a AS (SELECT 1) SELECT * FROM a), model => 'm')").contains("WITH a"));
+        assert!(
+            parsed("SELECT * FROM generate((WITH a AS (SELECT 1) SELECT * FROM a), model => 'm')").contains("WITH a")
+        );
         assert!(parse("SELECT * FROM generate(TABLE, model => 'm'").is_err());
     }
 }

@@ -33,16 +33,18 @@ impl FunctionFactory for MacroFactory {
         if let Some(language) = &statement.params.language
             && !language.value.eq_ignore_ascii_case("sql")
         {
-            return plan_err!("CREATE FUNCTION {name}: LANGUAGE {language} is not supported; write RETURN <expression>");
+            return plan_err!(
+                "CREATE FUNCTION {name}: LANGUAGE {language} is not supported; write RETURN <expression>"
+            );
         }
         let body = statement
             .params
             .function_body
             .ok_or_else(|| plan_datafusion_err!("CREATE FUNCTION {name} has no body; write RETURN <expression>"))?;
-        let return_type = statement
-            .return_type
-            .ok_or_else(|| plan_datafusion_err!("CREATE FUNCTION {name} needs RETURNS <type>"))?;
-        let arguments: Vec<DataType> = statement.args.unwrap_or_default().into_iter().map(|arg| arg.data_type).collect();
+        let return_type =
+            statement.return_type.ok_or_else(|| plan_datafusion_err!("CREATE FUNCTION {name} needs RETURNS <type>"))?;
+        let arguments: Vec<DataType> =
+            statement.args.unwrap_or_default().into_iter().map(|arg| arg.data_type).collect();
         let body = cast(inline(body)?.data, return_type.clone());
         let (mut nodes, mut volatility) = (0, Volatility::Immutable);
         body.apply(|expr| {
@@ -137,10 +139,12 @@ impl ScalarUDFImpl for Macro {
 /// The expression with every macro call replaced by its body.
 fn inline(expr: Expr) -> Result<Transformed<Expr>> {
     expr.transform_up(|expr| match &expr {
-        Expr::ScalarFunction(call) => match (call.func.inner().as_ref() as &dyn std::any::Any).downcast_ref::<Macro>() {
-            Some(body) => Ok(Transformed::yes(body.inlined(&call.args)?)),
-            None => Ok(Transformed::no(expr)),
-        },
+        Expr::ScalarFunction(call) => {
+            match (call.func.inner().as_ref() as &dyn std::any::Any).downcast_ref::<Macro>() {
+                Some(body) => Ok(Transformed::yes(body.inlined(&call.args)?)),
+                None => Ok(Transformed::no(expr)),
+            }
+        }
         _ => Ok(Transformed::no(expr)),
     })
 }

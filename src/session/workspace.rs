@@ -9,8 +9,8 @@ use datafusion::dataframe::DataFrame;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::var_provider::VarType;
-use datafusion::optimizer::AnalyzerRule;
 use datafusion::optimizer::Analyzer;
+use datafusion::optimizer::AnalyzerRule;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 
@@ -82,12 +82,8 @@ impl Workspace {
             .filter_map(|name| Some(ModelRecord::new(name, models.get(name).ok()?.endpoint.identity())))
             .collect();
         let run = Arc::new(run);
-        let runtime = Arc::new(CallRuntime::new(
-            Arc::clone(&models),
-            config.ledger.path.clone(),
-            run.id.clone(),
-            config.budget,
-        ));
+        let runtime =
+            Arc::new(CallRuntime::new(Arc::clone(&models), config.ledger.path.clone(), run.id.clone(), config.budget));
         let ctx = context(&pipeline, &models, &variables, &catalog, &runtime, &run)?;
         let workspace = Workspace { config, pipeline, runtime, catalog, run, variables, ctx };
         workspace.register_tables().await?;
@@ -206,11 +202,8 @@ fn context(
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(RefuseVolatileInput));
     rules.push(Arc::new(HeldOutGuard));
-    let planner = CallPlanner::new(
-        Arc::clone(models),
-        Arc::clone(variables) as _,
-        Some(Prompts::new(pipeline.prompts_folder())),
-    );
+    let planner =
+        CallPlanner::new(Arc::clone(models), Arc::clone(variables) as _, Some(Prompts::new(pipeline.prompts_folder())));
     let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_default_features()

@@ -53,7 +53,7 @@ impl ScalarUDFImpl for Reasons {
     }
 
     fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
-        if given.is_empty() || given.len() % 2 != 0 {
+        if given.is_empty() || !given.len().is_multiple_of(2) {
             return plan_err!("reasons takes pairs of a name and a condition: reasons('short', length(x) < 3, …)");
         }
         for (position, data_type) in given.iter().enumerate() {

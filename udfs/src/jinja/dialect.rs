@@ -121,7 +121,12 @@ fn expand(replacement: &str, captures: &Captures) -> String {
 /// `{{ value | json }}`: compact JSON for prompts. Unlike `tojson` it escapes nothing for HTML, which models would
 /// copy: an apostrophe stays an apostrophe.
 fn json(value: &Value) -> Result<String, Error> {
-    let text = minijinja::filters::tojson(value, None, minijinja::value::Kwargs::default())?.to_string();
+    let text = minijinja::filters::tojson(
+        value,
+        None,
+        minijinja::value::Kwargs::from_iter(std::iter::empty::<(String, Value)>()),
+    )?
+    .to_string();
     // `tojson` writes exactly these four characters as escapes, and writes a literal backslash as two.
     let mut out = String::with_capacity(text.len());
     let mut rest = text.as_str();
