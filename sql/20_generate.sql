@@ -1,72 +1,100 @@
--- Generate: new items from seeds, by the form of their answer. Each call is one SQL statement of its own because each
--- form has its own answer columns; the union below gives them one shape.
+-- Generate: new items from seeds, by the form of their answer. Each form has its own answer columns, and so a call of
+-- its own; the union below gives them one shape. Prompts end with the seed's own line: the model writes the next one.
 
--- One of several options, as text.
+-- One of several options. The right answer and the wrong ones are asked for apart, so that the answer is among the
+-- options by construction; their order is drawn from the item's key below.
 CREATE VIEW generated_choice AS
 SELECT * FROM generate(
-    (SELECT * FROM chosen_seeds WHERE format IN ('multiple_choice', 'cloze')),
+    (SELECT * FROM chosen_seeds WHERE format = 'multiple_choice'),
     model       => @writer,
-    system      => 'Write a new question like the examples: same kind and difficulty, another topic, other facts. Exactly one option is right.',
+    system      => 'Questions for students, each about another topic, with its right answer and wrong answers.',
     prompt      => render('generate_choice'),
-    returns     => 'question VARCHAR(200), options VARCHAR(60)[], answer_text VARCHAR(60)',
+    returns     => 'question VARCHAR(160), answer_text VARCHAR(60), distractors VARCHAR(60)[]',
     samples     => @samples,
-    temperature => 0.7, max_tokens => 220, seed => 7);
+    temperature => 0.9, max_tokens => 200, seed => 7);
 
--- Yes or no.
+CREATE VIEW generated_cloze AS
+SELECT * FROM generate(
+    (SELECT * FROM chosen_seeds WHERE format = 'cloze'),
+    model       => @writer,
+    system      => 'Sentences with a gap, written ____, each with the word that fits and words that do not.',
+    prompt      => render('generate_choice'),
+    returns     => 'question VARCHAR(160), answer_text VARCHAR(40), distractors VARCHAR(40)[]',
+    samples     => @samples,
+    temperature => 0.6, max_tokens => 160, seed => 7);
+
 CREATE VIEW generated_yes_no AS
 SELECT * FROM generate(
     (SELECT * FROM chosen_seeds WHERE format = 'yes_no'),
     model       => @writer,
-    system      => 'Write a new yes-or-no question like the examples, about another topic, and answer it.',
-    prompt      => render('generate_yes_no'),
-    returns     => 'question VARCHAR(200), answer_text ENUM(''yes'', ''no'')',
+    system      => 'Questions about other topics, each with its answer, yes or no.',
+    prompt      => render('generate_open'),
+    returns     => 'question VARCHAR(140), answer_text ENUM(''yes'', ''no'')',
     samples     => @samples,
     temperature => 0.7, max_tokens => 120, seed => 7);
 
--- A premise and what follows from it.
+-- A premise and a sentence after it. The relation is the seed's: small models write one relation only when they choose.
 CREATE VIEW generated_nli AS
 SELECT * FROM generate(
     (SELECT * FROM chosen_seeds WHERE format = 'nli'),
     model       => @writer,
-    system      => 'Write a new premise and hypothesis like the examples, about another scene, and say how they relate.',
+    system      => CASE seed_answer
+                       WHEN 'entailment' THEN 'A sentence, and a second sentence that must be true if the first is true.'
+                       WHEN 'contradiction' THEN 'A sentence, and a second sentence that must be false if the first is true.'
+                       ELSE 'A sentence, and a second sentence that may or may not be true if the first is true.' END,
     prompt      => render('generate_nli'),
-    returns     => 'passage VARCHAR(200), question VARCHAR(160), answer_text ENUM(''entailment'', ''neutral'', ''contradiction'')',
+    returns     => 'passage VARCHAR(120), question VARCHAR(100)',
     samples     => @samples,
-    temperature => 0.7, max_tokens => 160, seed => 7);
+    temperature => 0.7, max_tokens => 140, seed => 7);
 
--- A number, with the way to it.
 CREATE VIEW generated_numeric AS
 SELECT * FROM generate(
     (SELECT * FROM chosen_seeds WHERE format = 'numeric'),
     model       => @writer,
-    system      => 'Write a new word problem like the examples, about another situation and with another way to the answer, and solve it.',
+    system      => 'Word problems about other situations, each with its calculation and answer.',
     prompt      => render('generate_numeric'),
-    returns     => 'question VARCHAR(240), rationale VARCHAR(240), answer_text VARCHAR(20)',
+    returns     => 'question VARCHAR(200), rationale VARCHAR(120), answer_text VARCHAR(12)',
     samples     => @samples,
-    temperature => 0.7, max_tokens => 240, seed => 7);
+    temperature => 0.6, max_tokens => 200, seed => 7);
 
--- A few words, a few sentences, or code.
-CREATE VIEW generated_open AS
+CREATE VIEW generated_short_answer AS
 SELECT * FROM generate(
-    (SELECT * FROM chosen_seeds WHERE format IN ('short_answer', 'free_form', 'code')),
+    (SELECT * FROM chosen_seeds WHERE format = 'short_answer'),
     model       => @writer,
-    system      => 'Write a new question like the examples: same kind and difficulty, another topic, with its answer.',
+    system      => 'Questions about other topics, each with a short answer.',
     prompt      => render('generate_open'),
-    returns     => 'question VARCHAR(200), answer_text VARCHAR(320)',
+    returns     => 'question VARCHAR(160), answer_text VARCHAR(60)',
     samples     => @samples,
-    temperature => 0.7, max_tokens => 260, seed => 7);
+    temperature => 0.7, max_tokens => 120, seed => 7);
 
--- All of them in one shape. Labels (yes and no, the three relations) are options of every item of their form.
+CREATE VIEW generated_long AS
+SELECT * FROM generate(
+    (SELECT * FROM chosen_seeds WHERE format IN ('free_form', 'code')),
+    model       => @writer,
+    system      => CASE format WHEN 'code' THEN 'Small Python tasks, each with its solution.'
+                               ELSE 'Questions about other topics, each with an answer of one or two sentences.' END,
+    prompt      => render('generate_open'),
+    returns     => 'question VARCHAR(160), answer_text VARCHAR(300)',
+    samples     => @samples,
+    temperature => 0.7, max_tokens => 200, seed => 7);
+
+-- All of them in one shape.
 CREATE VIEW generated AS
-SELECT * EXCEPT (passage, options),
-       -- What an item is called from here on: its call and its place in the answer.
-       concat(generate_call['call_id'], '-', coalesce(generate_call['item'], 0)) AS item_key,
-       passage,
-       CASE WHEN format IN ('yes_no', 'nli') THEN seed_options ELSE options END AS options
-FROM (
+WITH every AS (
     SELECT * FROM generated_choice
+    UNION ALL BY NAME SELECT * FROM generated_cloze
     UNION ALL BY NAME SELECT * FROM generated_yes_no
-    UNION ALL BY NAME SELECT * FROM generated_nli
+    UNION ALL BY NAME SELECT *, seed_answer AS answer_text FROM generated_nli
     UNION ALL BY NAME SELECT * FROM generated_numeric
-    UNION ALL BY NAME SELECT * FROM generated_open
-);
+    UNION ALL BY NAME SELECT * FROM generated_short_answer
+    UNION ALL BY NAME SELECT * FROM generated_long
+),
+keyed AS (
+    -- What an item is called from here on: its call and its place in the answer.
+    SELECT *, concat(generate_call['call_id'], '-', coalesce(generate_call['item'], 0)) AS item_key FROM every
+)
+SELECT * EXCEPT (distractors),
+       CASE WHEN format IN ('yes_no', 'nli') THEN seed_options
+            WHEN distractors IS NOT NULL THEN shuffle_options(array_prepend(answer_text, distractors), item_key)
+       END AS options
+FROM keyed;

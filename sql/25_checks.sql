@@ -6,27 +6,30 @@ WITH examined AS (
     SELECT *,
            reasons(
                'unparsed',            generate_call['error'] IS NOT NULL,
-               'question_length',     bad_question_length(question),
+               'question_length',     bad_question_length(question, format),
                'empty_answer',        is_blank(answer_text),
                'refusal',             is_refusal(question) OR is_refusal(answer_text),
                'options',             bad_options(options, format),
                'answer_not_offered',  options IS NOT NULL AND NOT answer_in_options(answer_text, options),
                'letter_answer',       is_option_letter(answer_text),
+               'no_gap',              format = 'cloze' AND strpos(question, '__') = 0,
                'not_a_number',        format = 'numeric' AND NOT is_number(answer_text),
+               'rationale_disagrees', format = 'numeric' AND NOT same_text(extract_final_number(rationale), answer_text),
+               'premise_repeated',    format = 'nli' AND same_text(passage, question),
                'answer_in_question',  answer_is_leaked(question, answer_text, format),
                'repetitive',          is_repetitive(question) OR is_repetitive(answer_text),
                'unclosed',            has_unclosed_delimiters(question),
                'missing_context',     passage IS NULL AND mentions_missing_context(question),
                'seed_copy',           copies_any(question, [seed_question, exemplars[1]['question'],
                                                             exemplars[2]['question'], exemplars[3]['question']])
-           ) AS reasons
+           ) AS found
     FROM generated
 )
-SELECT * EXCEPT (reasons),
-       array_concat(reasons, reasons(
+SELECT * EXCEPT (found),
+       array_concat(found, reasons(
            -- Of equal questions the first by key stays.
-           'duplicate', cardinality(reasons) = 0
-                        AND row_number() OVER (PARTITION BY cardinality(reasons) = 0, normalize_text(concat_ws(' ', passage, question))
+           'duplicate', cardinality(found) = 0
+                        AND row_number() OVER (PARTITION BY cardinality(found) = 0, normalize_text(concat_ws(' ', passage, question))
                                                ORDER BY item_key) > 1
        )) AS reasons
 FROM examined;

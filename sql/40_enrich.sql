@@ -4,8 +4,8 @@ SELECT *
 FROM enrich(
     TABLE voted,
     model       => @solver,
-    system      => 'Say what one needs to know to answer the last question, and why the answer is right.',
+    system      => 'For each question and answer: the facts that one must know, and the reasoning that leads to the answer.',
     prompt      => render('enrich'),
     when        => cardinality(reasons) = 0,
-    returns     => 'knowledge VARCHAR(140)[2], reasoning VARCHAR(240)',
-    temperature => 0.3, max_tokens => 200, seed => 13);
+    returns     => 'knowledge VARCHAR(120)[1], reasoning VARCHAR(200)',
+    temperature => 0.6, max_tokens => 150, seed => 13);

@@ -16,7 +16,6 @@ SELECT passage,
            'reasoning_length',   cardinality(reasons) = 0 AND word_count(reasoning) < 3,
            'reasoning_repeats',  cardinality(reasons) = 0 AND is_repetitive(reasoning),
            'names_letters',      cardinality(reasons) = 0 AND speaks_of_letters(reasoning),
-           'fact_is_answer',     cardinality(reasons) = 0
-                                 AND (same_text(knowledge[1], answer_text) OR same_text(knowledge[2], answer_text))
+           'fact_is_answer',     cardinality(reasons) = 0 AND same_text(knowledge[1], answer_text)
        )) AS reasons
 FROM enriched;

@@ -2,9 +2,9 @@
 
 CREATE FUNCTION is_blank(s TEXT) RETURNS BOOLEAN RETURN $s IS NULL OR length(trim($s)) = 0;
 
--- Under three words nothing is asked; over 300 characters nothing is asked plainly.
-CREATE FUNCTION bad_question_length(question TEXT) RETURNS BOOLEAN
-    RETURN $question IS NULL OR word_count($question) < 3 OR length($question) > 300;
+-- Under three words nothing is asked; over 300 characters nothing is asked plainly. A hypothesis may be two words.
+CREATE FUNCTION bad_question_length(question TEXT, format TEXT) RETURNS BOOLEAN
+    RETURN $question IS NULL OR word_count($question) < CASE WHEN $format = 'nli' THEN 2 ELSE 3 END OR length($question) > 300;
 
 -- Two to six options, no two of them alike, none of them blank.
 CREATE FUNCTION bad_options(options TEXT[], format TEXT) RETURNS BOOLEAN

@@ -13,8 +13,8 @@ use serde_json::{Map, Value, json};
 /// The bound of a TEXT without a length, in characters. Models without a bound write until `max_tokens`.
 pub const DEFAULT_MAX_CHARS: u64 = 4000;
 
-/// The bound of a list without a length.
-const DEFAULT_MAX_ITEMS: u64 = 32;
+/// The bound of a list without a length. Lists of answers are short, and a small model does not end them by itself.
+const DEFAULT_MAX_ITEMS: u64 = 10;
 
 /// The type of one returned value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd)]
@@ -30,7 +30,7 @@ pub enum ReturnType {
     /// DOUBLE and its kin.
     Number,
     Boolean,
-    /// T[] (up to 32) or T[n] (exactly n).
+    /// T[] (up to 10) or T[n] (exactly n).
     List {
         element: Box<ReturnType>,
         length: Option<u64>,
@@ -143,7 +143,7 @@ impl ReturnType {
 
     fn json_schema(&self) -> Value {
         match self {
-            ReturnType::Text { max_chars } => json!({"type": "string", "maxLength": max_chars}),
+            ReturnType::Text { max_chars } => json!({"type": "string", "minLength": 1, "maxLength": max_chars}),
             ReturnType::Enum(values) => json!({"type": "string", "enum": values}),
             ReturnType::Integer => json!({"type": "integer"}),
             ReturnType::Number => json!({"type": "number"}),
@@ -254,7 +254,7 @@ mod tests {
             "question TEXT, options VARCHAR(60)[4], n BIGINT, facts STRUCT<a TEXT, b DOUBLE>[]"
         );
         let schema = returns.json_schema(None);
-        assert_eq!(schema["properties"]["question"], json!({"type": "string", "maxLength": 4000}));
+        assert_eq!(schema["properties"]["question"], json!({"type": "string", "minLength": 1, "maxLength": 4000}));
         assert_eq!(schema["properties"]["options"]["minItems"], json!(4));
         assert_eq!(schema["required"], json!(["question", "options", "n", "facts"]));
         assert_eq!(returns.json_schema(Some(3))["properties"]["items"]["maxItems"], json!(3));
