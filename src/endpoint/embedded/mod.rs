@@ -49,7 +49,9 @@ pub fn prepare_process() {
 /// A model that runs in this process, on one thread for each call in flight.
 ///
 /// The prompt is a raw completion: the contents of the messages, system first, with an empty line between. Answers
-/// are reproducible: the tokens drawn depend on the request alone, not on the worker or on earlier requests.
+/// are reproducible: the tokens drawn depend on the request alone, not on the worker or on earlier requests. Under a
+/// schema the answer is compact JSON that ends where the schema says; stop strings end free text only. Unset
+/// parameters are temperature 0.7, top_k 40, min_p 0.05 (the last two through `extra`) and 512 tokens.
 pub struct EmbeddedEndpoint {
     identity: ModelIdentity,
     /// The user's own GGUF file; `None` for the built-in model.
@@ -77,7 +79,13 @@ impl EmbeddedEndpoint {
             )));
         }
         let (model, revision) = match &config.weights {
-            Some(path) => (config.model.clone(), weights::sha256_of(path, &folder).map_err(wrong)?),
+            Some(path) => {
+                // The default name is not this file's.
+                let named = !config.model.is_empty() && config.model != MODEL_NAME;
+                let stem = || path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                let model = if named { config.model.clone() } else { stem() };
+                (model, weights::sha256_of(path, &folder).map_err(wrong)?)
+            }
             None if config.model.is_empty() || config.model == MODEL_NAME => {
                 (MODEL_NAME.to_owned(), WEIGHTS_SHA256.to_owned())
             }

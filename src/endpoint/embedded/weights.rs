@@ -273,12 +273,12 @@ pub(super) fn with_fast_kernels(source: &Path, sha256: &str, folder: &Path) -> R
     }
     let content = File::open(source).map_err(|e| wrong(&e))?;
     let content = gguf_file::Content::read(&mut io::BufReader::new(content)).map_err(|e| wrong(&first_line(&e)))?;
+    if !needs_transcoding(&content) {
+        return Ok(source.to_owned());
+    }
     let found = hash(source).map_err(|e| wrong(&e))?;
     if found != sha256 {
         return Err(wrong(&format!("SHA-256 {found} instead of {sha256}; delete the file to have it fetched again")));
-    }
-    if !needs_transcoding(&content) {
-        return Ok(source.to_owned());
     }
     std::fs::create_dir_all(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     transcode(source, &rewritten).map_err(|e| wrong(&first_line(&e)))?;
