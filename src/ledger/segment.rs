@@ -1,8 +1,7 @@
 //! Sealed logs: a folder of three Parquet files, one a table, written once and never changed.
 //! In: a log that nobody appends to any more. Out: its segment, and answers read back by row.
 
-use std::collections::HashSet;
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +23,7 @@ use super::columns::{Rows, Table};
 use super::folder::{self, OwnedLog};
 use super::index::{self, Key};
 use super::log::{LogFile, LogReader};
-use super::{CallId, LedgerError, StoredAnswer};
+use super::{CallId, LedgerError, Record, StoredAnswer};
 
 /// One answer is read by its block: a page of each of the columns that an answer needs.
 pub(super) const BLOCK_ROWS: u64 = 50;
@@ -52,18 +51,17 @@ pub(super) fn seal(folder: &Path, log: &OwnedLog) -> Result<Vec<Key>, LedgerErro
         .collect::<Result<Vec<_>, LedgerError>>()?;
     while let Some(frame) = reader.next_frame()? {
         any = true;
-        let first_new = rows.calls.len();
-        rows.extend(frame.records);
-        let mut at = 0;
-        rows.calls.retain(|call| {
-            at += 1;
-            let key = index::key(&call.call_id);
-            let keep = at <= first_new || seen.insert(key);
-            if keep && at > first_new {
-                keys.push(key);
+        rows.extend(frame.records.into_iter().filter(|record| match record {
+            Record::Call(call) => {
+                let key = index::key(&call.call_id);
+                let new = seen.insert(key);
+                if new {
+                    keys.push(key);
+                }
+                new
             }
-            keep
-        });
+            Record::Attempt(_) | Record::Use(_) => true,
+        }));
         for file in &mut files {
             if rows.len(file.table) >= CALLS_ROW_GROUP_ROWS {
                 file.write(&mut rows)?;

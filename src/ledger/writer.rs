@@ -96,8 +96,8 @@ impl Writer {
                 }
             }
             if !group.appends.is_empty() {
-                self.commit(group);
                 next_sync = Instant::now() + GROUP_WINDOW;
+                self.commit(group);
             }
             if let Some(reply) = close {
                 // The one who asked may have been dropped; that is no failure.
