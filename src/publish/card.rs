@@ -64,7 +64,7 @@ fn write_card(out: &mut String, manifest: &Manifest) -> fmt::Result {
     writeln!(out, "# Run {}\n", manifest.run_id)?;
     writeln!(
         out,
-        "{curated} question-answer items made with [seedmill](https://crates.io/crates/seedmill) {} from the training \
+        "{curated} question-answer items made with seedmill {} from the training \
          splits of public task datasets, and {rejected} rejected ones with the reasons. Finished {}. The licence \
          target of the run is {}.\n",
         manifest.seedmill, manifest.finished, manifest.target

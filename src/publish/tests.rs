@@ -93,23 +93,210 @@ async fn a_copy_publishes_kept_and_rejected_rows_with_their_counts() {
     external(&ctx, "rejected", &published.path.join("rejected")).await;
     insta::assert_snapshot!(
         show(&ctx, "SELECT question, options, votes, scores, calls, split, family FROM data ORDER BY question").await,
-        @""
+        @r#"
+        +----------+-------------+---------------------------------------+---------------------------------------------------------+-------------------------------+-------+--------+
+        | question | options     | votes                                 | scores                                                  | calls                         | split | family |
+        +----------+-------------+---------------------------------------+---------------------------------------------------------+-------------------------------+-------+--------+
+        | Q1       | [A1, other] | {winner: A1, share: 0.8, n: 5, tie: } | [{name: style, value: 0.5}, {name: length, value: 3.0}] | [{stage: solve, call_id: c1}] | train |        |
+        | Q2       |             | {winner: A2, share: 0.8, n: 5, tie: } | [{name: style, value: 0.5}, {name: length, value: 3.0}] | [{stage: solve, call_id: c1}] | train |        |
+        +----------+-------------+---------------------------------------+---------------------------------------------------------+-------------------------------+-------+--------+
+        "#
     );
-    insta::assert_snapshot!(show(&ctx, "SELECT question, text, reasons FROM rejected ORDER BY question").await, @"");
-    insta::assert_snapshot!(show(&ctx, "SELECT id, messages, text FROM data ORDER BY question").await, @"");
+    insta::assert_snapshot!(show(&ctx, "SELECT question, text, reasons FROM rejected ORDER BY question").await, @r#"
+        +----------+----------+------------------------+
+        | question | text     | reasons                |
+        +----------+----------+------------------------+
+        | Q3       | Q3       | [too short, too short] |
+        |          |          |                        |
+        |          | A. A3    |                        |
+        |          | B. other |                        |
+        |          |          |                        |
+        |          | because  |                        |
+        |          |          |                        |
+        |          | A3       |                        |
+        | Q4       |          | [no answer, no answer] |
+        | Q5       | Q5       | [too short, too short] |
+        |          |          |                        |
+        |          | A. A5    |                        |
+        |          | B. other |                        |
+        |          |          |                        |
+        |          | because  |                        |
+        |          |          |                        |
+        |          | A5       |                        |
+        +----------+----------+------------------------+
+        "#);
+    insta::assert_snapshot!(show(&ctx, "SELECT id, messages, text FROM data ORDER BY question").await, @r#"
+        +----------------------------------+----------------------------------------------------------------+----------+
+        | id                               | messages                                                       | text     |
+        +----------------------------------+----------------------------------------------------------------+----------+
+        | aec6ec51b55127c32940c73f72bc06c2 | [{role: user, content: Q1                                      | Q1       |
+        |                                  |                                                                |          |
+        |                                  | A. A1                                                          | A. A1    |
+        |                                  | B. other}, {role: assistant, content: because                  | B. other |
+        |                                  |                                                                |          |
+        |                                  | A1}]                                                           | because  |
+        |                                  |                                                                |          |
+        |                                  |                                                                | A1       |
+        | 385ef8577f4a9dbcac46229e3e2a9f86 | [{role: user, content: Q2}, {role: assistant, content: because | Q2       |
+        |                                  |                                                                |          |
+        |                                  | A2}]                                                           | because  |
+        |                                  |                                                                |          |
+        |                                  |                                                                | A2       |
+        +----------------------------------+----------------------------------------------------------------+----------+
+        "#);
     let config = show(&ctx, "SELECT DISTINCT config_sha256 FROM data UNION SELECT config_sha256 FROM rejected").await;
     assert_eq!(config.matches(&run.config_sha256).count(), 1, "{config}");
 
     let card = fs::read_to_string(published.path.join("README.md")).unwrap();
     assert!(!card.contains(&folder.path().display().to_string()));
     let card = card.replace(&run.id, "<run>").replace(&run.config_sha256, "<sha256>");
-    insta::assert_snapshot!(card.replace(&manifest.finished, "<time>"), @"");
+    insta::assert_snapshot!(card.replace(&manifest.finished, "<time>"), @r#"
+        ---
+        license: cc-by-sa-4.0
+        language:
+        - "en"
+        task_categories:
+        - question-answering
+        tags:
+        - synthetic
+        - seedmill
+        size_categories:
+        - n<1K
+        configs:
+        - config_name: default
+          data_files:
+          - split: train
+            path: data/*.parquet
+        - config_name: rejected
+          data_files:
+          - split: train
+            path: rejected/*.parquet
+        ---
+
+        # Run <run>
+
+        2 question-answer items made with seedmill 0.1.0 from the training splits of public task datasets, and 3 rejected ones with the reasons. Finished <time>. The licence target of the run is research.
+
+        > **Made with a small demonstration model.** Its statements may be false, also those that passed every check. Do not train on them as facts.
+
+        - `data/*.parquet`: the items kept
+        - `rejected/*.parquet`: the items rejected; the column `reasons` says why
+        - `manifest.json`: counts, models, and the SHA-256 of every file
+
+        ## Sources and licences
+
+        An item stands under the licence of the seeds that it was made from; attribute their authors.
+
+        | task | license | kept | rejected |
+        |---|---|---|---|
+        | arc | CC-BY-SA-4.0 | 1 | 1 |
+        | arc | unknown | 0 | 1 |
+        | gsm8k | MIT | 1 | 0 |
+        | unknown | MIT | 0 | 1 |
+
+        ## Why items were rejected
+
+        An item with several reasons counts under each.
+
+        | reason | items |
+        |---|---|
+        | too short | 2 |
+        | no answer | 1 |
+
+        ## Models
+
+        Configured for the run; the columns `models` and `calls` name each item's own.
+
+        | name | model | revision | provider |
+        |---|---|---|---|
+        | local | SmolLM2-135M-Instruct | ab | embedded |
+
+        ## Notes
+
+        - a | note
+
+        ## How it was made
+
+        Seeds from training splits → generation by the models → checks → independent solving and a vote → enrichment → verdicts. Every item names its seeds (`seed_ids`), the calls it took (`calls`) and the pipeline's text (`config_sha256` `<sha256>`).
+        "#);
 
     let usage = Usage { calls: 10, cost_usd: 0.5, ..Default::default() };
     let stages = vec![Stage { name: "seeds".into(), rows: 100 }, Stage { name: "verdicts".into(), rows: 5 }];
     let mut report = Report::read(published, stages, usage).unwrap();
     report.path = "runs/1".into();
-    insta::assert_snapshot!(report.render(60), @"");
+    insta::assert_snapshot!(report.render(60), @r#"
+        Funnel
+          seeds     100  ████████████████████████████████████████
+          verdicts    5  ██
+
+        Why items were rejected
+          too short  2  ████████████████████████████████████████
+          no answer  1  ████████████████████
+
+        Kept, 2 of 2
+          arc · CC-BY-SA-4.0 · 385ef857
+            question   Q2
+            answer     A2
+            reasoning  because
+          gsm8k · MIT · aec6ec51
+            question   Q1
+            options    - A1
+                       - other
+            answer     A1
+            reasoning  because
+
+        Rejected, 3 of 3
+          arc · 1ca8f0f5
+            question   Q4
+            options    -
+                       - other
+            reasoning  because
+            reasons    no answer, no answer
+          arc · CC-BY-SA-4.0 · 2ca3d9dd
+            question   Q3
+            options    - A3
+                       - other
+            answer     A3
+            reasoning  because
+            reasons    too short, too short
+          MIT · b07d97f5
+            question   Q5
+            options    - A5
+                       - other
+            answer     A5
+            reasoning  because
+            reasons    too short, too short
+
+        A small demonstration model is configured: what it states
+        may be false, also in items that passed every check.
+
+        10 calls (0 more replayed), 0 + 0 tokens, $0.5000, 0.0 s
+        2 kept, 3 rejected
+        Published in runs/1
+        "#);
+}
+
+#[tokio::test]
+async fn a_given_conversation_stays_and_a_passage_stands_before_the_question() {
+    let folder = tempfile::tempdir().unwrap();
+    let (ctx, run) = session(folder.path(), |_| ());
+    let rows = "SELECT question, 'A' AS answer_text, 'P' AS passage, question || '-id' AS id, [] AS reasons,
+                       CASE WHEN question = 'Q2' THEN [named_struct('content', 'hello', 'role', 'user')] END AS messages
+                FROM (VALUES ('Q1'), ('Q2'), (NULL)) AS t(question)";
+    copy(&ctx, rows, "").await.unwrap();
+    external(&ctx, "data", &run.published().unwrap().path.join("data")).await;
+    let shown = show(&ctx, "SELECT id, replace(text, chr(10), '/') AS text, messages[1] AS first FROM data").await;
+    insta::assert_snapshot!(shown, @r"
+        +----------------------------------+----------+------------------------------+
+        | id                               | text     | first                        |
+        +----------------------------------+----------+------------------------------+
+        | Q1-id                            | P//Q1//A | {role: user, content: P      |
+        |                                  |          |                              |
+        |                                  |          | Q1}                          |
+        | Q2-id                            | hello    | {role: user, content: hello} |
+        | 5157c746f41f307c087e87138c68782f |          |                              |
+        +----------------------------------+----------+------------------------------+
+        ");
 }
 
 #[tokio::test]
@@ -182,7 +369,15 @@ async fn a_second_run_is_another_folder_and_the_table_runs_shows_both() {
         "SELECT run_id, target, curated_rows, rejected_rows, models, finished > TIMESTAMP '2020-01-01' AS late FROM runs",
     )
     .await;
-    insta::assert_snapshot!(shown.replace(ids[0], "<the first of two runs>").replace(ids[1], "<the second of the runs>"), @"");
+    insta::assert_snapshot!(shown.replace(ids[0], "<the first of two runs>").replace(ids[1], "<the other of two runs>"), @r#"
+        +-------------------------+----------+--------------+---------------+---------+------+
+        | run_id                  | target   | curated_rows | rejected_rows | models  | late |
+        +-------------------------+----------+--------------+---------------+---------+------+
+        | <the first of two runs> | research | 2            | 3             | [local] | true |
+        | <the other of two runs> | research | 2            | 3             | [local] | true |
+        | torn                    |          |              |               |         |      |
+        +-------------------------+----------+--------------+---------------+---------+------+
+        "#);
 }
 
 #[tokio::test]
