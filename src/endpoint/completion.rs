@@ -49,7 +49,8 @@ mod tests {
     fn a_body_without_choices_is_an_error_and_an_empty_message_is_not() {
         assert!(Completion::from_body("{}").is_err());
         assert!(Completion::from_body("{\"choices\": [{").is_err());
-        let body = r#"{"choices":[{"message":{"role":"assistant","content":null,"refusal":"no"},"finish_reason":"stop"}]}"#;
+        let body =
+            r#"{"choices":[{"message":{"role":"assistant","content":null,"refusal":"no"},"finish_reason":"stop"}]}"#;
         let completion = Completion::from_body(body).unwrap();
         assert_eq!(completion.text, "");
         assert_eq!(completion.refusal.as_deref(), Some("no"));

@@ -9,7 +9,7 @@ use datafusion::logical_expr::expr::Exists;
 use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, TableScan};
 use datafusion::optimizer::AnalyzerRule;
 
-use crate::lineage::{Lineage, lineage_of};
+use crate::lineage::{Lineage, Origin, lineage_of};
 use crate::model_call::CallNode;
 
 /// Refuses plans in which a held-out scan reaches a call: through views, CTEs, joins, unions, subqueries, and
@@ -51,7 +51,12 @@ pub fn held_out_scan(plan: &LogicalPlan) -> Result<Option<(String, Lineage)>> {
             if let Some(lineage) = scan_lineage(scan)
                 && lineage.split.is_held_out()
             {
-                return Ok(Some((scan.table_name.to_string(), lineage)));
+                // The catalog's held-out rows are known to users as heldout.<task>.
+                let name = match (&lineage.task, lineage.origin) {
+                    (Some(task), Origin::Catalog) => format!("heldout.{task}"),
+                    _ => scan.table_name.to_string(),
+                };
+                return Ok(Some((name, lineage)));
             }
             Vec::new()
         }

@@ -89,11 +89,23 @@ impl Licence {
         if name.starts_with("cc") && (name.contains("nc") || name.contains("nd") && !name.contains("cc0")) {
             return Permission::No;
         }
-        if name.starts_with("ccbysa") || name.starts_with("gpl") || name.starts_with("agpl") || name.starts_with("odbl") {
+        if name.starts_with("ccbysa") || name.starts_with("gpl") || name.starts_with("agpl") || name.starts_with("odbl")
+        {
             return Permission::ShareAlike;
         }
         const FREE: [&str; 12] = [
-            "apache", "mit", "bsd", "ccby", "cc0", "odcby", "pddl", "unlicense", "isc", "cdla", "publicdomain", "openrail",
+            "apache",
+            "mit",
+            "bsd",
+            "ccby",
+            "cc0",
+            "odcby",
+            "pddl",
+            "unlicense",
+            "isc",
+            "cdla",
+            "publicdomain",
+            "openrail",
         ];
         if FREE.iter().any(|free| name.starts_with(free)) { Permission::Yes } else { Permission::Unknown }
     }

@@ -15,13 +15,12 @@ impl Split {
     /// or `None` when the stem says nothing. Folders are never read, and `dev` alone is no mark:
     /// both name too many things that are not splits.
     pub fn from_file_stem(stem: &str) -> Option<Split> {
-        stem.split(|c: char| !c.is_ascii_alphanumeric())
-            .find_map(|word| match word.to_ascii_lowercase().as_str() {
-                "train" | "training" => Some(Split::Train),
-                "valid" | "validation" | "val" => Some(Split::Validation),
-                "test" | "heldout" => Some(Split::Test),
-                _ => None,
-            })
+        stem.split(|c: char| !c.is_ascii_alphanumeric()).find_map(|word| match word.to_ascii_lowercase().as_str() {
+            "train" | "training" => Some(Split::Train),
+            "valid" | "validation" | "val" => Some(Split::Validation),
+            "test" | "heldout" => Some(Split::Test),
+            _ => None,
+        })
     }
 
     /// A split by the name that a dataset or a user gives it (`train`, `validation`, `dev`, `test`, …).

@@ -2,3 +2,6 @@
 
 mod fault_server;
 mod openai;
+mod pipeline;
+mod resume;
+mod scratch;

@@ -1,0 +1,117 @@
+//! Stopped runs: killed, interrupted, read while they write. What was answered is never asked again.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::fault_server::{FaultServer, Reply, answer};
+use crate::scratch::Scratch;
+
+const ROWS: usize = 200;
+const IN_FLIGHT: usize = 8;
+
+const SQL: &str = "SELECT count(*), count(DISTINCT q) FROM generate((SELECT value FROM generate_series(1, 200)), \
+                   model => 'm', prompt => 'question ' || value, returns => 'q TEXT') WHERE generate_call['error'] IS NULL";
+
+fn slow_server() -> FaultServer {
+    FaultServer::start(|body, nth| match answer(body, nth) {
+        Reply::Answer(text, _) => Reply::Answer(text, Duration::from_millis(25)),
+        other => other,
+    })
+}
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn after_kill_9_only_what_was_in_flight_is_asked_again() {
+    let server = slow_server();
+    let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
+    for part in 1..=3 {
+        let mut child = scratch.start(&["sql", "-c", SQL]);
+        wait_until("answers", || server.answered() >= part * 40);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let out = scratch.ok(&["sql", "--format", "csv", "-c", SQL]);
+    assert!(out.contains(&format!("{ROWS},{ROWS}")), "{out}");
+    let distinct = server.count_by_key().len();
+    assert_eq!(distinct, ROWS);
+    assert!(server.count() <= ROWS + 3 * IN_FLIGHT, "{} requests for {ROWS} calls", server.count());
+    assert!(server.max_in_flight() <= IN_FLIGHT);
+    // Nothing at all is asked once everything is there, and each call is one row.
+    let before = server.count();
+    scratch.ok(&["sql", "-c", SQL]);
+    assert_eq!(server.count(), before);
+    assert_eq!(scratch.value("SELECT count(*) FROM calls"), ROWS.to_string());
+}
+
+#[test]
+fn the_ledger_is_read_while_a_run_writes() {
+    let server = slow_server();
+    let scratch = Scratch::new(server.url(), 2, "");
+    let mut child = scratch.start(&["sql", "-c", SQL]);
+    wait_until("answers", || server.answered() >= 20);
+    let calls: usize = scratch.value("SELECT count(*) FROM calls").parse().unwrap();
+    let attempts: usize = scratch.value("SELECT count(*) FROM attempts WHERE billed").parse().unwrap();
+    assert!(child.try_wait().unwrap().is_none(), "the run ended too early for this test");
+    assert!((10..ROWS).contains(&calls), "{calls}");
+    assert!((10..ROWS).contains(&attempts), "{attempts}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[test]
+fn ctrl_c_waits_for_what_is_in_flight_and_the_same_command_goes_on() {
+    let server = slow_server();
+    let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
+    let child = scratch.start(&["sql", "-c", SQL]);
+    wait_until("answers", || server.answered() >= 40);
+    let signalled = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(signalled.success());
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{error}");
+    assert!(error.contains("no new calls"), "{error}");
+    scratch.ok(&["sql", "-c", SQL]);
+    // No request of the first run was lost.
+    assert_eq!(server.count(), ROWS);
+}
+
+#[test]
+fn two_references_and_two_partitions_that_ask_the_same_are_one_request() {
+    let server = slow_server();
+    let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
+    let both = "SELECT count(*) FROM generate((SELECT 'same' AS p FROM generate_series(1, 50)), model => 'm', prompt => p) a \
+                UNION ALL SELECT count(*) FROM generate((SELECT 'same' AS p), model => 'm', prompt => p)";
+    let out = scratch.ok(&["sql", "--format", "csv", "-c", both]);
+    assert!(out.contains("50"), "{out}");
+    assert_eq!(server.count(), 1);
+    assert_eq!(scratch.value("SELECT count(*) FROM attempts"), "1");
+}
+
+#[test]
+fn a_limit_above_calls_that_were_sent_loses_no_answer() {
+    let server = slow_server();
+    let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
+    let sql = "SELECT completion FROM generate((SELECT value FROM generate_series(1, 200)), model => 'm', prompt => 'q' || value) LIMIT 1";
+    scratch.ok(&["sql", "-c", sql]);
+    assert!(server.count() < ROWS, "{}", server.count());
+    assert_eq!(scratch.value("SELECT count(*) FROM calls"), server.count().to_string());
+}
+
+#[test]
+fn a_spent_budget_stops_the_run_and_keeps_every_answer() {
+    let server = slow_server();
+    let scratch = Scratch::new(server.url(), 4, "[budget]\nmax_calls = 20\n");
+    let output = scratch.run(&["sql", "-c", SQL]);
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("the budget max_calls = 20 is spent"), "{error}");
+    assert!(server.count() <= 20 + 4, "{}", server.count());
+    assert_eq!(scratch.value("SELECT count(*) FROM calls"), server.count().to_string());
+}

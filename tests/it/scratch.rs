@@ -1,0 +1,65 @@
+//! A workspace in a temporary folder, and the program run in it.
+
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// A workspace that is gone when it is dropped.
+pub struct Scratch {
+    folder: TempDir,
+}
+
+impl Scratch {
+    /// With one model, `m`, at this address.
+    pub fn new(url: &str, max_in_flight: usize, more: &str) -> Self {
+        let scratch = Scratch { folder: tempfile::tempdir().unwrap() };
+        scratch.write(
+            "seedmill.toml",
+            &format!(
+                "[models.m]\nprovider = \"openai\"\nbase_urls = [\"{url}\"]\nmodel = \"m-1\"\nmax_retries = 1\n\
+                 max_in_flight = {max_in_flight}\n{more}"
+            ),
+        );
+        scratch
+    }
+
+    pub fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn write(&self, path: &str, text: &str) {
+        let path = self.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_seedmill"));
+        command.arg("-w").arg(self.path()).args(arguments).current_dir(self.path()).stdin(Stdio::null());
+        command
+    }
+
+    /// Runs the program to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// Standard output of a run that must succeed.
+    pub fn ok(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {error}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// One value from SQL.
+    pub fn value(&self, sql: &str) -> String {
+        let out = self.ok(&["sql", "--format", "csv", "-c", sql]);
+        out.lines().nth(1).unwrap_or_else(|| panic!("{sql}: {out}")).to_owned()
+    }
+
+    pub fn start(&self, arguments: &[&str]) -> Child {
+        self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+}
