@@ -1,8 +1,9 @@
 -- Verdicts: the last checks, and the columns that are published.
 -- An item is published as one question that stands alone: what comes before it is part of it.
 CREATE VIEW verdicts AS
-SELECT CASE WHEN format = 'nli' THEN concat('First: ', passage, '\nSecond: ', question, '\nDoes the second follow from the first?')
-            ELSE concat_ws('\n', passage, question) END AS question,
+SELECT CASE WHEN format = 'nli' THEN concat_ws(chr(10), concat('First: ', passage), concat('Second: ', question),
+                                             'Does the second follow from the first?')
+            ELSE concat_ws(chr(10), passage, question) END AS question,
        options,
        answer_text,
        reasoning,
