@@ -255,6 +255,18 @@ mod tests {
         assert_eq!(wrong("no idea"), "the answer holds no JSON: 'no idea'");
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(text in r#"([\[\]{},:"\\\\ a-z0-9]|null|true|"question":|"options":|é|\u{1F600}){0,60}"#) {
+            for items in [None, Some(2)] {
+                if let Ok(items) = read_items(&text, &returns(), items) {
+                    let values: Vec<Option<&Value>> = items.iter().map(Some).collect();
+                    proptest::prop_assert!(to_array(&ReturnType::Struct(returns().columns().to_vec()), &values).is_ok());
+                }
+            }
+        }
+    }
+
     #[test]
     fn a_number_in_quotes_is_a_number_and_a_number_for_a_text_is_its_text() {
         let items = read_items(r#"{"question": 12, "options": ["x", "y"], "n": "1,234"}"#, &returns(), None).unwrap();

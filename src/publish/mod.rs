@@ -29,5 +29,5 @@ pub use item::Item;
 pub use manifest::{FileKind, Manifest, PublishedFile, Rows, Source, read_manifest};
 pub use report::{Report, Stage, Usage};
 pub use run::{ModelRecord, Published, Run, config_sha256};
-pub use runs::runs_table;
+pub use runs::{newest_run, runs_table};
 pub use schema::{curated_schema, rejected_schema};

@@ -67,7 +67,13 @@ impl TableProvider for RunsTable {
     }
 }
 
-fn read_runs(out: &Path) -> Result<RecordBatch> {
+/// The folder of the newest complete run, or `None` where nothing is published.
+pub fn newest_run(out: &Path) -> Option<PathBuf> {
+    run_folders(out).ok()?.pop().map(|(_, path)| path)
+}
+
+/// Name and path of every complete run, oldest first.
+fn run_folders(out: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut folders: Vec<(String, PathBuf)> = match fs::read_dir(out) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(e) => return Err(at("cannot list", out)(e)),
@@ -79,7 +85,11 @@ fn read_runs(out: &Path) -> Result<RecordBatch> {
     // A name with a dot before it is a run that is being written.
     folders.retain(|(name, path)| !name.starts_with('.') && path.join(MANIFEST).is_file());
     folders.sort();
+    Ok(folders)
+}
 
+fn read_runs(out: &Path) -> Result<RecordBatch> {
+    let folders = run_folders(out)?;
     let (mut ids, mut targets, mut paths) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
     let mut finished = TimestampMillisecondBuilder::new().with_timezone("UTC");
     let (mut curated, mut rejected) = (UInt64Builder::new(), UInt64Builder::new());

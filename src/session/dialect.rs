@@ -96,6 +96,13 @@ mod tests {
         assert!(parsed("SELECT * FROM enrich(a.b.\"C d\", model => 'm')").contains("(SELECT * FROM a.b.\"C d\")"));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_text_makes_it_panic(sql in r"(generate|enrich|TABLE|SELECT|FROM|[a-z]|[(),.;*']| ){0,30}") {
+            let _ = parse(&sql);
+        }
+    }
+
     #[test]
     fn everything_else_is_left_as_it_is() {
         assert!(parsed("SELECT generate FROM t").contains("SELECT generate FROM t"));

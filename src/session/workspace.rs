@@ -162,6 +162,17 @@ impl Workspace {
             self.ctx.register_table(name, table)?;
         }
         self.ctx.register_table("runs", publish::runs_table(Path::new(&self.config.out)))?;
+        // What the newest complete run published, under the names of its two folders' contents.
+        if let Some(run) = publish::newest_run(Path::new(&self.config.out)) {
+            for (name, folder) in [("curated", "data"), ("rejected", "rejected")] {
+                let location = format!("{}/", run.join(folder).display());
+                let sql = format!(
+                    "CREATE EXTERNAL TABLE {name} STORED AS PARQUET LOCATION '{}'",
+                    location.replace('\'', "''")
+                );
+                self.sql(&sql).await.map_err(|e| e.context(format!("the run in {}", run.display())))?;
+            }
+        }
         for (name, location) in &self.config.tables {
             let kind = Path::new(location).extension().and_then(|e| e.to_str()).unwrap_or("parquet").to_lowercase();
             let kind = match kind.as_str() {

@@ -119,6 +119,10 @@ fn the_standard_pipeline_publishes_and_a_second_run_replays_it() {
     let all = rows(&scratch, &published[0], "data", "id").len() + rows(&scratch, &published[0], "rejected", "id").len();
     assert_eq!(all, generated);
     assert_eq!(scratch.value("SELECT count(*) FROM runs"), "2");
+    // The newest run is there by name.
+    let named: usize =
+        scratch.value("SELECT (SELECT count(*) FROM curated) + (SELECT count(*) FROM rejected)").parse().unwrap();
+    assert_eq!(named, generated);
     // Answers are texts, not letters, and rows without a seed do not exist.
     let bad = "count(*) FILTER (WHERE is_option_letter(answer_text) OR cardinality(seed_ids) = 0 OR split <> 'train')";
     assert!(rows(&scratch, &published[0], "data", bad)[0].ends_with(":0}"));

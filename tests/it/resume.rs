@@ -115,3 +115,14 @@ fn a_spent_budget_stops_the_run_and_keeps_every_answer() {
     assert!(server.count() <= 20 + 4, "{}", server.count());
     assert_eq!(scratch.value("SELECT count(*) FROM calls"), server.count().to_string());
 }
+
+#[test]
+fn explain_analyze_counts_calls() {
+    let server = slow_server();
+    let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
+    let sql = "EXPLAIN ANALYZE SELECT completion FROM generate((SELECT value FROM generate_series(1, 5)), model => 'm', prompt => 'q' || value)";
+    let first = scratch.ok(&["sql", "-c", sql]);
+    assert!(first.contains("GenerateExec: model=m") && first.contains("calls_asked=5"), "{first}");
+    let second = scratch.ok(&["sql", "-c", sql]);
+    assert!(second.contains("calls_asked=0") && second.contains("calls_replayed=5"), "{second}");
+}
