@@ -77,6 +77,9 @@ pub struct ExplainArguments {
     /// Print the physical plan too
     #[arg(long)]
     pub physical: bool,
+    /// Print every node whole, with its prompts
+    #[arg(long)]
+    pub full: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

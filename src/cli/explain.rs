@@ -3,10 +3,16 @@
 use std::path::PathBuf;
 
 use datafusion::common::Result;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::displayable;
 
 use super::EXIT_OK;
 use super::arguments::ExplainArguments;
+use super::run::{call_nodes, count_seeds};
 use crate::session::{OpenOptions, Workspace};
+
+/// Where a node's text is cut off: prompts are long.
+const NODE_CHARS: usize = 400;
 
 pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Result<u8> {
     let set = arguments.set.set.into_iter().collect();
@@ -14,10 +20,40 @@ pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Resu
     let workspace = Workspace::open(options).await?;
     let plan = workspace.register_stages().await?.ok_or_else(|| workspace.no_publishing_statement())?;
     let optimized = workspace.ctx().state().optimize(&plan)?;
-    println!("{}", optimized.display_indent());
+    let width = if arguments.full { usize::MAX } else { NODE_CHARS };
+    let mut text = String::new();
+    write_tree(&mut text, &optimized, 0, width);
+    print!("{text}");
     if arguments.physical {
         let physical = workspace.ctx().state().create_physical_plan(&plan).await?;
-        println!("\n{}", datafusion::physical_plan::displayable(physical.as_ref()).indent(false));
+        println!("\n{}", displayable(physical.as_ref()).indent(false));
+    }
+    let calls = call_nodes(&optimized)?;
+    let mut stages: Vec<(String, u32)> = Vec::new();
+    for spec in calls.iter().map(|call| call.spec()) {
+        if !stages.iter().any(|(name, _)| *name == spec.call_as) {
+            stages.push((spec.call_as.clone(), spec.sample_count()));
+        }
+    }
+    println!("\n{} seeds reach the first calls. Stages, with calls a row:", count_seeds(&workspace, &calls).await?);
+    for (name, samples) in stages {
+        println!("  {name}: {samples}");
     }
     Ok(EXIT_OK)
+}
+
+/// One node a line, its inputs indented below it.
+fn write_tree(out: &mut String, plan: &LogicalPlan, depth: usize, width: usize) {
+    let node = plan.display().to_string();
+    let line = node.split_whitespace().collect::<Vec<_>>().join(" ");
+    out.push_str(&"  ".repeat(depth));
+    match line.char_indices().nth(width) {
+        Some((end, _)) => {
+            out.push_str(&line[..end]);
+            out.push('…');
+        }
+        None => out.push_str(&line),
+    }
+    out.push('\n');
+    plan.inputs().into_iter().for_each(|input| write_tree(out, input, depth + 1, width));
 }

@@ -79,7 +79,7 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments) -> Result<u8> {
 }
 
 /// The calls of a plan, the first to be made first.
-fn call_nodes(plan: &LogicalPlan) -> Result<Vec<CallNode>> {
+pub(super) fn call_nodes(plan: &LogicalPlan) -> Result<Vec<CallNode>> {
     let mut calls = Vec::new();
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Extension(extension) = node
@@ -94,7 +94,7 @@ fn call_nodes(plan: &LogicalPlan) -> Result<Vec<CallNode>> {
 }
 
 /// How many rows reach the first calls: a count that makes none.
-async fn count_seeds(workspace: &Workspace, calls: &[CallNode]) -> Result<u64> {
+pub(super) async fn count_seeds(workspace: &Workspace, calls: &[CallNode]) -> Result<u64> {
     let mut seeds = 0;
     for call in calls {
         if call_nodes(call.input())?.is_empty() {

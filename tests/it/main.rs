@@ -2,6 +2,8 @@
 
 mod fault_server;
 mod openai;
+#[cfg(feature = "peers")]
+mod peers;
 mod pipeline;
 mod resume;
 mod scratch;

@@ -40,7 +40,7 @@ fn writer_and_solver(body: &Value, _nth: u64) -> Reply {
     Reply::Answer(Value::Object(object).to_string(), Duration::ZERO)
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

@@ -11,6 +11,12 @@ pub struct Scratch {
 }
 
 impl Scratch {
+    /// An empty folder.
+    #[cfg(feature = "peers")]
+    pub fn empty() -> Self {
+        Scratch { folder: tempfile::tempdir().unwrap() }
+    }
+
     /// With one model, `m`, at this address.
     pub fn new(url: &str, max_in_flight: usize, more: &str) -> Self {
         let scratch = Scratch { folder: tempfile::tempdir().unwrap() };
