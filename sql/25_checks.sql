@@ -5,7 +5,9 @@ CREATE VIEW checked AS
 WITH examined AS (
     SELECT *,
            reasons(
-               'unparsed',            generate_call['error'] IS NOT NULL,
+               -- Without an answer nothing else can be said of an item.
+               'call_failed',         generate_call['replayed'] IS NULL,
+               'unparsed',            generate_call['replayed'] IS NOT NULL AND generate_call['error'] IS NOT NULL,
                'question_length',     bad_question_length(question, format),
                'empty_answer',        is_blank(answer_text),
                'refusal',             is_refusal(question) OR is_refusal(answer_text),

@@ -10,7 +10,8 @@ SELECT CASE WHEN format = 'nli' THEN concat_ws(chr(10), concat('First: ', passag
        knowledge,
        task, family, capability, format, language, license,
        [seed_id] AS seed_ids,
-       array_distinct(array_remove([generate_call['model'], solve_call[1]['model'], enrich_call['model']], NULL)) AS models,
+       array_remove(array_distinct([coalesce(generate_call['model'], ''), coalesce(solve_call[1]['model'], ''),
+                                    coalesce(enrich_call['model'], '')]), '') AS models,
        array_concat(call_refs('generate', generate_call), call_refs('solve', solve_call), call_refs('enrich', enrich_call)) AS calls,
        votes,
        array_concat(reasons, reasons(

@@ -92,7 +92,7 @@ pub enum Format {
 #[derive(Debug, Args)]
 pub struct SqlArguments {
     /// The statements
-    #[arg(short = 'c', long = "command", value_name = "SQL", conflicts_with = "file")]
+    #[arg(short = 'c', long = "command", value_name = "SQL", conflicts_with = "file", allow_hyphen_values = true)]
     pub command: Option<String>,
     /// A file of statements
     #[arg(short = 'f', long, value_name = "FILE")]

@@ -1,14 +1,16 @@
 //! `seedmill explain`: the whole plan of a pipeline folder, without a call made.
 
+use std::fmt::Write;
 use std::path::PathBuf;
 
 use datafusion::common::Result;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::displayable;
 
-use super::EXIT_OK;
 use super::arguments::ExplainArguments;
-use super::run::{call_nodes, count_seeds};
+use super::run::count_seeds;
+use super::{EXIT_OK, output};
+use crate::model_call::call_nodes;
 use crate::session::{OpenOptions, Workspace};
 
 /// Where a node's text is cut off: prompts are long.
@@ -23,10 +25,9 @@ pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Resu
     let width = if arguments.full { usize::MAX } else { NODE_CHARS };
     let mut text = String::new();
     write_tree(&mut text, &optimized, 0, width);
-    print!("{text}");
     if arguments.physical {
         let physical = workspace.ctx().state().create_physical_plan(&plan).await?;
-        println!("\n{}", displayable(physical.as_ref()).indent(false));
+        let _ = writeln!(text, "\n{}", displayable(physical.as_ref()).indent(false));
     }
     let calls = call_nodes(&optimized)?;
     let mut stages: Vec<(String, u32)> = Vec::new();
@@ -35,10 +36,12 @@ pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Resu
             stages.push((spec.call_as.clone(), spec.sample_count()));
         }
     }
-    println!("\n{} seeds reach the first calls. Stages, with calls a row:", count_seeds(&workspace, &calls).await?);
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "\n{} seeds reach the first calls. Calls a row:", count_seeds(&workspace, &calls).await?);
     for (name, samples) in stages {
-        println!("  {name}: {samples}");
+        let _ = writeln!(text, "  {name}: {samples}");
     }
+    output::text(&text)?;
     Ok(EXIT_OK)
 }
 

@@ -93,6 +93,10 @@ pub(crate) fn sentence(error: &DataFusionError) -> String {
         },
         other => {
             let text = other.message().into_owned();
+            if let Some(url) = text.split("No suitable object store found for ").nth(1) {
+                let url = url.split([' ', '`', '\'']).find(|part| part.contains("://")).unwrap_or("this location");
+                return format!("{url} cannot be read: only local files are supported in this version");
+            }
             text.split("\n\nbacktrace:").next().unwrap_or(&text).trim().to_owned()
         }
     }

@@ -2,14 +2,14 @@
 
 use datafusion::common::{DataFusionError, Result};
 
-use super::EXIT_OK;
 use super::arguments::ModelCommand;
+use super::{EXIT_OK, output};
 
 pub async fn model(command: ModelCommand) -> Result<u8> {
     match command {
         ModelCommand::Fetch => {
             let path = fetch_weights().await?;
-            println!("{}", path.display());
+            output::text(&format!("{}\n", path.display()))?;
             Ok(EXIT_OK)
         }
     }

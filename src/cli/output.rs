@@ -54,6 +54,14 @@ pub async fn print(frame: DataFrame, format: Format) -> Result<usize> {
     Ok(rows)
 }
 
+/// Prints a text.
+pub fn text(text: &str) -> Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    out.flush()?;
+    Ok(())
+}
+
 fn print_table(out: &mut impl Write, batches: &[RecordBatch]) -> Result<()> {
     writeln!(out, "{}", pretty_format_batches(batches)?)?;
     Ok(())

@@ -4,18 +4,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::dataframe::DataFrame;
-use datafusion::logical_expr::LogicalPlan;
 
 use super::arguments::RunArguments;
 use super::interrupt::{self, GRACE};
 use super::model::fetch_weights;
 use super::progress_line::ProgressLine;
-use super::{EXIT_INTERRUPTED, EXIT_OK};
+use super::{EXIT_INTERRUPTED, EXIT_OK, output};
 use crate::config::Provider;
-use crate::model_call::{CallKind, CallNode};
+use crate::model_call::{CallKind, CallNode, call_nodes};
 use crate::publish::{Published, Report, Stage, Usage};
 use crate::session::{OpenOptions, Pipeline, Workspace};
 
@@ -74,23 +72,8 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments) -> Result<u8> {
     let published = workspace.run.published().ok_or_else(|| {
         DataFusionError::Plan("the last statement publishes nothing: write COPY … STORED AS CURATED".into())
     })?;
-    print!("{}", report(&workspace, &calls, published, start)?);
+    output::text(&report(&workspace, &calls, published, start)?)?;
     Ok(EXIT_OK)
-}
-
-/// The calls of a plan, the first to be made first.
-pub(super) fn call_nodes(plan: &LogicalPlan) -> Result<Vec<CallNode>> {
-    let mut calls = Vec::new();
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::Extension(extension) = node
-            && let Some(call) = extension.node.as_any().downcast_ref::<CallNode>()
-        {
-            calls.push(call.clone());
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    calls.reverse();
-    Ok(calls)
 }
 
 /// How many rows reach the first calls: a count that makes none.

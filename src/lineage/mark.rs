@@ -25,6 +25,8 @@ pub enum Origin {
     Manifest,
     /// The option `seedmill.split` of a CREATE EXTERNAL TABLE.
     Option,
+    /// The footer of the file itself.
+    Footer,
     /// The file's own name.
     FileName,
     /// Another marked table that the rows were copied from.
@@ -37,6 +39,7 @@ impl fmt::Display for Origin {
             Origin::Catalog => "the task catalog",
             Origin::Manifest => "its run's manifest",
             Origin::Option => "the option 'seedmill.split'",
+            Origin::Footer => "its file's footer",
             Origin::FileName => "its file name",
             Origin::Derived => "the table it was filled from",
         })

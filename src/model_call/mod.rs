@@ -22,7 +22,7 @@ mod volatility;
 pub use caller::INTERRUPTED;
 pub use extension::CallQueryPlanner;
 pub use literal::fold_variables;
-pub use node::CallNode;
+pub use node::{CallNode, call_nodes};
 pub use planner::CallPlanner;
 pub use progress::{Progress, StageCounts};
 pub use render::{Prompts, Render};

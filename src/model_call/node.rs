@@ -6,6 +6,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchema, DFSchemaRef, Result, plan_err};
 use datafusion::logical_expr::{Expr, InvariantLevel, LogicalPlan, UserDefinedLogicalNodeCore};
 
@@ -55,6 +56,21 @@ impl CallNode {
     fn passed_through(&self) -> usize {
         self.schema.fields().len() - self.spec.output_fields().len()
     }
+}
+
+/// The calls of a plan, the first to be made first.
+pub fn call_nodes(plan: &LogicalPlan) -> Result<Vec<CallNode>> {
+    let mut calls = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::Extension(extension) = node
+            && let Some(call) = extension.node.as_any().downcast_ref::<CallNode>()
+        {
+            calls.push(call.clone());
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    calls.reverse();
+    Ok(calls)
 }
 
 fn rename_advice(spec: &CallSpec, name: &str) -> String {

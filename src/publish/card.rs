@@ -99,10 +99,7 @@ fn write_card(out: &mut String, manifest: &Manifest) -> fmt::Result {
         table(out, ["reason", "items"], rows)?;
     }
     if !manifest.models.is_empty() {
-        writeln!(
-            out,
-            "\n## Models\n\nConfigured for the run; the columns `models` and `calls` name each item's own.\n"
-        )?;
+        writeln!(out, "\n## Models\n\nCalled by the run; the columns `models` and `calls` name each item's own.\n")?;
         let rows = manifest.models.iter().map(|model| {
             [
                 model.name.clone(),

@@ -98,7 +98,7 @@ impl Report {
         let usage = &self.usage;
         writeln!(
             out,
-            "{} calls ({} more replayed), {} + {} tokens, ${:.4}, {}",
+            "{} calls asked and {} replayed, {} + {} tokens, ${:.4}, {}",
             usage.calls,
             usage.replayed,
             usage.prompt_tokens,

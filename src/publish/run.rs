@@ -54,8 +54,7 @@ pub struct Run {
     pub target: Target,
     /// See [`config_sha256`].
     pub config_sha256: String,
-    /// The models that the pipeline may call.
-    pub models: Vec<ModelRecord>,
+    models: OnceLock<Vec<ModelRecord>>,
     /// Sentences that the manifest and the card repeat, such as a split that a user declared over our finding.
     pub notes: Vec<String>,
     /// Milliseconds since 1970 UTC.
@@ -81,11 +80,21 @@ impl Run {
             out: None,
             target,
             config_sha256: config_sha256.into(),
-            models: Vec::new(),
+            models: OnceLock::new(),
             notes: Vec::new(),
             started_ms: now.timestamp_millis(),
             published: OnceLock::new(),
         }
+    }
+
+    /// The models that the run's plan calls.
+    pub fn models(&self) -> &[ModelRecord] {
+        self.models.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Names the models of the plan that is about to run. Only the first plan of a run counts: it publishes once.
+    pub fn set_models(&self, models: Vec<ModelRecord>) {
+        let _ = self.models.set(models);
     }
 
     /// What was published, once the plan with `STORED AS CURATED` has run to its end.

@@ -89,7 +89,7 @@ impl RunWriter {
             target: run.target.as_str().into(),
             split: SPLIT.into(),
             config_sha256: run.config_sha256.clone(),
-            models: run.models.clone(),
+            models: run.models().to_vec(),
             notes: run.notes.clone(),
             rows: tally.rows,
             reasons: tally.reasons,

@@ -270,7 +270,7 @@ async fn a_copy_publishes_kept_and_rejected_rows_with_their_counts() {
         A small demonstration model is configured: what it states
         may be false, also in items that passed every check.
 
-        10 calls (0 more replayed), 0 + 0 tokens, $0.5000, 0.0 s
+        10 calls asked and 0 replayed, 0 + 0 tokens, $0.5000, 0.0 s
         2 kept, 3 rejected
         Published in runs/1
         "#);

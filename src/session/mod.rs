@@ -2,6 +2,7 @@
 //! In: a workspace's folder. Out: a [`Workspace`] that runs SQL.
 
 mod dialect;
+mod footer;
 mod macros;
 mod pipeline;
 mod statements;

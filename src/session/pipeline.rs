@@ -47,6 +47,9 @@ impl Pipeline {
 
     /// The same, for a folder that must hold stages.
     pub fn read_stages(folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            return plan_err!("the pipeline folder {} does not exist", folder.display());
+        }
         let pipeline = Self::read(folder)?;
         if pipeline.stages.is_empty() {
             return plan_err!(

@@ -10,11 +10,12 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 
+use super::footer::{COPY_OPTION, SPLIT_KEY, footer_split};
 use crate::guard::held_out_scan;
 use crate::lineage::{Lineage, MarkedTable, Origin, Split, lineage_of};
 
 /// The option of CREATE EXTERNAL TABLE that says which split a file holds.
-const SPLIT_OPTION: &str = "seedmill.split";
+const SPLIT_OPTION: &str = SPLIT_KEY;
 
 /// Plans a statement. Errors are one sentence, without DataFusion's kinds and backtraces.
 pub async fn plan(ctx: &SessionContext, statement: Statement) -> Result<LogicalPlan> {
@@ -32,6 +33,7 @@ pub async fn execute(ctx: &SessionContext, plan: LogicalPlan) -> Result<DataFram
                 .iter()
                 .find(|(key, _)| key.trim_start_matches("format.") == SPLIT_OPTION)
                 .map(|(key, value)| (key.clone(), value.clone()));
+            let is_parquet = create.file_type.eq_ignore_ascii_case("parquet");
             let split = match said {
                 Some((key, value)) => {
                     create.options.remove(&key);
@@ -47,6 +49,14 @@ pub async fn execute(ctx: &SessionContext, plan: LogicalPlan) -> Result<DataFram
                 }
             };
             let done = ctx.execute_logical_plan(LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create))).await?;
+            let split = match split {
+                Some((_, Origin::Option)) => split,
+                named if is_parquet => {
+                    let table = ctx.table_provider(name.clone()).await?;
+                    footer_split(ctx, table.as_ref()).await?.map(|split| (split, Origin::Footer)).or(named)
+                }
+                named => named,
+            };
             if let Some((split, origin)) = split {
                 mark(ctx, name, Lineage { split, origin, task: None, licence: None }).await?;
             }
@@ -60,6 +70,24 @@ pub async fn execute(ctx: &SessionContext, plan: LogicalPlan) -> Result<DataFram
                 mark(ctx, name, Lineage { origin: Origin::Derived, ..lineage }).await?;
             }
             Ok(done)
+        }
+        LogicalPlan::Copy(mut copy) => {
+            if let Some((source, lineage)) = held_out_scan(&copy.input)? {
+                match copy.file_type.get_ext().as_str() {
+                    // The file says itself what it holds, and is a held-out table wherever it is read again.
+                    "parquet" => {
+                        copy.options.insert(COPY_OPTION.to_owned(), lineage.split.to_string());
+                    }
+                    format => {
+                        return plan_err!(
+                            "{source} holds held-out rows (split {}) and a file of format {format} cannot say so; copy \
+                             them STORED AS PARQUET",
+                            lineage.split
+                        );
+                    }
+                }
+            }
+            ctx.execute_logical_plan(LogicalPlan::Copy(copy)).await
         }
         LogicalPlan::Dml(insert) if matches!(insert.op, WriteOp::Insert(_)) => {
             if let Some((source, lineage)) = held_out_scan(&insert.input)? {

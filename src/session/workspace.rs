@@ -24,7 +24,7 @@ use crate::endpoint::Models;
 use crate::guard::{HeldOutGuard, LicenceGate, LicencePermits};
 use crate::ledger;
 use crate::lineage::{Licence, Target};
-use crate::model_call::{CallPlanner, CallQueryPlanner, CallRuntime, Prompts, RefuseVolatileInput, Render};
+use crate::model_call::{CallPlanner, CallQueryPlanner, CallRuntime, Prompts, RefuseVolatileInput, Render, call_nodes};
 use crate::publish::{self, ModelRecord, Run};
 use crate::tasks::Catalog;
 
@@ -77,10 +77,6 @@ impl Workspace {
         let models = Arc::new(Models::new(&config));
         let mut run = Run::new(&config.root, config.tasks.target, pipeline.sha256());
         run.out = Some(config.out.clone());
-        run.models = models
-            .names()
-            .filter_map(|name| Some(ModelRecord::new(name, models.get(name).ok()?.endpoint.identity())))
-            .collect();
         let run = Arc::new(run);
         let runtime =
             Arc::new(CallRuntime::new(Arc::clone(&models), config.ledger.path.clone(), run.id.clone(), config.budget));
@@ -115,6 +111,16 @@ impl Workspace {
     }
 
     pub async fn execute_plan(&self, plan: LogicalPlan) -> Result<DataFrame> {
+        if matches!(plan, LogicalPlan::Copy(_)) {
+            let mut names: Vec<String> = call_nodes(&plan)?.iter().map(|call| call.spec().model.clone()).collect();
+            names.sort();
+            names.dedup();
+            let record = |name: String| {
+                let model = self.runtime.models.get(&name).ok()?;
+                Some(ModelRecord::new(name, model.endpoint.identity()))
+            };
+            self.run.set_models(names.into_iter().filter_map(record).collect());
+        }
         statements::execute(&self.ctx, plan).await
     }
 

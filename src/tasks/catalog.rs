@@ -102,7 +102,7 @@ impl Catalog {
         schemas::register(self, ctx)
     }
 
-    /// The SQL of `norm.<task>`, as `seedmill tasks show` prints it: one statement over `raw.<task>`. It depends on the
+    /// The SQL of `norm.<task>`, as `seedmill tasks TASK` prints it: one statement over `raw.<task>`. It depends on the
     /// columns of the task's rows, so its training files are opened.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The program's parts over real sockets, files and processes.
 
 mod fault_server;
+mod guard;
 mod openai;
 #[cfg(feature = "peers")]
 mod peers;

@@ -102,7 +102,7 @@ fn the_standard_pipeline_publishes_and_a_second_run_replays_it() {
     let attempts = scratch.value("SELECT count(*) FROM attempts");
 
     let again = scratch.ok(&[&["run"], &MODELS[..]].concat());
-    assert!(again.contains("0 calls"), "{again}");
+    assert!(again.contains("0 calls asked"), "{again}");
     assert_eq!(server.count(), asked);
     assert_eq!(scratch.value("SELECT count(*) FROM attempts"), attempts);
     let published = runs(&scratch);
@@ -181,7 +181,7 @@ fn user_errors_are_one_sentence_without_a_backtrace() {
     let scratch = workspace(&server);
     for (arguments, sentence) in [
         (vec!["run", "--set", "writer=m", "--set", "solvr=m"], "--set solvr: no statement of"),
-        (vec!["run", "nowhere"], "holds no stages"),
+        (vec!["run", "nowhere"], "does not exist"),
         (vec!["run", "--set", "writer=nobody"], "there is no model 'nobody'"),
         (vec!["sql", "-c", "SELEC 1"], "SELEC"),
         (vec!["sql", "-c", "SELECT nothing FROM seeds"], "nothing"),
