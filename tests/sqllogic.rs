@@ -76,7 +76,7 @@ fn follow(schema: &Value, asked: &str) -> Value {
         }
         Some("integer") => json!(asked.chars().count()),
         Some("number") => json!(asked.chars().count() as f64 / 2.0),
-        Some("boolean") => json!(asked.len() % 2 == 0),
+        Some("boolean") => json!(asked.len().is_multiple_of(2)),
         _ => schema["enum"].get(0).cloned().unwrap_or_else(|| json!(asked)),
     }
 }

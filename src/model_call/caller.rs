@@ -128,7 +128,10 @@ impl CallRuntime {
             });
             let outcome = sent.await.map_err(|e| DataFusionError::External(Box::new(e)))??;
             let error = match outcome {
-                Ok(answered) => return Ok(Ok(answered)),
+                Ok(answered) => {
+                    self.breaker.answered(&model.name);
+                    return Ok(Ok(answered));
+                }
                 Err(error) => error,
             };
             let delay = match error.kind.is_retryable() {
@@ -136,6 +139,7 @@ impl CallRuntime {
                 false => None,
             };
             let Some(delay) = delay else {
+                self.breaker.failed(&model.name, &error)?;
                 let tries = if attempt == 0 { String::new() } else { format!(" (after {} attempts)", attempt + 1) };
                 return Ok(Err(format!("{error}{tries}")));
             };

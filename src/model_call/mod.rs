@@ -3,6 +3,7 @@
 
 mod answer;
 mod assemble;
+mod breaker;
 mod caller;
 mod exec;
 mod extension;

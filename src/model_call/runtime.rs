@@ -9,6 +9,7 @@ use datafusion::common::{DataFusionError, Result};
 use tokio::sync::{Notify, OnceCell};
 use tokio_util::sync::CancellationToken;
 
+use super::breaker::Breaker;
 use super::progress::Progress;
 use super::singleflight::Singleflight;
 use crate::config::Budget;
@@ -26,6 +27,7 @@ pub struct CallRuntime {
     /// Cancelled on Ctrl-C: no new call is sent, those in flight are waited for and recorded.
     pub interrupt: CancellationToken,
     pub(super) flights: Singleflight,
+    pub(super) breaker: Breaker,
     ledger_path: PathBuf,
     ledger: OnceCell<Arc<Ledger>>,
     outstanding: AtomicUsize,
@@ -41,6 +43,7 @@ impl CallRuntime {
             progress: Progress::default(),
             interrupt: CancellationToken::new(),
             flights: Singleflight::default(),
+            breaker: Breaker::default(),
             ledger_path,
             ledger: OnceCell::new(),
             outstanding: AtomicUsize::new(0),

@@ -35,7 +35,7 @@ fn session(folder: &Path, change: impl FnOnce(&mut Run)) -> (SessionContext, Arc
     let mut run = Run::new(folder, Target::Research, config_sha256([("60_publish.sql", "COPY …")]));
     let embedded =
         ModelIdentity { provider: "embedded".into(), model: "SmolLM2-135M-Instruct".into(), revision: "ab".into() };
-    run.models.push(ModelRecord::new("local", &embedded));
+    run.set_models(vec![ModelRecord::new("local", &embedded)]);
     change(&mut run);
     let run = Arc::new(run);
     let config = SessionConfig::new().with_extension(Arc::clone(&run)).with_batch_size(2);
@@ -205,7 +205,7 @@ async fn a_copy_publishes_kept_and_rejected_rows_with_their_counts() {
 
         ## Models
 
-        Configured for the run; the columns `models` and `calls` name each item's own.
+        Called by the run; the columns `models` and `calls` name each item's own.
 
         | name | model | revision | provider |
         |---|---|---|---|

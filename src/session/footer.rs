@@ -7,7 +7,7 @@ use std::sync::Arc;
 use datafusion::catalog::TableProvider;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::listing::ListingTable;
-use datafusion::parquet::arrow::async_reader::{AsyncFileReader, ParquetObjectReader};
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::prelude::SessionContext;
 use futures::{StreamExt, TryStreamExt};
 
@@ -36,8 +36,7 @@ pub async fn footer_split(ctx: &SessionContext, table: &dyn TableProvider) -> Re
                 let store = Arc::clone(&store);
                 async move {
                     let file = file?;
-                    let mut reader = ParquetObjectReader::new(store, file.location).with_file_size(file.size);
-                    let metadata = reader.get_metadata(None).await.map_err(DataFusionError::from)?;
+                    let metadata = DFParquetMetadata::new(store.as_ref(), &file).fetch_metadata().await?;
                     let keys = metadata.file_metadata().key_value_metadata().cloned().unwrap_or_default();
                     let value = keys.into_iter().find(|pair| pair.key == SPLIT_KEY).and_then(|pair| pair.value);
                     Ok::<_, DataFusionError>(value.as_deref().and_then(Split::from_name))

@@ -126,3 +126,17 @@ fn explain_analyze_counts_calls() {
     let second = scratch.ok(&["sql", "-c", sql]);
     assert!(second.contains("calls_asked=0") && second.contains("calls_replayed=5"), "{second}");
 }
+
+#[test]
+fn a_run_in_which_everything_fails_alike_stops_with_that_reason() {
+    let server = FaultServer::start(|_, _| Reply::Status(401, None, "no such key".into()));
+    let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
+    let output = scratch.run(&["sql", "-c", SQL]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(
+        error.contains("the first 10 calls of model m all failed alike") && error.contains("no such key"),
+        "{error}"
+    );
+    assert!(server.count() < 10 + 2 * IN_FLIGHT, "{}", server.count());
+}
