@@ -12,9 +12,9 @@ const IN_FLIGHT: usize = 8;
 const SQL: &str = "SELECT count(*), count(DISTINCT q) FROM generate((SELECT value FROM generate_series(1, 200)), \
                    model => 'm', prompt => 'question ' || value, returns => 'q TEXT') WHERE generate_call['error'] IS NULL";
 
-fn slow_server() -> FaultServer {
-    FaultServer::start(|body, nth| match answer(body, nth) {
-        Reply::Answer(text, _) => Reply::Answer(text, Duration::from_millis(25)),
+fn slow_server(millis: u64) -> FaultServer {
+    FaultServer::start(move |body, nth| match answer(body, nth) {
+        Reply::Answer(text, _) => Reply::Answer(text, Duration::from_millis(millis)),
         other => other,
     })
 }
@@ -29,7 +29,7 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
 
 #[test]
 fn after_kill_9_only_what_was_in_flight_is_asked_again() {
-    let server = slow_server();
+    let server = slow_server(25);
     let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
     for part in 1..=3 {
         let mut child = scratch.start(&["sql", "-c", SQL]);
@@ -52,7 +52,7 @@ fn after_kill_9_only_what_was_in_flight_is_asked_again() {
 
 #[test]
 fn the_ledger_is_read_while_a_run_writes() {
-    let server = slow_server();
+    let server = slow_server(150);
     let scratch = Scratch::new(server.url(), 2, "");
     let mut child = scratch.start(&["sql", "-c", SQL]);
     wait_until("answers", || server.answered() >= 20);
@@ -67,7 +67,7 @@ fn the_ledger_is_read_while_a_run_writes() {
 
 #[test]
 fn ctrl_c_waits_for_what_is_in_flight_and_the_same_command_goes_on() {
-    let server = slow_server();
+    let server = slow_server(25);
     let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
     let child = scratch.start(&["sql", "-c", SQL]);
     wait_until("answers", || server.answered() >= 40);
@@ -84,7 +84,7 @@ fn ctrl_c_waits_for_what_is_in_flight_and_the_same_command_goes_on() {
 
 #[test]
 fn two_references_and_two_partitions_that_ask_the_same_are_one_request() {
-    let server = slow_server();
+    let server = slow_server(25);
     let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
     let both = "SELECT count(*) FROM generate((SELECT 'same' AS p FROM generate_series(1, 50)), model => 'm', prompt => p) a \
                 UNION ALL SELECT count(*) FROM generate((SELECT 'same' AS p), model => 'm', prompt => p)";
@@ -96,7 +96,7 @@ fn two_references_and_two_partitions_that_ask_the_same_are_one_request() {
 
 #[test]
 fn a_limit_above_calls_that_were_sent_loses_no_answer() {
-    let server = slow_server();
+    let server = slow_server(25);
     let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
     let sql = "SELECT completion FROM generate((SELECT value FROM generate_series(1, 200)), model => 'm', prompt => 'q' || value) LIMIT 1";
     scratch.ok(&["sql", "-c", sql]);
@@ -106,7 +106,7 @@ fn a_limit_above_calls_that_were_sent_loses_no_answer() {
 
 #[test]
 fn a_spent_budget_stops_the_run_and_keeps_every_answer() {
-    let server = slow_server();
+    let server = slow_server(25);
     let scratch = Scratch::new(server.url(), 4, "[budget]\nmax_calls = 20\n");
     let output = scratch.run(&["sql", "-c", SQL]);
     assert_eq!(output.status.code(), Some(1));
@@ -118,7 +118,7 @@ fn a_spent_budget_stops_the_run_and_keeps_every_answer() {
 
 #[test]
 fn explain_analyze_counts_calls() {
-    let server = slow_server();
+    let server = slow_server(25);
     let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
     let sql = "EXPLAIN ANALYZE SELECT completion FROM generate((SELECT value FROM generate_series(1, 5)), model => 'm', prompt => 'q' || value)";
     let first = scratch.ok(&["sql", "-c", sql]);
