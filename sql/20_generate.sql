@@ -2,26 +2,38 @@
 -- its own; the union below gives them one shape. Prompts end with the seed's own line: the model writes the next one.
 
 -- One of several options. The right answer and the wrong ones are asked for apart, so that the answer is among the
--- options by construction; their order is drawn from the item's key below.
-CREATE VIEW generated_choice AS
+-- options by construction; their order is drawn from the item's key below. A list of a fixed length keeps a small model
+-- from writing on, so the usual numbers of options have calls of their own.
+CREATE VIEW generated_of_four AS
 SELECT * FROM generate(
-    (SELECT * FROM chosen_seeds WHERE format = 'multiple_choice'),
+    (SELECT * FROM chosen_seeds WHERE format IN ('multiple_choice', 'cloze') AND cardinality(seed_options) = 4),
     model       => @writer,
-    system      => 'Questions for students, each about another topic, with its right answer and wrong answers.',
+    system      => choice_title(format),
     prompt      => render('generate_choice'),
-    returns     => 'question VARCHAR(160), answer_text VARCHAR(60), distractors VARCHAR(60)[]',
+    returns     => 'question VARCHAR(160), answer_text VARCHAR(60), distractors VARCHAR(60)[3]',
     samples     => @samples,
     temperature => 0.9, max_tokens => 200, seed => 7);
 
-CREATE VIEW generated_cloze AS
+CREATE VIEW generated_of_three AS
 SELECT * FROM generate(
-    (SELECT * FROM chosen_seeds WHERE format = 'cloze'),
+    (SELECT * FROM chosen_seeds WHERE format IN ('multiple_choice', 'cloze') AND cardinality(seed_options) = 3),
     model       => @writer,
-    system      => 'Sentences with a gap, written ____, each with the word that fits and words that do not.',
+    system      => choice_title(format),
     prompt      => render('generate_choice'),
-    returns     => 'question VARCHAR(160), answer_text VARCHAR(40), distractors VARCHAR(40)[]',
+    returns     => 'question VARCHAR(160), answer_text VARCHAR(60), distractors VARCHAR(60)[2]',
     samples     => @samples,
-    temperature => 0.6, max_tokens => 160, seed => 7);
+    temperature => 0.9, max_tokens => 180, seed => 7);
+
+CREATE VIEW generated_of_any AS
+SELECT * FROM generate(
+    (SELECT * FROM chosen_seeds
+     WHERE format IN ('multiple_choice', 'cloze') AND coalesce(cardinality(seed_options), 0) NOT IN (3, 4)),
+    model       => @writer,
+    system      => choice_title(format),
+    prompt      => render('generate_choice'),
+    returns     => 'question VARCHAR(160), answer_text VARCHAR(60), distractors VARCHAR(60)[]',
+    samples     => @samples,
+    temperature => 0.9, max_tokens => 240, seed => 7);
 
 CREATE VIEW generated_yes_no AS
 SELECT * FROM generate(
@@ -81,8 +93,9 @@ SELECT * FROM generate(
 -- All of them in one shape.
 CREATE VIEW generated AS
 WITH every AS (
-    SELECT * FROM generated_choice
-    UNION ALL BY NAME SELECT * FROM generated_cloze
+    SELECT * FROM generated_of_four
+    UNION ALL BY NAME SELECT * FROM generated_of_three
+    UNION ALL BY NAME SELECT * FROM generated_of_any
     UNION ALL BY NAME SELECT * FROM generated_yes_no
     UNION ALL BY NAME SELECT *, seed_answer AS answer_text FROM generated_nli
     UNION ALL BY NAME SELECT * FROM generated_numeric

@@ -6,13 +6,22 @@ CREATE FUNCTION is_blank(s TEXT) RETURNS BOOLEAN RETURN $s IS NULL OR length(tri
 CREATE FUNCTION bad_question_length(question TEXT, format TEXT) RETURNS BOOLEAN
     RETURN $question IS NULL OR word_count($question) < CASE WHEN $format = 'nli' THEN 2 ELSE 3 END OR length($question) > 300;
 
--- Two to six options, no two of them alike, none of them blank.
+-- Two to ten options, no two of them alike, none of them blank.
 CREATE FUNCTION bad_options(options TEXT[], format TEXT) RETURNS BOOLEAN
     RETURN $format IN ('multiple_choice', 'cloze', 'yes_no', 'nli')
-           AND (coalesce(cardinality($options), 0) NOT BETWEEN 2 AND 6
+           AND (coalesce(cardinality($options), 0) NOT BETWEEN 2 AND 10
                 OR has_duplicate_options($options)
                 OR array_has($options, ''));
+
+-- A long question that ends without a mark was cut off at its bound.
+CREATE FUNCTION is_unfinished(s TEXT) RETURNS BOOLEAN
+    RETURN coalesce(length($s) > 90 AND NOT regexp_like(trim($s), '[.?!:;_"”’)]$'), false);
 
 -- Words covered by repeated 3-grams (Gopher, Rae et al. 2021, keeps documents under 0.18 for the larger n).
 CREATE FUNCTION is_repetitive(s TEXT) RETURNS BOOLEAN
     RETURN word_count($s) > 8 AND repeated_ngram_fraction($s, 3) > 0.2;
+
+-- Not a filter, but said in several places: what a list of questions with options is called at its head.
+CREATE FUNCTION choice_title(format TEXT) RETURNS TEXT
+    RETURN CASE $format WHEN 'cloze' THEN 'Sentences with a gap, written ____, each with the word that fits and words that do not.'
+                        ELSE 'Questions for students, each about another topic, with its right answer and wrong answers.' END;
