@@ -24,7 +24,10 @@ fn writer_and_solver(body: &Value, _nth: u64) -> Reply {
             "answer_text" if property["enum"].is_array() => property["enum"][0].clone(),
             "answer_text" | "rationale" if asked.contains("rationale") => json!("42"),
             "answer_text" => json!(format!("{} {}", word(30), word(36))),
-            "distractors" => json!([word(42), word(48), word(54)]),
+            "distractors" => {
+                let wanted = property["minItems"].as_u64().filter(|n| *n > 0).unwrap_or(3) as usize;
+                json!([word(42), word(48), word(54)][..wanted])
+            }
             "answer" => match asked.lines().rev().find_map(|line| line.strip_prefix("Options: ")) {
                 Some(options) => json!(options.split(", ").min().unwrap()),
                 None if asked.contains("entailment") => json!("neutral"),
