@@ -65,5 +65,5 @@ fn peers_shared_the_harness_s_own_configs_become_seeds() {
     assert_eq!(seeds("task = 'openbookqa'"), "4956 4956 4956");
     assert_eq!(seeds("task = 'legalbench_abercrombie'"), "5 5 5");
     assert_eq!(seeds("task LIKE 'legalbench%' AND answer_is_label"), "143 143 143");
-    assert_eq!(scratch.value("SELECT count(DISTINCT task) FROM seeds WHERE task LIKE 'legalbench%'"), "18");
+    assert_eq!(scratch.value("SELECT count(DISTINCT task) FROM seeds WHERE task LIKE 'legalbench%'"), "19");
 }
