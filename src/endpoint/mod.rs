@@ -42,6 +42,8 @@ pub struct ModelIdentity {
 pub struct Answer {
     pub status: u16,
     pub body: String,
+    /// The body as [`Completion::from_body`] reads it.
+    pub completion: Completion,
 }
 
 /// A place that answers requests.

@@ -189,7 +189,7 @@ impl OpenAiEndpoint {
         }
         let body = String::from_utf8(body).map_err(|_| torn("the answer is not UTF-8".into()))?;
         match Completion::from_body(&body) {
-            Ok(_) => Ok(Answer { status, body }),
+            Ok(completion) => Ok(Answer { status, body, completion }),
             // Some gateways send an error with status 200.
             Err(missing) => match serde_json::from_str::<serde_json::Value>(&body) {
                 Ok(value) if value.get("error").is_some() => Err(torn(server_message(&body).unwrap_or(missing))),

@@ -1,6 +1,7 @@
 //! Finished rows put together into output batches. In: input rows with the results of their samples. Out: the
 //! passed-through columns, the returned columns and the call column.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -145,8 +146,20 @@ impl Assembler {
         if first.rows.passed_through.num_columns() == 0 {
             return Ok(Vec::new());
         }
-        let batches: Vec<&RecordBatch> = finished.iter().map(|row| &row.rows.passed_through).collect();
-        Ok(interleave_record_batch(&batches, sources)?.columns().to_vec())
+        // Rows of one input batch share it: each batch is named once, not once a row.
+        let mut batches: Vec<&RecordBatch> = Vec::new();
+        let mut seen: HashMap<*const InputRows, usize> = HashMap::new();
+        let batch_of: Vec<usize> = finished
+            .iter()
+            .map(|row| {
+                *seen.entry(Arc::as_ptr(&row.rows)).or_insert_with(|| {
+                    batches.push(&row.rows.passed_through);
+                    batches.len() - 1
+                })
+            })
+            .collect();
+        let places: Vec<(usize, usize)> = sources.iter().map(|(index, row)| (batch_of[*index], *row)).collect();
+        Ok(interleave_record_batch(&batches, &places)?.columns().to_vec())
     }
 
     /// With list results: the flat array cut into one list a row; a row without any call has a NULL list.

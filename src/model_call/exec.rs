@@ -18,6 +18,7 @@ use datafusion::physical_plan::{
 use super::assemble::Assembler;
 use super::pump::{Pump, PumpMetrics};
 use super::row::CallTemplate;
+use super::row_caller::RowCaller;
 use super::runtime::CallRuntime;
 use super::spec::{CallKind, CallSpec};
 use crate::endpoint::Model;
@@ -125,16 +126,16 @@ impl ExecutionPlan for CallExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.input.execute(partition, context)?;
+        let identity = self.model.endpoint.identity();
         let pump = Pump {
-            spec: Arc::clone(&self.spec),
-            model: Arc::clone(&self.model),
-            runtime: Arc::clone(&self.runtime),
-            template: Arc::new(CallTemplate::new(&self.spec)),
-            assembler: Assembler::new(
-                Arc::clone(&self.spec),
-                Arc::clone(&self.schema),
-                self.model.endpoint.identity().model.clone(),
-            ),
+            caller: RowCaller {
+                spec: Arc::clone(&self.spec),
+                model: Arc::clone(&self.model),
+                runtime: Arc::clone(&self.runtime),
+                template: Arc::new(CallTemplate::new(&self.spec, identity)),
+                stop: self.runtime.interrupt.child_token(),
+            },
+            assembler: Assembler::new(Arc::clone(&self.spec), Arc::clone(&self.schema), identity.model.clone()),
             metrics: self.pump_metrics(partition),
         };
         let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), CHANNEL_BATCHES);

@@ -4,6 +4,7 @@
 mod answer;
 mod assemble;
 mod breaker;
+mod call;
 mod caller;
 mod exec;
 mod extension;
@@ -15,6 +16,7 @@ mod pump;
 mod render;
 mod returns;
 mod row;
+mod row_caller;
 mod runtime;
 mod singleflight;
 mod spec;

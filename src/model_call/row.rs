@@ -9,9 +9,10 @@ use datafusion::common::{DataFusionError, Result, plan_datafusion_err};
 use serde_json::{Map, Value};
 
 use super::answer::read_items;
-use super::caller::{Call, CallOutcome};
+use super::call::{Call, CallShape};
+use super::caller::CallOutcome;
 use super::spec::{CallSpec, MessageColumns};
-use crate::endpoint::{Completion, Message, Parameters, Request};
+use crate::endpoint::{Completion, Message, ModelIdentity};
 
 /// A batch of input rows, with the hidden columns as plain strings.
 #[derive(Debug)]
@@ -106,39 +107,26 @@ fn as_messages(column: &ArrayRef) -> Result<ListArray> {
 /// Makes the calls of rows: everything that is the same for all of them is made once.
 #[derive(Debug)]
 pub struct CallTemplate {
-    parameters: Vec<Arc<Parameters>>,
-    schema: Option<Arc<Value>>,
-    items: Option<u32>,
-    variant: Arc<str>,
+    /// By sample.
+    shapes: Vec<Arc<CallShape>>,
     pub stage: Arc<str>,
 }
 
 impl CallTemplate {
-    pub fn new(spec: &CallSpec) -> Self {
-        Self {
-            parameters: (0..spec.sample_count()).map(|sample| Arc::new(spec.parameters(sample))).collect(),
-            schema: spec.json_schema(),
-            items: spec.items,
-            variant: spec.variant.as_str().into(),
-            stage: spec.call_as.as_str().into(),
-        }
+    pub fn new(spec: &CallSpec, model: &ModelIdentity) -> Self {
+        let (schema, variant) = (spec.json_schema(), Arc::<str>::from(spec.variant.as_str()));
+        let stage = Arc::<str>::from(spec.call_as.as_str());
+        let shape = |sample| {
+            let parameters = Arc::new(spec.parameters(sample));
+            let (schema, variant, stage) = (schema.clone(), Arc::clone(&variant), Arc::clone(&stage));
+            Arc::new(CallShape::new(model, parameters, schema, spec.items, variant, sample, stage))
+        };
+        Self { shapes: (0..spec.sample_count()).map(shape).collect(), stage }
     }
 
     /// The call of each sample of a row; `None` for no call.
-    pub fn calls(&self, rows: &InputRows, row: usize) -> Vec<Option<Arc<Call>>> {
-        let call = |(sample, parameters): (usize, &Arc<Parameters>)| {
-            let sample = sample as u32;
-            let messages = rows.message_list(row, sample)?;
-            let request = Request { messages, parameters: Arc::clone(parameters), schema: self.schema.clone() };
-            Some(Arc::new(Call {
-                request,
-                items: self.items,
-                variant: Arc::clone(&self.variant),
-                sample,
-                stage: Arc::clone(&self.stage),
-            }))
-        };
-        self.parameters.iter().enumerate().map(call).collect()
+    pub fn calls(&self, rows: &InputRows, row: usize) -> Vec<Option<Call>> {
+        self.shapes.iter().map(|shape| Some(Call::new(shape, rows.message_list(row, shape.sample)?))).collect()
     }
 }
 
@@ -146,7 +134,8 @@ impl CallTemplate {
 #[derive(Debug)]
 pub struct SampleResult {
     pub outcome: CallOutcome,
-    pub completion: Completion,
+    /// Empty where the call failed.
+    pub completion: Arc<Completion>,
     /// One object an item with the returned columns as keys, or the row's error.
     pub items: Result<Vec<Value>, String>,
 }
@@ -154,17 +143,12 @@ pub struct SampleResult {
 impl SampleResult {
     /// Reads an outcome: parsing comes after durability and can be repeated at any time.
     pub fn read(outcome: CallOutcome, spec: &CallSpec) -> Self {
-        let (completion, items) = match &outcome.answer {
-            Err(error) => (Completion::default(), Err(error.clone())),
-            Ok(answered) => match Completion::from_body(&answered.response) {
-                Err(error) => (Completion::default(), Err(error)),
-                Ok(completion) => {
-                    let items = read_completion(&completion, spec);
-                    (completion, items)
-                }
-            },
+        let completion = match &outcome.answer {
+            Ok(answered) => answered.completion.clone().map_err(|error| error.to_string()),
+            Err(error) => Err(error.clone()),
         };
-        Self { outcome, completion, items }
+        let items = completion.as_ref().map_err(String::clone).and_then(|read| read_completion(read, spec));
+        Self { outcome, completion: completion.unwrap_or_default(), items }
     }
 
     /// Whether an answer is there that does not read as `returns` says.
