@@ -27,8 +27,8 @@ const FLUSH_ROWS: usize = 1024;
 /// … or when the first of them has waited this long.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 
-/// So many rows are looked up in the ledger at once …
-const LOOK_UP_ROWS: usize = 256;
+/// So many calls are looked up in the ledger at once …
+const LOOK_UP_CALLS: usize = 256;
 
 /// … by so many tasks at most.
 const LOOK_UPS: usize = 4;
@@ -78,6 +78,7 @@ impl Pump {
         let (model, spec) = (&self.caller.model, &self.caller.spec);
         // Enough rows to keep every slot of the model busy while others wait to be flushed.
         let capacity = (2 * model.config.max_in_flight).div_ceil(spec.sample_count() as usize).max(1);
+        let look_up_rows = (LOOK_UP_CALLS / spec.sample_count() as usize).max(1);
         let mut asking: FuturesUnordered<JoinHandle<Result<FinishedRow>>> = FuturesUnordered::new();
         let mut looking: FuturesUnordered<JoinHandle<Result<LookedUp>>> = FuturesUnordered::new();
         let mut waiting: VecDeque<UnansweredRow> = VecDeque::new();
@@ -94,7 +95,7 @@ impl Pump {
                 && waiting.len() < capacity
                 && let Some((rows, first)) = current.take()
             {
-                let end = rows.passed_through.num_rows().min(first + LOOK_UP_ROWS);
+                let end = rows.passed_through.num_rows().min(first + look_up_rows);
                 if first < end {
                     looking.push(tokio::spawn(self.caller.clone().look_up(Arc::clone(&rows), first..end)));
                     current = Some((rows, end));
