@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::progress::StageProgress;
 use crate::endpoint::{Message, ModelIdentity, Parameters, Request};
 use crate::ledger::{CallId, CallKey, KeyTemplate};
 
@@ -15,8 +16,8 @@ pub struct CallShape {
     pub variant: Arc<str>,
     /// The ordinal among independent calls for one row, from 0.
     pub sample: u32,
-    /// The stage that progress counts it under: the name of its call column.
-    pub stage: Arc<str>,
+    /// Where it is counted.
+    pub stage: Arc<StageProgress>,
     /// JSON: parameters, items and schema, as the ledger keeps them.
     pub recorded_parameters: Arc<str>,
     key: KeyTemplate,
@@ -30,7 +31,7 @@ impl CallShape {
         items: Option<u32>,
         variant: Arc<str>,
         sample: u32,
-        stage: Arc<str>,
+        stage: Arc<StageProgress>,
     ) -> Self {
         let recorded = json!({ "parameters": &*parameters, "items": items, "schema": schema.as_deref() });
         let request = Request { messages: Vec::new(), parameters: Arc::clone(&parameters), schema: schema.clone() };

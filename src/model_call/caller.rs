@@ -69,28 +69,17 @@ impl CallRuntime {
         {
             (answered.replayed, answered.latency_ms) = (true, None);
         }
-        self.count(&call.shape.stage, [&answer]);
-        Ok(CallOutcome { call_id: call.id, answer })
-    }
-
-    /// Counts what became of calls of one stage.
-    pub fn count<'a>(&self, stage: &str, answers: impl IntoIterator<Item = &'a Result<Answered, String>>) {
-        self.progress.update(stage, |counts| {
-            for answer in answers {
-                match answer {
-                    Ok(answered) if answered.replayed => counts.replayed += 1,
-                    Ok(answered) => {
-                        counts.asked += 1;
-                        counts.cost_usd += answered.cost_usd;
-                        if let Ok(completion) = &answered.completion {
-                            counts.prompt_tokens += completion.prompt_tokens.unwrap_or(0);
-                            counts.completion_tokens += completion.completion_tokens.unwrap_or(0);
-                        }
-                    }
-                    Err(_) => counts.failed += 1,
-                }
+        let stage = &call.shape.stage;
+        match &answer {
+            Ok(answered) if answered.replayed => stage.replayed(1),
+            Ok(answered) => {
+                let completion = answered.completion.as_ref().ok();
+                let tokens = |count: fn(&Completion) -> Option<u64>| completion.and_then(|c| count(c)).unwrap_or(0);
+                stage.asked(tokens(|c| c.prompt_tokens), tokens(|c| c.completion_tokens), answered.cost_usd);
             }
-        });
+            Err(_) => stage.failed(),
+        }
+        Ok(CallOutcome { call_id: call.id, answer })
     }
 
     async fn find_or_ask(
@@ -106,11 +95,13 @@ impl CallRuntime {
         let mut attempt = 0;
         loop {
             self.check_budget()?;
+            let waiting = Instant::now();
             let permit = stop.run_until_cancelled(model.limiter.acquire(estimated)).await;
+            call.shape.stage.waited(waiting.elapsed());
             let Some(permit) = permit.filter(|_| !stop.is_cancelled()) else {
                 return exec_err!("{INTERRUPTED}");
             };
-            let outstanding = self.outstanding();
+            let outstanding = (self.outstanding(), call.shape.stage.request(attempt));
             let outcome = self.send(model, call).await;
             match &outcome {
                 Ok(Ok(answered)) => permit.succeeded(answered.tokens().unwrap_or(estimated)),
@@ -128,6 +119,7 @@ impl CallRuntime {
                 }
                 Err(error) => error,
             };
+            call.shape.stage.error(&error);
             let delay = match error.kind.is_retryable() {
                 true => model.retry.delay(attempt, &error, jitter(call.id, attempt)),
                 false => None,

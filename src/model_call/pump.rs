@@ -125,10 +125,7 @@ impl Pump {
                 batch = input.next(), if current.is_none() && !input_done => match batch {
                     Some(batch) => {
                         let rows = InputRows::try_new(&batch?, &spec.columns)?;
-                        let template = &self.caller.template;
-                        self.caller.runtime.progress.update(&template.stage, |counts| {
-                            counts.rows += rows.passed_through.num_rows() as u64;
-                        });
+                        self.caller.template.stage.rows_in(rows.passed_through.num_rows());
                         current = Some((Arc::new(rows), 0));
                     }
                     None => input_done = true,
@@ -162,10 +159,7 @@ impl Pump {
         let assembled = self.assembler.assemble(&rows)?;
         self.metrics.dropped.add(assembled.dropped);
         self.metrics.baseline.record_output(assembled.batch.num_rows());
-        self.caller
-            .runtime
-            .progress
-            .update(&self.caller.template.stage, |counts| counts.rows_out += assembled.batch.num_rows() as u64);
+        self.caller.template.stage.rows_out(rows.len(), assembled.batch.num_rows());
         // A receiver that is gone wants no more rows; that is no error.
         let _ = output.send(Ok(assembled.batch)).await;
         Ok(())
@@ -191,13 +185,13 @@ impl Pump {
             uses.push(Record::Use(UseRecord {
                 run_id: runtime.run_id.clone(),
                 call_id: result.outcome.call_id,
-                stage: self.caller.template.stage.to_string(),
+                stage: self.caller.template.stage.name().to_string(),
                 replayed: answered.replayed,
                 time_ms,
             }));
         }
         self.metrics.unparsed.add(unparsed);
-        runtime.progress.update(&self.caller.template.stage, |counts| counts.unparsed += unparsed as u64);
+        self.caller.template.stage.unparsed(unparsed);
         if uses.is_empty() {
             return Ok(None);
         }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use super::answer::read_items;
 use super::call::{Call, CallShape};
 use super::caller::CallOutcome;
+use super::progress::StageProgress;
 use super::spec::{CallSpec, MessageColumns};
 use crate::endpoint::{Completion, Message, ModelIdentity};
 
@@ -109,13 +110,12 @@ fn as_messages(column: &ArrayRef) -> Result<ListArray> {
 pub struct CallTemplate {
     /// By sample.
     shapes: Vec<Arc<CallShape>>,
-    pub stage: Arc<str>,
+    pub stage: Arc<StageProgress>,
 }
 
 impl CallTemplate {
-    pub fn new(spec: &CallSpec, model: &ModelIdentity) -> Self {
+    pub fn new(spec: &CallSpec, model: &ModelIdentity, stage: Arc<StageProgress>) -> Self {
         let (schema, variant) = (spec.json_schema(), Arc::<str>::from(spec.variant.as_str()));
-        let stage = Arc::<str>::from(spec.call_as.as_str());
         let shape = |sample| {
             let parameters = Arc::new(spec.parameters(sample));
             let (schema, variant, stage) = (schema.clone(), Arc::clone(&variant), Arc::clone(&stage));
