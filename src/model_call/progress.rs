@@ -18,6 +18,8 @@ pub struct StageCounts {
     pub failed: u64,
     /// Answers that did not read as `returns` says.
     pub unparsed: u64,
+    /// Items that `items => n` asked for and answers that read did not bring.
+    pub items_short: u64,
     pub prompt_tokens: u64,
     pub completion_tokens: u64,
     pub cost_usd: f64,
@@ -58,6 +60,7 @@ impl Progress {
             total.replayed += stage.replayed;
             total.failed += stage.failed;
             total.unparsed += stage.unparsed;
+            total.items_short += stage.items_short;
             total.prompt_tokens += stage.prompt_tokens;
             total.completion_tokens += stage.completion_tokens;
             total.cost_usd += stage.cost_usd;

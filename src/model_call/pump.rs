@@ -17,7 +17,8 @@ use tokio::time::Instant;
 use datafusion::arrow::array::RecordBatch;
 
 use super::assemble::{Assembler, FinishedRow};
-use super::row::{CallTemplate, InputRows, SampleResult};
+use super::repair;
+use super::row::{CallTemplate, InputRows};
 use super::runtime::CallRuntime;
 use super::spec::CallSpec;
 use crate::endpoint::Model;
@@ -38,6 +39,10 @@ pub struct PumpMetrics {
     pub failed: Count,
     pub unparsed: Count,
     pub dropped: Count,
+    /// Follow-ups of answers that did not read.
+    pub repairs: Count,
+    /// Items that were asked for and not in an answer that reads.
+    pub items_short: Count,
 }
 
 /// One partition's pump.
@@ -111,8 +116,7 @@ impl Pump {
                 let (spec, model, runtime) = (&spec, &model, &runtime);
                 async move {
                     let Some(call) = call else { return Ok::<_, DataFusionError>(None) };
-                    let outcome = runtime.call(model, call).await?;
-                    Ok(Some(SampleResult::read(outcome, spec)))
+                    repair::ask(runtime, model, call, spec).await.map(Some)
                 }
             }))
             .await?;
@@ -140,29 +144,37 @@ impl Pump {
     /// Which calls this run used, and how they were had: one append for all rows of a batch.
     async fn record_uses(&self, finished: &[FinishedRow]) -> Result<()> {
         let time_ms = Utc::now().timestamp_millis();
-        let mut unparsed = 0;
+        let (mut unparsed, mut items_short) = (0, 0);
         let mut uses = Vec::new();
         for result in finished.iter().flat_map(|row| row.samples.iter().flatten()) {
             unparsed += usize::from(result.is_unparsed());
-            let Ok(answered) = &result.outcome.answer else {
-                self.metrics.failed.add(1);
-                continue;
-            };
-            if answered.replayed {
-                self.metrics.replayed.add(1)
-            } else {
-                self.metrics.asked.add(1)
+            items_short += result.items_short(&self.spec);
+            self.metrics.repairs.add(result.repaired.len());
+            for outcome in result.outcomes() {
+                let Ok(answered) = &outcome.answer else {
+                    self.metrics.failed.add(1);
+                    continue;
+                };
+                if answered.replayed {
+                    self.metrics.replayed.add(1)
+                } else {
+                    self.metrics.asked.add(1)
+                }
+                uses.push(Record::Use(UseRecord {
+                    run_id: self.runtime.run_id.clone(),
+                    call_id: outcome.call_id,
+                    stage: self.template.stage.to_string(),
+                    replayed: answered.replayed,
+                    time_ms,
+                }));
             }
-            uses.push(Record::Use(UseRecord {
-                run_id: self.runtime.run_id.clone(),
-                call_id: result.outcome.call_id,
-                stage: self.template.stage.to_string(),
-                replayed: answered.replayed,
-                time_ms,
-            }));
         }
         self.metrics.unparsed.add(unparsed);
-        self.runtime.progress.update(&self.template.stage, |counts| counts.unparsed += unparsed as u64);
+        self.metrics.items_short.add(items_short as usize);
+        self.runtime.progress.update(&self.template.stage, |counts| {
+            counts.unparsed += unparsed as u64;
+            counts.items_short += items_short;
+        });
         if uses.is_empty() {
             return Ok(());
         }
