@@ -69,6 +69,8 @@ impl CallExec {
             failed: count("calls_failed"),
             unparsed: count("answers_unparsed"),
             dropped: count("rows_dropped"),
+            repairs: count("calls_to_repair"),
+            items_short: count("items_short"),
         }
     }
 }
