@@ -106,7 +106,7 @@ impl CallRuntime {
         let mut attempt = 0;
         loop {
             self.check_budget()?;
-            let permit = stop.run_until_cancelled(model.limiter.acquire(estimated)).await;
+            let permit = stop.run_until_cancelled(model.limiter.acquire(estimated, call.shape.depth)).await;
             let Some(permit) = permit.filter(|_| !stop.is_cancelled()) else {
                 return exec_err!("{INTERRUPTED}");
             };

@@ -33,6 +33,8 @@ pub struct CallExec {
     model: Arc<Model>,
     runtime: Arc<CallRuntime>,
     input: Arc<dyn ExecutionPlan>,
+    /// The number of call stages below this one.
+    depth: usize,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -52,7 +54,8 @@ impl CallExec {
             EmissionType::Incremental,
             input.boundedness(),
         ));
-        Self { spec, model, runtime, input, schema, properties, metrics: ExecutionPlanMetricsSet::new() }
+        let depth = stages(&input);
+        Self { spec, model, runtime, input, depth, schema, properties, metrics: ExecutionPlanMetricsSet::new() }
     }
 
     fn pump_metrics(&self, partition: usize) -> PumpMetrics {
@@ -65,6 +68,14 @@ impl CallExec {
             unparsed: count("answers_unparsed"),
             dropped: count("rows_dropped"),
         }
+    }
+}
+
+/// The most call stages one above the other in a plan.
+fn stages(plan: &Arc<dyn ExecutionPlan>) -> usize {
+    match plan.downcast_ref::<CallExec>() {
+        Some(call) => call.depth + 1,
+        None => plan.children().into_iter().map(stages).max().unwrap_or(0),
     }
 }
 
@@ -132,7 +143,7 @@ impl ExecutionPlan for CallExec {
                 spec: Arc::clone(&self.spec),
                 model: Arc::clone(&self.model),
                 runtime: Arc::clone(&self.runtime),
-                template: Arc::new(CallTemplate::new(&self.spec, identity)),
+                template: Arc::new(CallTemplate::new(&self.spec, identity, self.depth)),
                 stop: self.runtime.interrupt.child_token(),
             },
             assembler: Assembler::new(Arc::clone(&self.spec), Arc::clone(&self.schema), identity.model.clone()),
