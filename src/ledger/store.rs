@@ -83,6 +83,11 @@ impl Ledger {
         Ok(None)
     }
 
+    /// Whether a call's answer is known, from the index alone.
+    pub fn contains(&self, id: &CallId) -> bool {
+        self.shared.place(&index::key(id)).is_some()
+    }
+
     /// Appends records as one atomic group, and returns when they are durable. All that arrives within 10 ms (or
     /// 256 records) shares one fsync. After an error nothing is promised: the records may or may not be there.
     pub async fn append(&self, records: Vec<Record>) -> Result<(), LedgerError> {
