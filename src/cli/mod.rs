@@ -102,6 +102,11 @@ pub(crate) fn sentence(error: &DataFusionError) -> String {
     }
 }
 
+/// A warning, on standard error.
+fn note(warning: &str) {
+    eprintln!("note: {warning}");
+}
+
 fn is_broken_pipe(error: &DataFusionError) -> bool {
     matches!(error, DataFusionError::IoError(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
 }

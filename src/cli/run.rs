@@ -11,7 +11,7 @@ use super::arguments::RunArguments;
 use super::interrupt::{self, GRACE};
 use super::model::fetch_weights;
 use super::progress_line::ProgressLine;
-use super::{EXIT_INTERRUPTED, EXIT_OK, output};
+use super::{EXIT_INTERRUPTED, EXIT_OK, note, output};
 use crate::config::Provider;
 use crate::model_call::{CallKind, CallNode, call_nodes};
 use crate::publish::{Published, Report, Stage, Usage};
@@ -27,6 +27,7 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments) -> Result<u8> {
         out: arguments.out,
     };
     let workspace = Workspace::open(options).await?;
+    workspace.warnings().listen(note);
     Pipeline::read_stages(&workspace.pipeline.folder)?;
     let plan = workspace.register_stages().await?.ok_or_else(|| workspace.no_publishing_statement())?;
     // Everything is checked before the first call: the whole plan is analyzed, optimized and made physical.

@@ -8,7 +8,7 @@ use datafusion::common::{DataFusionError, Result};
 
 use super::arguments::{Format, SqlArguments};
 use super::interrupt::{self, GRACE};
-use super::{EXIT_INTERRUPTED, EXIT_OK, output, sentence, shell};
+use super::{EXIT_INTERRUPTED, EXIT_OK, note, output, sentence, shell};
 use crate::session::{OpenOptions, Workspace};
 
 pub async fn sql(root: Option<PathBuf>, arguments: SqlArguments) -> Result<u8> {
@@ -27,6 +27,7 @@ pub async fn sql(root: Option<PathBuf>, arguments: SqlArguments) -> Result<u8> {
     };
     let set = arguments.set.set.into_iter().collect();
     let workspace = Workspace::open(OpenOptions { root, pipeline: arguments.pipeline, set, out: None }).await?;
+    workspace.warnings().listen(note);
     if let Err(error) = workspace.register_stages().await {
         eprintln!("note: the views of {} are not there: {}", workspace.pipeline.folder.display(), sentence(&error));
     }

@@ -8,5 +8,6 @@ mod openai;
 #[cfg(feature = "peers")]
 mod peers;
 mod pipeline;
+mod planner;
 mod resume;
 mod scratch;

@@ -1,0 +1,33 @@
+//! Sentences about a plan that are no errors, said while it is planned. Each is kept, and said to the listener, once.
+
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+/// The warnings of a session.
+#[derive(Debug, Default)]
+pub struct Warnings {
+    said: Mutex<Vec<String>>,
+    listener: OnceLock<fn(&str)>,
+}
+
+impl Warnings {
+    /// Who hears a warning from now on, as soon as it is there.
+    pub fn listen(&self, listener: fn(&str)) {
+        let _ = self.listener.set(listener);
+    }
+
+    /// All warnings so far, in the order in which they came.
+    pub fn list(&self) -> Vec<String> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn say(&self, warning: String) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.contains(&warning) {
+            return;
+        }
+        if let Some(listener) = self.listener.get() {
+            listener(&warning);
+        }
+        said.push(warning);
+    }
+}
