@@ -1,11 +1,14 @@
 //! The program's parts over real sockets, files and processes.
 
 mod arguments;
+mod budget;
 mod fault_server;
 mod guard;
+mod interrupt;
 mod openai;
 #[cfg(feature = "peers")]
 mod peers;
 mod pipeline;
+mod progress;
 mod resume;
 mod scratch;
