@@ -25,6 +25,7 @@ use super::pump::{Pump, PumpMetrics};
 use super::row::CallTemplate;
 use super::row_caller::RowCaller;
 use super::runtime::CallRuntime;
+use super::settings::Settings;
 use super::spec::{CallKind, CallSpec};
 use crate::endpoint::Model;
 
@@ -167,9 +168,16 @@ impl ExecutionPlan for CallExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        if let Some(settings) = context.session_config().options().extensions.get::<Settings>() {
+            self.runtime.spending.limit(settings.budget());
+        }
         let input = self.input.execute(partition, context)?;
         let identity = self.model.endpoint.identity();
-        let stage = self.stage.get_or_init(|| self.runtime.progress.stage(&self.spec.call_as));
+        let stage = self.stage.get_or_init(|| {
+            let stage = self.runtime.progress.stage(&self.spec.call_as);
+            stage.opened(self.properties.partitioning.partition_count());
+            stage
+        });
         let pump = Pump {
             caller: RowCaller {
                 spec: Arc::clone(&self.spec),
@@ -180,6 +188,7 @@ impl ExecutionPlan for CallExec {
             },
             assembler: Assembler::new(Arc::clone(&self.spec), Arc::clone(&self.schema), identity.model.clone()),
             metrics: self.pump_metrics(partition),
+            partition: stage.partition(),
         };
         let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), CHANNEL_BATCHES);
         let output = builder.tx();

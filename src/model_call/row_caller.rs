@@ -54,6 +54,7 @@ impl RowCaller {
         let ids: Vec<_> = unanswered.iter().flat_map(|row| row.calls.iter().flatten()).map(|call| call.id).collect();
         if ids.is_empty() {
             looked_up.finished = unanswered.into_iter().map(UnansweredRow::without_calls).collect();
+            self.template.stage.rows_done(looked_up.finished.len());
             return Ok(looked_up);
         }
         let mut known = self.runtime.ledger().await?.known(&ids).into_iter();
@@ -93,6 +94,7 @@ impl RowCaller {
             looked_up.finished.push(FinishedRow { rows: row.rows, row: row.row, samples });
         }
         self.template.stage.replayed(replayed);
+        self.template.stage.rows_done(looked_up.finished.len());
         Ok(looked_up)
     }
 
@@ -105,6 +107,7 @@ impl RowCaller {
         };
         // All to their ends, also when one stops the query: what has been sent is waited for and recorded.
         let samples = join_all(calls.into_iter().map(ask)).await.into_iter().collect::<Result<_>>()?;
+        self.template.stage.rows_done(1);
         Ok(FinishedRow { rows, row, samples })
     }
 }

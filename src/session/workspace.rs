@@ -19,14 +19,14 @@ use super::macros::{InlineMacros, MacroFactory};
 use super::pipeline::Pipeline;
 use super::statements;
 use super::variables::{FoldVariables, Variables};
-use crate::config::{CONFIG_FILE, Config, Variable};
+use crate::config::{Budget, CONFIG_FILE, Config, Variable};
 use crate::endpoint::Models;
 use crate::guard::{HeldOutGuard, LicenceGate, LicencePermits};
 use crate::ledger;
 use crate::lineage::{Licence, Target};
 use crate::model_call::{
-    CallHistory, CallPlanner, CallQueryPlanner, CallRuntime, Prompts, RefuseVolatileInput, Render, SharedHistory,
-    WarnUnorderedInput, Warnings, call_nodes, optimizer_rules, physical_optimizer_rules,
+    CallHistory, CallPlanner, CallQueryPlanner, CallRuntime, Prompts, RefuseVolatileInput, Render, Settings,
+    SharedHistory, WarnUnorderedInput, Warnings, call_nodes, optimizer_rules, physical_optimizer_rules,
 };
 use crate::publish::{self, ModelRecord, Run};
 use crate::tasks::Catalog;
@@ -88,11 +88,13 @@ impl Workspace {
         let models = Arc::new(Models::new(&config));
         let mut run = Run::new(&config.root, config.tasks.target, pipeline.sha256());
         run.out = Some(config.out.clone());
+        run.pipeline = pipeline.folder.clone();
         let run = Arc::new(run);
         let runtime =
             Arc::new(CallRuntime::new(Arc::clone(&models), config.ledger.path.clone(), run.id.clone(), config.budget));
         let notes = PlanNotes::default();
         let ctx = context(&pipeline, &models, &variables, &catalog, &runtime, &run, &notes)?;
+        ctx.state_ref().write().config_mut().options_mut().extensions.insert(Settings::new(config.budget));
         let workspace = Workspace { config, pipeline, runtime, catalog, run, variables, notes, ctx };
         workspace.register_tables().await?;
         for file in &workspace.pipeline.filters {
@@ -106,6 +108,20 @@ impl Workspace {
     /// The DataFusion session.
     pub fn ctx(&self) -> &SessionContext {
         &self.ctx
+    }
+
+    /// Limits that stand over SET and seedmill.toml.
+    pub fn limit(&self, budget: Budget) {
+        let state = self.ctx.state_ref();
+        if let Some(settings) = state.write().config_mut().options_mut().extensions.get_mut::<Settings>() {
+            settings.set_flags(budget);
+        }
+    }
+
+    /// The limits that hold for what is executed next.
+    pub fn budget(&self) -> Budget {
+        let state = self.ctx.state();
+        state.config_options().extensions.get::<Settings>().map_or(self.config.budget, Settings::budget)
     }
 
     /// The statements of a text.
@@ -123,7 +139,7 @@ impl Workspace {
     }
 
     pub async fn execute_plan(&self, plan: LogicalPlan) -> Result<DataFrame> {
-        if matches!(plan, LogicalPlan::Copy(_)) {
+        if let LogicalPlan::Copy(copy) = &plan {
             let mut names: Vec<String> = call_nodes(&plan)?.iter().map(|call| call.spec().model.clone()).collect();
             names.sort();
             names.dedup();
@@ -132,6 +148,9 @@ impl Workspace {
                 Some(ModelRecord::new(name, model.endpoint.identity()))
             };
             self.run.set_models(names.into_iter().filter_map(record).collect());
+            if copy.file_type.get_ext() == publish::CURATED {
+                self.run.begin(&copy.output_url)?;
+            }
         }
         if matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) {
             self.read_history().await?;
@@ -194,7 +213,7 @@ impl Workspace {
         for (name, table) in ledger::tables(&self.config.ledger.path) {
             self.ctx.register_table(name, table)?;
         }
-        self.ctx.register_table("runs", publish::runs_table(Path::new(&self.config.out)))?;
+        self.ctx.register_table("runs", publish::runs_table(Path::new(&self.config.out), &self.config.root))?;
         // What the newest complete run published, under the names of its two folders' contents.
         if let Some(run) = publish::newest_run(Path::new(&self.config.out)) {
             for (name, folder) in [("curated", "data"), ("rejected", "rejected")] {

@@ -2,12 +2,15 @@
 
 mod answers;
 mod arguments;
+mod budget;
 mod fault_server;
 mod guard;
+mod interrupt;
 mod openai;
 #[cfg(feature = "peers")]
 mod peers;
 mod pipeline;
 mod planner;
+mod progress;
 mod resume;
 mod scratch;
