@@ -109,7 +109,7 @@ fn report(workspace: &Workspace, calls: &[CallNode], published: &Published, star
                 });
             }
             // Rows with reasons pass a stage without a call.
-            CallKind::Enrich => {
+            CallKind::Enrich | CallKind::Embed => {
                 let rows = stage.calls() / u64::from(spec.sample_count());
                 stages.push(Stage { name: past(name), rows });
             }

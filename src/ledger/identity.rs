@@ -7,7 +7,7 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-use crate::endpoint::{ModelIdentity, Request};
+use crate::endpoint::{Message, ModelIdentity, Request};
 
 /// Domain and version of the hash. Another value would make every paid answer worthless: it never changes.
 const DOMAIN: &str = "seedmill call v1";
@@ -75,21 +75,58 @@ pub struct CallKey<'a> {
 impl CallKey<'_> {
     /// BLAKE3 over the domain and the key's canonical JSON: objects with sorted keys, no white space.
     pub fn id(&self) -> CallId {
+        self.template().id(&self.request.messages)
+    }
+
+    /// Everything of the key but the messages, hashed as far as they allow it.
+    pub fn template(&self) -> KeyTemplate {
         let parameters = serde_json::to_value(&*self.request.parameters).unwrap_or(Value::Null);
-        let key = json!({
+        // In sorted order `items` stands before the messages and all others after them.
+        let after = canonical(json!({
             "provider": self.model.provider,
             "model": self.model.model,
             "revision": self.model.revision,
-            "messages": self.request.messages,
             "parameters": parameters,
             "schema": self.request.schema.as_deref(),
-            "items": self.items,
             "variant": self.variant,
             "sample": self.sample,
-        });
-        let mut hasher = blake3::Hasher::new_derive_key(DOMAIN);
-        hasher.update(canonical(key).to_string().as_bytes());
+        }))
+        .to_string();
+        let mut before = blake3::Hasher::new_derive_key(DOMAIN);
+        before.update(format!("{{\"items\":{},\"messages\":", json!(self.items)).as_bytes());
+        KeyTemplate { before, after: after.replacen('{', ",", 1) }
+    }
+}
+
+/// The key of calls that differ only in their messages: one hash a call, and no JSON value is built for it.
+#[derive(Debug, Clone)]
+pub struct KeyTemplate {
+    before: blake3::Hasher,
+    after: String,
+}
+
+impl KeyTemplate {
+    /// The same as [`CallKey::id`] with these messages.
+    pub fn id(&self, messages: &[Message]) -> CallId {
+        let mut hasher = self.before.clone();
+        // A hasher takes every write, and a message has no value that JSON lacks.
+        let canonical: Vec<CanonicalMessage> = messages.iter().map(CanonicalMessage::from).collect();
+        let _ = serde_json::to_writer(&mut hasher, &canonical);
+        hasher.update(self.after.as_bytes());
         CallId(*hasher.finalize().as_bytes())
+    }
+}
+
+/// A message with its keys in sorted order.
+#[derive(Serialize)]
+struct CanonicalMessage<'a> {
+    content: &'a str,
+    role: &'a str,
+}
+
+impl<'a> From<&'a Message> for CanonicalMessage<'a> {
+    fn from(message: &'a Message) -> Self {
+        CanonicalMessage { content: &message.content, role: &message.role }
     }
 }
 
@@ -156,6 +193,40 @@ mod tests {
         ];
         let distinct: std::collections::HashSet<_> = ids.iter().collect();
         assert_eq!(distinct.len(), ids.len());
+    }
+
+    /// As the identity is defined: the canonical form of the whole key, hashed at once.
+    fn defined(key: &CallKey) -> CallId {
+        let whole = json!({
+            "provider": key.model.provider,
+            "model": key.model.model,
+            "revision": key.model.revision,
+            "messages": key.request.messages,
+            "parameters": serde_json::to_value(&*key.request.parameters).unwrap(),
+            "schema": key.request.schema.as_deref(),
+            "items": key.items,
+            "variant": key.variant,
+            "sample": key.sample,
+        });
+        let mut hasher = blake3::Hasher::new_derive_key(DOMAIN);
+        hasher.update(canonical(whole).to_string().as_bytes());
+        CallId(*hasher.finalize().as_bytes())
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_template_gives_the_id_of_the_whole_key(
+            texts in proptest::collection::vec("(?s).{0,40}", 0..4),
+            variant in ".{0,8}",
+            items in proptest::option::of(0u32..9),
+            sample in 0u32..3,
+        ) {
+            let mut request = request(r#"{"top_k": 40, "a": {"z": 1, "b": null}}"#);
+            request.messages = texts.into_iter().map(|text| Message::new("user", text)).collect();
+            let model = ModelIdentity { provider: "openai".into(), model: "m\"{".into(), revision: "{".into() };
+            let key = CallKey { model: &model, request: &request, items, variant: &variant, sample };
+            proptest::prop_assert_eq!(key.id(), defined(&key));
+        }
     }
 
     /// A change of this value would ask, and bill, every call of every user again.

@@ -34,7 +34,7 @@ mod tables;
 mod writer;
 
 pub use error::LedgerError;
-pub use identity::{CallId, CallKey};
+pub use identity::{CallId, CallKey, KeyTemplate};
 pub use record::{AttemptRecord, CallRecord, Record, UseRecord};
-pub use store::{Ledger, StoredAnswer};
+pub use store::{Ledger, Pending, StoredAnswer};
 pub use tables::tables;

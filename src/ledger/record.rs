@@ -29,7 +29,8 @@ pub struct CallRecord {
     /// JSON: a list of {role, content}.
     pub messages: String,
     /// JSON: sampling parameters, `items` and `schema`.
-    pub parameters: String,
+    #[serde(with = "shared_text")]
+    pub parameters: Arc<str>,
     /// The raw body.
     #[serde(with = "shared_text")]
     pub response: Arc<str>,

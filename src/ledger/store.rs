@@ -74,28 +74,69 @@ impl Ledger {
                 gone = Some(place); // sealed in between: the index has its new place already
                 continue;
             };
-            let position = source.block_position(place.position());
-            let shared = Arc::clone(&self.shared);
-            let read = move || source.block(position, &shared.footers);
-            let block = self.shared.blocks.get((place.source(), position), read, |e| self.cancelled(e)).await?;
-            return Ok(block.find(id));
+            let at = (place.source(), source.block_position(place.position()));
+            return Ok(self.block(at, source).await?.find(id));
         }
         Ok(None)
     }
 
-    /// Appends records as one atomic group, and returns when they are durable. All that arrives within 10 ms (or
-    /// 256 records) shares one fsync. After an error nothing is promised: the records may or may not be there.
+    /// Appends records as one atomic group, and returns when they are durable. All that arrives during one fsync (up
+    /// to 256 records) shares the next. After an error nothing is promised: the records may or may not be there.
     pub async fn append(&self, records: Vec<Record>) -> Result<(), LedgerError> {
-        if records.is_empty() {
-            return Ok(());
+        self.enqueue(records).await?.durable().await
+    }
+
+    /// Appends like [`Ledger::append`], and returns as soon as the writer has them in its queue.
+    pub async fn enqueue(&self, records: Vec<Record>) -> Result<Pending, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        let pending = Pending { answer: (!records.is_empty()).then_some(answer), shared: Arc::clone(&self.shared) };
+        if pending.answer.is_some() {
+            self.commands.send(Command::Append { records, reply }).await.map_err(|_| self.shared.writer_ended())?;
         }
-        self.ask(|reply| Command::Append { records, reply }).await
+        Ok(pending)
+    }
+
+    /// Which of these calls are stored: one look at the index for all of them.
+    pub fn known(&self, ids: &[CallId]) -> Vec<bool> {
+        let index = self.shared.index.read().unwrap_or_else(PoisonError::into_inner);
+        ids.iter().map(|id| index.get(&index::key(id)).is_some()).collect()
+    }
+
+    /// The stored answers to many calls, in their order, as [`Ledger::find`] gives them; calls that lie in one
+    /// block share its read.
+    pub async fn find_all(&self, ids: &[CallId]) -> Result<Vec<Option<StoredAnswer>>, LedgerError> {
+        let mut answers = vec![None; ids.len()];
+        let known = self.known(ids);
+        let mut last: Option<((u32, u64), Arc<Block>)> = None;
+        for (row, id) in ids.iter().enumerate().filter(|(row, _)| known[*row]) {
+            let key = index::key(id);
+            let place = self.shared.place(&key);
+            let source = place.and_then(|place| Some((place, self.shared.source(place.source())?)));
+            let Some((place, source)) = source else {
+                answers[row] = self.find(id).await?; // sealed in between
+                continue;
+            };
+            let at = (place.source(), source.block_position(place.position()));
+            if last.as_ref().is_none_or(|(read, _)| *read != at) {
+                last = Some((at, self.block(at, source).await?));
+            }
+            answers[row] = last.as_ref().and_then(|(_, block)| block.find(id));
+        }
+        Ok(answers)
+    }
+
+    async fn block(&self, at: (u32, u64), source: Source) -> Result<Arc<Block>, LedgerError> {
+        let shared = Arc::clone(&self.shared);
+        let read = move || source.block(at.1, &shared.footers);
+        self.shared.blocks.get(at, read, |e| self.cancelled(e)).await
     }
 
     /// Seals this process's log, and those taken over from dead processes, into Parquet segments. Not needed for
     /// durability; appending may go on afterwards, in a new log.
     pub async fn close(&self) -> Result<(), LedgerError> {
-        self.ask(|reply| Command::Close { reply }).await
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Close { reply }).await.map_err(|_| self.shared.writer_ended())?;
+        answer.await.map_err(|_| self.shared.writer_ended())?
     }
 
     /// The number of distinct calls known.
@@ -107,18 +148,26 @@ impl Ledger {
         self.len() == 0
     }
 
-    async fn ask(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Result<(), LedgerError>>) -> Command,
-    ) -> Result<(), LedgerError> {
-        let (reply, answer) = oneshot::channel();
-        let ended = || LedgerError::WriterEnded { path: self.shared.folder.clone() };
-        self.commands.send(command(reply)).await.map_err(|_| ended())?;
-        answer.await.map_err(|_| ended())?
-    }
-
     fn cancelled(&self, detail: String) -> LedgerError {
         LedgerError::Cancelled { path: self.shared.folder.clone(), detail }
+    }
+}
+
+/// Records on their way to the disk.
+#[derive(Debug)]
+pub struct Pending {
+    /// `None` where there was nothing to append.
+    answer: Option<oneshot::Receiver<Result<(), LedgerError>>>,
+    shared: Arc<Shared>,
+}
+
+impl Pending {
+    /// Returns when the records are durable.
+    pub async fn durable(self) -> Result<(), LedgerError> {
+        match self.answer {
+            Some(answer) => answer.await.map_err(|_| self.shared.writer_ended())?,
+            None => Ok(()),
+        }
     }
 }
 
@@ -217,6 +266,10 @@ impl Shared {
             footers: Footers::default(),
         };
         Ok((shared, adopted))
+    }
+
+    fn writer_ended(&self) -> LedgerError {
+        LedgerError::WriterEnded { path: self.folder.clone() }
     }
 
     fn place(&self, key: &Key) -> Option<Place> {

@@ -4,18 +4,14 @@
 use std::io::Write;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
 
 use super::log::FrameEncoder;
 use super::store::{NumberedLog, Shared};
 use super::{LedgerError, Record, folder};
 
-/// At most one fsync in this time, unless a group is full.
-const GROUP_WINDOW: Duration = Duration::from_millis(10);
 /// A group of this many records is full.
 const GROUP_RECORDS: usize = 256;
 /// So is one with this many bytes of text: it bounds the writer's memory.
@@ -64,7 +60,7 @@ impl Writer {
         let folder = shared.folder.clone();
         let failed = LedgerError::io("start the writer of", folder);
         let start = || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().build()?;
             let encoder = FrameEncoder::new()?;
             let mut writer =
                 Writer { shared, queue, encoder, log: None, unsealed: Vec::new(), sealing: JoinSet::new(), log_bytes };
@@ -81,22 +77,17 @@ impl Writer {
     }
 
     async fn run(&mut self) {
-        let mut next_sync = Instant::now();
+        // No timer: what arrives during one fsync is the next group. A lone caller waits for one fsync, many share it.
         while let Some(command) = self.queue.recv().await {
             let mut group = Group::default();
             let mut close = group.add(command);
             while close.is_none() && !group.is_full() {
-                let next = match self.queue.try_recv() {
-                    Ok(command) => Some(command),
-                    Err(_) => timeout_at(next_sync, self.queue.recv()).await.ok().flatten(),
-                };
-                match next {
-                    Some(command) => close = group.add(command),
-                    None => break,
+                match self.queue.try_recv() {
+                    Ok(command) => close = group.add(command),
+                    Err(_) => break,
                 }
             }
             if !group.appends.is_empty() {
-                next_sync = Instant::now() + GROUP_WINDOW;
                 self.commit(group);
             }
             if let Some(reply) = close {

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
-use datafusion::common::{DataFusionError, Result, exec_err};
-use serde_json::json;
+use datafusion::common::{Result, exec_err};
+use tokio_util::sync::CancellationToken;
 
+use super::call::Call;
 use super::runtime::CallRuntime;
 use crate::endpoint::{Answer, Completion, ErrorKind, Model, Request, SendError};
-use crate::ledger::{AttemptRecord, CallId, CallKey, CallRecord, Record};
+use crate::ledger::{AttemptRecord, CallId, CallRecord, Record, StoredAnswer};
 
 /// The sentence of a query that Ctrl-C stopped.
 pub const INTERRUPTED: &str = "interrupted: no new calls are made; run the same command to go on";
@@ -17,14 +18,30 @@ pub const INTERRUPTED: &str = "interrupted: no new calls are made; run the same 
 /// An answer, from the endpoint or from the ledger.
 #[derive(Debug, Clone)]
 pub struct Answered {
-    /// The raw body.
-    pub response: Arc<str>,
+    /// The raw body as it reads now, or why it does not: an older version may have taken it for an answer.
+    pub completion: Result<Arc<Completion>, Arc<str>>,
     pub replayed: bool,
     /// Milliseconds of the attempt that was answered; `None` for a replay.
     pub latency_ms: Option<u64>,
-    /// Prompt and completion together, where the server counts them.
-    pub tokens: Option<u64>,
     pub cost_usd: f64,
+}
+
+impl Answered {
+    /// An answer out of the ledger.
+    pub fn replayed(stored: &StoredAnswer) -> Self {
+        Answered {
+            completion: Completion::from_body(&stored.response).map(Arc::new).map_err(Arc::from),
+            replayed: true,
+            latency_ms: None,
+            cost_usd: stored.cost_usd,
+        }
+    }
+
+    /// Prompt and completion together, where the server counts them.
+    fn tokens(&self) -> Option<u64> {
+        let completion = self.completion.as_ref().ok()?;
+        completion.prompt_tokens.zip(completion.completion_tokens).map(|(prompt, answer)| prompt + answer)
+    }
 }
 
 /// What became of a call.
@@ -35,107 +52,79 @@ pub struct CallOutcome {
     pub answer: Result<Answered, String>,
 }
 
-/// A request with what else makes it this call and no other.
-#[derive(Debug, Clone)]
-pub struct Call {
-    pub request: Request,
-    pub items: Option<u32>,
-    pub variant: Arc<str>,
-    pub sample: u32,
-    /// The stage that progress counts it under.
-    pub stage: Arc<str>,
-}
-
 impl CallRuntime {
     /// Makes a call. `Err` stops the query: Ctrl-C, a spent budget, a ledger that cannot be written.
-    pub async fn call(self: &Arc<Self>, model: &Arc<Model>, call: Arc<Call>) -> Result<CallOutcome> {
-        let call_id = CallKey {
-            model: model.endpoint.identity(),
-            request: &call.request,
-            items: call.items,
-            variant: &call.variant,
-            sample: call.sample,
-        }
-        .id();
-        let (mut answer, asked_here) =
-            self.flights.ask_once(call_id, || self.find_or_ask(model, &call, call_id)).await?;
+    ///
+    /// Run it in a task that is never aborted: what has been sent is waited for and recorded even when the query is
+    /// gone. `stop` (a child of [`CallRuntime::interrupt`]) ends it at any point before that.
+    pub async fn call(
+        self: &Arc<Self>,
+        model: &Arc<Model>,
+        call: &Call,
+        stop: &CancellationToken,
+    ) -> Result<CallOutcome> {
+        let (mut answer, asked_here) = self.flights.ask_once(call.id, || self.find_or_ask(model, call, stop)).await?;
         if let Ok(answered) = &mut answer
             && !asked_here
         {
             (answered.replayed, answered.latency_ms) = (true, None);
         }
-        let read = answer.as_ref().ok().and_then(|a| Completion::from_body(&a.response).ok()).unwrap_or_default();
-        self.progress.update(&call.stage, |counts| match &answer {
-            Ok(answered) if answered.replayed => counts.replayed += 1,
+        let stage = &call.shape.stage;
+        match &answer {
+            Ok(answered) if answered.replayed => stage.replayed(1),
             Ok(answered) => {
-                counts.asked += 1;
-                counts.cost_usd += answered.cost_usd;
-                counts.prompt_tokens += read.prompt_tokens.unwrap_or(0);
-                counts.completion_tokens += read.completion_tokens.unwrap_or(0);
+                let completion = answered.completion.as_ref().ok();
+                let tokens = |count: fn(&Completion) -> Option<u64>| completion.and_then(|c| count(c)).unwrap_or(0);
+                stage.asked(tokens(|c| c.prompt_tokens), tokens(|c| c.completion_tokens), answered.cost_usd);
             }
-            Err(_) => counts.failed += 1,
-        });
-        Ok(CallOutcome { call_id, answer })
+            Err(_) => stage.failed(),
+        }
+        Ok(CallOutcome { call_id: call.id, answer })
     }
 
     async fn find_or_ask(
         self: &Arc<Self>,
         model: &Arc<Model>,
-        call: &Arc<Call>,
-        call_id: CallId,
+        call: &Call,
+        stop: &CancellationToken,
     ) -> Result<Result<Answered, String>> {
-        let stored = self.ledger().await?.find(&call_id).await.map_err(|e| DataFusionError::External(Box::new(e)))?;
-        if let Some(stored) = stored {
-            return Ok(Ok(Answered {
-                response: stored.response,
-                replayed: true,
-                latency_ms: None,
-                tokens: stored
-                    .prompt_tokens
-                    .zip(stored.completion_tokens)
-                    .map(|(prompt, completion)| prompt + completion),
-                cost_usd: stored.cost_usd,
-            }));
+        if let Some(stored) = self.ledger().await?.find(&call.id).await? {
+            return Ok(Ok(Answered::replayed(&stored)));
         }
+        if call.shape.embeds {
+            return self.embed(model, call, stop).await;
+        }
+        let estimated = estimated_tokens(&call.request);
         let mut attempt = 0;
         loop {
             self.check_budget()?;
-            let permit = tokio::select! {
-                permit = model.limiter.acquire(estimated_tokens(&call.request)) => permit,
-                () = self.interrupt.cancelled() => return exec_err!("{INTERRUPTED}"),
-            };
-            if self.interrupt.is_cancelled() {
+            let waiting = Instant::now();
+            let permit = stop.run_until_cancelled(model.limiter.acquire(estimated)).await;
+            call.shape.stage.waited(waiting.elapsed());
+            let Some(permit) = permit.filter(|_| !stop.is_cancelled()) else {
                 return exec_err!("{INTERRUPTED}");
-            }
-            // A task of its own: once sent, the answer is waited for and recorded even when the query is dropped.
-            let sent = tokio::spawn({
-                let (runtime, model, call) = (Arc::clone(self), Arc::clone(model), Arc::clone(call));
-                let outstanding = self.outstanding();
-                async move {
-                    let outcome = runtime.send(&model, &call, call_id).await;
-                    match &outcome {
-                        Ok(Ok(answered)) => {
-                            permit.succeeded(answered.tokens.unwrap_or_else(|| estimated_tokens(&call.request)));
-                        }
-                        Ok(Err(error)) if matches!(error.kind, ErrorKind::Busy(429 | 503)) => {
-                            permit.throttled(error.retry_after);
-                        }
-                        _ => drop(permit),
-                    }
-                    drop(outstanding);
-                    outcome
+            };
+            let outstanding = (self.outstanding(), call.shape.stage.request(attempt));
+            let outcome = self.send(model, call).await;
+            match &outcome {
+                Ok(Ok(answered)) => permit.succeeded(answered.tokens().unwrap_or(estimated)),
+                Ok(Err(error)) if matches!(error.kind, ErrorKind::Busy(429 | 503)) => {
+                    permit.throttled(error.retry_after);
                 }
-            });
-            let outcome = sent.await.map_err(|e| DataFusionError::External(Box::new(e)))??;
-            let error = match outcome {
+                _ => {}
+            }
+            drop(permit);
+            drop(outstanding);
+            let error = match outcome? {
                 Ok(answered) => {
                     self.breaker.answered(&model.name);
                     return Ok(Ok(answered));
                 }
                 Err(error) => error,
             };
+            call.shape.stage.error(&error);
             let delay = match error.kind.is_retryable() {
-                true => model.retry.delay(attempt, &error, jitter(call_id, attempt)),
+                true => model.retry.delay(attempt, &error, jitter(call.id, attempt)),
                 false => None,
             };
             let Some(delay) = delay else {
@@ -144,22 +133,21 @@ impl CallRuntime {
                 return Ok(Err(format!("{error}{tries}")));
             };
             tracing::debug!(model = %model.name, %error, ?delay, "an attempt failed; it is made again");
-            tokio::select! {
-                () = tokio::time::sleep(delay) => {}
-                () = self.interrupt.cancelled() => return exec_err!("{INTERRUPTED}"),
+            if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
+                return exec_err!("{INTERRUPTED}");
             }
             attempt += 1;
         }
     }
 
     /// One attempt, recorded whatever becomes of it.
-    async fn send(&self, model: &Model, call: &Call, call_id: CallId) -> Result<Result<Answered, SendError>> {
+    async fn send(&self, model: &Model, call: &Call) -> Result<Result<Answered, SendError>> {
         let (time_ms, start) = (Utc::now().timestamp_millis(), Instant::now());
         let result = model.endpoint.send(&call.request).await;
         let latency = start.elapsed();
         let identity = model.endpoint.identity();
         let mut attempt = AttemptRecord {
-            call_id,
+            call_id: call.id,
             model: identity.model.clone(),
             time_ms,
             latency_ms: millis(latency),
@@ -171,7 +159,7 @@ impl CallRuntime {
         };
         let (records, outcome) = match result {
             Ok(answer) => {
-                let (call, answered) = record(model, call, call_id, answer, time_ms, latency);
+                let (call, answered) = record(model, call, answer, time_ms, latency);
                 attempt.status = Some(200);
                 attempt.billed = true;
                 attempt.cost_usd = call.cost_usd;
@@ -186,11 +174,11 @@ impl CallRuntime {
                 (vec![Record::Attempt(attempt)], Err(error))
             }
         };
-        self.ledger().await?.append(records).await.map_err(|e| DataFusionError::External(Box::new(e)))?;
+        self.ledger().await?.append(records).await?;
         Ok(outcome)
     }
 
-    fn check_budget(&self) -> Result<()> {
+    pub(super) fn check_budget(&self) -> Result<()> {
         let budget = &self.budget;
         if budget.max_cost_usd.is_none() && budget.max_calls.is_none() && budget.max_tokens.is_none() {
             return Ok(());
@@ -210,42 +198,36 @@ impl CallRuntime {
     }
 }
 
-fn record(
+pub(super) fn record(
     model: &Model,
     call: &Call,
-    call_id: CallId,
     answer: Answer,
     time_ms: i64,
     latency: Duration,
 ) -> (CallRecord, Answered) {
-    let completion = Completion::from_body(&answer.body).unwrap_or_default();
+    let Answer { body, completion, .. } = answer;
     let price = &model.config.price_per_million;
     let cost_usd = price.cost_usd(completion.prompt_tokens.unwrap_or(0), completion.completion_tokens.unwrap_or(0));
-    let response: Arc<str> = answer.body.into();
     let identity = model.endpoint.identity();
-    let parameters = json!({
-        "parameters": &*call.request.parameters,
-        "items": call.items,
-        "schema": call.request.schema.as_deref(),
-    });
     let record = CallRecord {
-        call_id,
+        call_id: call.id,
         provider: identity.provider.clone(),
         model: identity.model.clone(),
         revision: identity.revision.clone(),
-        variant: call.variant.to_string(),
-        sample: call.sample,
-        messages: json!(call.request.messages).to_string(),
-        parameters: parameters.to_string(),
-        response: Arc::clone(&response),
-        finish_reason: completion.finish_reason,
+        variant: call.shape.variant.to_string(),
+        sample: call.shape.sample,
+        // Texts have no value that JSON lacks.
+        messages: serde_json::to_string(&call.request.messages).unwrap_or_default(),
+        parameters: Arc::clone(&call.shape.recorded_parameters),
+        response: body.into(),
+        finish_reason: completion.finish_reason.clone(),
         prompt_tokens: completion.prompt_tokens,
         completion_tokens: completion.completion_tokens,
         cost_usd,
         time_ms,
     };
-    let tokens = completion.prompt_tokens.zip(completion.completion_tokens).map(|(prompt, answer)| prompt + answer);
-    (record, Answered { response, replayed: false, latency_ms: Some(millis(latency)), tokens, cost_usd })
+    let completion = Ok(Arc::new(completion));
+    (record, Answered { completion, replayed: false, latency_ms: Some(millis(latency)), cost_usd })
 }
 
 /// A guess before the answer is there: four bytes a token, and all of `max_tokens`.
@@ -255,7 +237,7 @@ fn estimated_tokens(request: &Request) -> u64 {
 }
 
 /// A fraction in [0, 1) that spreads retries and is the same on each run.
-fn jitter(call_id: CallId, attempt: u32) -> f64 {
+pub(super) fn jitter(call_id: CallId, attempt: u32) -> f64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(call_id.as_bytes());
     hasher.update(&attempt.to_le_bytes());
@@ -264,6 +246,6 @@ fn jitter(call_id: CallId, attempt: u32) -> f64 {
     f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

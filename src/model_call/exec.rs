@@ -1,7 +1,7 @@
 //! The physical node of a model call: one pump a partition, over a bounded channel.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -16,8 +16,11 @@ use datafusion::physical_plan::{
 };
 
 use super::assemble::Assembler;
+use super::call_metrics;
+use super::progress::StageProgress;
 use super::pump::{Pump, PumpMetrics};
 use super::row::CallTemplate;
+use super::row_caller::RowCaller;
 use super::runtime::CallRuntime;
 use super::spec::{CallKind, CallSpec};
 use crate::endpoint::Model;
@@ -35,6 +38,8 @@ pub struct CallExec {
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+    /// Made at the first execution: a plan that is only shown counts nothing.
+    stage: OnceLock<Arc<StageProgress>>,
 }
 
 impl CallExec {
@@ -51,7 +56,8 @@ impl CallExec {
             EmissionType::Incremental,
             input.boundedness(),
         ));
-        Self { spec, model, runtime, input, schema, properties, metrics: ExecutionPlanMetricsSet::new() }
+        let (metrics, stage) = (ExecutionPlanMetricsSet::new(), OnceLock::new());
+        Self { spec, model, runtime, input, schema, properties, metrics, stage }
     }
 
     fn pump_metrics(&self, partition: usize) -> PumpMetrics {
@@ -80,6 +86,7 @@ impl ExecutionPlan for CallExec {
         match self.spec.kind {
             CallKind::Generate => "GenerateExec",
             CallKind::Enrich => "EnrichExec",
+            CallKind::Embed => "EmbedExec",
         }
     }
 
@@ -127,16 +134,17 @@ impl ExecutionPlan for CallExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.input.execute(partition, context)?;
+        let identity = self.model.endpoint.identity();
+        let stage = self.stage.get_or_init(|| self.runtime.progress.stage(&self.spec.call_as));
         let pump = Pump {
-            spec: Arc::clone(&self.spec),
-            model: Arc::clone(&self.model),
-            runtime: Arc::clone(&self.runtime),
-            template: Arc::new(CallTemplate::new(&self.spec)),
-            assembler: Assembler::new(
-                Arc::clone(&self.spec),
-                Arc::clone(&self.schema),
-                self.model.endpoint.identity().model.clone(),
-            ),
+            caller: RowCaller {
+                spec: Arc::clone(&self.spec),
+                model: Arc::clone(&self.model),
+                runtime: Arc::clone(&self.runtime),
+                template: Arc::new(CallTemplate::new(&self.spec, identity, Arc::clone(stage))),
+                stop: self.runtime.interrupt.child_token(),
+            },
+            assembler: Assembler::new(Arc::clone(&self.spec), Arc::clone(&self.schema), identity.model.clone()),
             metrics: self.pump_metrics(partition),
         };
         let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), CHANNEL_BATCHES);
@@ -146,6 +154,10 @@ impl ExecutionPlan for CallExec {
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
+        let mut metrics = self.metrics.clone_inner();
+        if let Some(stage) = self.stage.get() {
+            call_metrics::push(&mut metrics, &stage.snapshot());
+        }
+        Some(metrics)
     }
 }

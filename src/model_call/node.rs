@@ -88,6 +88,7 @@ impl UserDefinedLogicalNodeCore for CallNode {
         match self.spec.kind {
             CallKind::Generate => "Generate",
             CallKind::Enrich => "Enrich",
+            CallKind::Embed => "Embed",
         }
     }
 
@@ -144,7 +145,7 @@ impl UserDefinedLogicalNodeCore for CallNode {
 
     /// A limit goes below where every input row is one output row.
     fn supports_limit_pushdown(&self) -> bool {
-        self.spec.kind == CallKind::Enrich && self.spec.on_error == OnError::Keep
+        self.spec.kind != CallKind::Generate && self.spec.on_error == OnError::Keep
     }
 }
 

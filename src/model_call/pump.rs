@@ -1,34 +1,40 @@
 //! The pump of a model call: input rows in, calls in flight, finished rows out as they come. It holds a bounded
 //! number of rows, sends batches by number of rows or by time, and stops when its receiver is dropped.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::Utc;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::metrics::{BaselineMetrics, Count};
-use futures::StreamExt;
-use futures::future::try_join_all;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::mpsc::Sender;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
-use datafusion::arrow::array::RecordBatch;
-
 use super::assemble::{Assembler, FinishedRow};
-use super::repair;
-use super::row::{CallTemplate, InputRows};
-use super::runtime::CallRuntime;
-use super::spec::CallSpec;
-use crate::endpoint::Model;
-use crate::ledger::{Record, UseRecord};
+use super::row::InputRows;
+use super::row_caller::{LookedUp, RowCaller, UnansweredRow};
+use crate::ledger::{Pending, Record, UseRecord};
 
 /// A batch goes out when this many rows wait …
 const FLUSH_ROWS: usize = 1024;
 
 /// … or when the first of them has waited this long.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
+
+/// So many calls are looked up in the ledger at once …
+const LOOK_UP_CALLS: usize = 256;
+
+/// … by so many tasks at most.
+const LOOK_UPS: usize = 4;
+
+/// Groups of uses that may wait for the disk: nobody waits for them but the end of the stream.
+const PENDING_USES: usize = 8;
 
 /// What the exec counts for EXPLAIN ANALYZE.
 #[derive(Debug, Clone)]
@@ -47,108 +53,133 @@ pub struct PumpMetrics {
 
 /// One partition's pump.
 pub struct Pump {
-    pub spec: Arc<CallSpec>,
-    pub model: Arc<Model>,
-    pub runtime: Arc<CallRuntime>,
-    pub template: Arc<CallTemplate>,
+    pub caller: RowCaller,
     pub assembler: Assembler,
     pub metrics: PumpMetrics,
 }
 
+/// Rows that wait to be given out, and what is still to be made durable of those given out.
+#[derive(Default)]
+struct Finished {
+    rows: Vec<FinishedRow>,
+    flush_at: Option<Instant>,
+    uses: VecDeque<Pending>,
+}
+
+impl Finished {
+    fn extend(&mut self, rows: impl IntoIterator<Item = FinishedRow>) {
+        self.rows.extend(rows);
+        if !self.rows.is_empty() {
+            self.flush_at.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
+        }
+    }
+}
+
 impl Pump {
     pub async fn run(self, mut input: SendableRecordBatchStream, output: Sender<Result<RecordBatch>>) -> Result<()> {
+        // Tasks are not aborted when the pump goes: what they have sent is recorded, and nothing more is sent.
+        let _stop = self.caller.stop.clone().drop_guard();
+        let (model, spec) = (&self.caller.model, &self.caller.spec);
         // Enough rows to keep every slot of the model busy while others wait to be flushed.
-        let capacity = (2 * self.model.config.max_in_flight).div_ceil(self.spec.sample_count() as usize).max(1);
-        let mut in_flight: JoinSet<Result<FinishedRow>> = JoinSet::new();
-        let mut pending: Vec<FinishedRow> = Vec::new();
-        let mut flush_at: Option<Instant> = None;
+        let capacity = (2 * model.config.max_in_flight * spec.calls_a_request(&model.config))
+            .div_ceil(spec.sample_count() as usize)
+            .max(1);
+        let look_up_rows = (LOOK_UP_CALLS / spec.sample_count() as usize).max(1);
+        let mut asking: FuturesUnordered<JoinHandle<Result<FinishedRow>>> = FuturesUnordered::new();
+        let mut looking: FuturesUnordered<JoinHandle<Result<LookedUp>>> = FuturesUnordered::new();
+        let mut waiting: VecDeque<UnansweredRow> = VecDeque::new();
+        let mut finished = Finished::default();
         let mut current: Option<(Arc<InputRows>, usize)> = None;
         let mut input_done = false;
         loop {
-            while in_flight.len() < capacity
-                && let Some((rows, row)) = current.take()
+            while asking.len() < capacity
+                && let Some(row) = waiting.pop_front()
             {
-                if row < rows.passed_through.num_rows() {
-                    in_flight.spawn(self.ask_row(Arc::clone(&rows), row));
-                    current = Some((rows, row + 1));
+                asking.push(tokio::spawn(self.caller.clone().ask(row)));
+            }
+            while looking.len() < LOOK_UPS
+                && waiting.len() < capacity
+                && let Some((rows, first)) = current.take()
+            {
+                let end = rows.passed_through.num_rows().min(first + look_up_rows);
+                if first < end {
+                    looking.push(tokio::spawn(self.caller.clone().look_up(Arc::clone(&rows), first..end)));
+                    current = Some((rows, end));
                 }
             }
-            if in_flight.is_empty() && current.is_none() && input_done {
+            if asking.is_empty() && looking.is_empty() && current.is_none() && input_done {
                 break;
             }
-            let deadline = flush_at;
+            let deadline = finished.flush_at;
             tokio::select! {
                 biased;
                 () = output.closed() => return Ok(()),
-                () = sleep_until(deadline), if deadline.is_some() => {
-                    self.flush(&mut pending, &output).await?;
-                    flush_at = None;
-                }
-                Some(finished) = in_flight.join_next(), if !in_flight.is_empty() => {
-                    pending.push(finished.map_err(|e| DataFusionError::External(Box::new(e)))??);
-                    flush_at.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
-                    if pending.len() >= FLUSH_ROWS {
-                        self.flush(&mut pending, &output).await?;
-                        flush_at = None;
+                () = sleep_until(deadline), if deadline.is_some() => self.flush(&mut finished, &output).await?,
+                Some(row) = asking.next(), if !asking.is_empty() => {
+                    finished.extend([joined(row)?]);
+                    while finished.rows.len() < FLUSH_ROWS
+                        && let Some(Some(row)) = asking.next().now_or_never()
+                    {
+                        finished.extend([joined(row)?]);
                     }
+                }
+                Some(looked_up) = looking.next(), if !looking.is_empty() => {
+                    let looked_up = joined(looked_up)?;
+                    finished.extend(looked_up.finished);
+                    waiting.extend(looked_up.unanswered);
                 }
                 batch = input.next(), if current.is_none() && !input_done => match batch {
                     Some(batch) => {
-                        let rows = InputRows::try_new(&batch?, &self.spec.columns)?;
-                        self.runtime.progress.update(&self.template.stage, |counts| {
-                            counts.rows += rows.passed_through.num_rows() as u64;
-                        });
+                        let rows = InputRows::try_new(&batch?, &spec.columns)?;
+                        self.caller.template.stage.rows_in(rows.passed_through.num_rows());
                         current = Some((Arc::new(rows), 0));
                     }
                     None => input_done = true,
                 },
             }
+            if finished.rows.len() >= FLUSH_ROWS {
+                self.flush(&mut finished, &output).await?;
+            }
         }
-        self.flush(&mut pending, &output).await
+        self.flush(&mut finished, &output).await?;
+        for uses in finished.uses {
+            uses.durable().await?;
+        }
+        Ok(())
     }
 
-    /// The future of one row: its samples at once, each read as soon as it is durable.
-    fn ask_row(&self, rows: Arc<InputRows>, row: usize) -> impl Future<Output = Result<FinishedRow>> + Send + 'static {
-        let (spec, model, runtime) = (Arc::clone(&self.spec), Arc::clone(&self.model), Arc::clone(&self.runtime));
-        let calls = self.template.calls(&rows, row);
-        async move {
-            let samples = try_join_all(calls.into_iter().map(|call| {
-                let (spec, model, runtime) = (&spec, &model, &runtime);
-                async move {
-                    let Some(call) = call else { return Ok::<_, DataFusionError>(None) };
-                    repair::ask(runtime, model, call, spec).await.map(Some)
-                }
-            }))
-            .await?;
-            Ok(FinishedRow { rows, row, samples })
-        }
-    }
-
-    async fn flush(&self, pending: &mut Vec<FinishedRow>, output: &Sender<Result<RecordBatch>>) -> Result<()> {
-        if pending.is_empty() {
+    async fn flush(&self, finished: &mut Finished, output: &Sender<Result<RecordBatch>>) -> Result<()> {
+        finished.flush_at = None;
+        if finished.rows.is_empty() {
             return Ok(());
         }
-        let finished = std::mem::take(pending);
-        self.record_uses(&finished).await?;
-        let assembled = self.assembler.assemble(&finished)?;
+        let rows = std::mem::take(&mut finished.rows);
+        if let Some(uses) = self.record_uses(&rows).await? {
+            finished.uses.push_back(uses);
+        }
+        if finished.uses.len() > PENDING_USES
+            && let Some(oldest) = finished.uses.pop_front()
+        {
+            oldest.durable().await?;
+        }
+        let assembled = self.assembler.assemble(&rows)?;
         self.metrics.dropped.add(assembled.dropped);
         self.metrics.baseline.record_output(assembled.batch.num_rows());
-        self.runtime
-            .progress
-            .update(&self.template.stage, |counts| counts.rows_out += assembled.batch.num_rows() as u64);
+        self.caller.template.stage.rows_out(rows.len(), assembled.batch.num_rows());
         // A receiver that is gone wants no more rows; that is no error.
         let _ = output.send(Ok(assembled.batch)).await;
         Ok(())
     }
 
     /// Which calls this run used, and how they were had: one append for all rows of a batch.
-    async fn record_uses(&self, finished: &[FinishedRow]) -> Result<()> {
+    async fn record_uses(&self, finished: &[FinishedRow]) -> Result<Option<Pending>> {
+        let runtime = &self.caller.runtime;
         let time_ms = Utc::now().timestamp_millis();
         let (mut unparsed, mut items_short) = (0, 0);
-        let mut uses = Vec::new();
+        let mut uses = Vec::with_capacity(finished.len());
         for result in finished.iter().flat_map(|row| row.samples.iter().flatten()) {
             unparsed += usize::from(result.is_unparsed());
-            items_short += result.items_short(&self.spec);
+            items_short += result.items_short(&self.caller.spec);
             self.metrics.repairs.add(result.repaired.len());
             for outcome in result.outcomes() {
                 let Ok(answered) = &outcome.answer else {
@@ -161,26 +192,28 @@ impl Pump {
                     self.metrics.asked.add(1)
                 }
                 uses.push(Record::Use(UseRecord {
-                    run_id: self.runtime.run_id.clone(),
+                    run_id: runtime.run_id.clone(),
                     call_id: outcome.call_id,
-                    stage: self.template.stage.to_string(),
+                    stage: self.caller.template.stage.name().to_string(),
                     replayed: answered.replayed,
                     time_ms,
                 }));
             }
         }
         self.metrics.unparsed.add(unparsed);
+        self.caller.template.stage.unparsed(unparsed);
         self.metrics.items_short.add(items_short as usize);
-        self.runtime.progress.update(&self.template.stage, |counts| {
-            counts.unparsed += unparsed as u64;
-            counts.items_short += items_short;
-        });
+        self.caller.template.stage.items_short(items_short);
         if uses.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
-        let ledger = self.runtime.ledger().await?;
-        ledger.append(uses).await.map_err(|e| DataFusionError::External(Box::new(e)))
+        Ok(Some(runtime.ledger().await?.enqueue(uses).await?))
     }
+}
+
+/// What a task gave; a panic in it is an error of the query.
+fn joined<T>(task: std::result::Result<Result<T>, JoinError>) -> Result<T> {
+    task.map_err(|e| DataFusionError::External(Box::new(e)))?
 }
 
 async fn sleep_until(deadline: Option<Instant>) {

@@ -1,36 +1,30 @@
 //! One sample of a row asked for until its answer reads as `returns` says. In: a call. Out: what became of it, after at
 //! most `repair => n` follow-ups that tell the model what was wrong; each is a recorded call of its own.
 
-use std::sync::Arc;
-
 use datafusion::common::Result;
 
-use super::caller::Call;
+use super::call::Call;
 use super::row::SampleResult;
-use super::runtime::CallRuntime;
-use super::spec::CallSpec;
-use crate::endpoint::{Message, Model};
+use super::row_caller::RowCaller;
+use crate::endpoint::Message;
 
 /// Makes a call and, where its answer does not read, its follow-ups. `Err` stops the query, as in
-/// [`CallRuntime::call`].
-pub async fn ask(
-    runtime: &Arc<CallRuntime>,
-    model: &Arc<Model>,
-    mut call: Arc<Call>,
-    spec: &CallSpec,
-) -> Result<SampleResult> {
-    let mut result = SampleResult::read(runtime.call(model, Arc::clone(&call)).await?, spec);
+/// [`super::CallRuntime::call`].
+pub async fn ask(caller: &RowCaller, mut call: Call) -> Result<SampleResult> {
+    let RowCaller { spec, model, runtime, stop, .. } = caller;
+    let mut result = SampleResult::read(runtime.call(model, &call, stop).await?, spec);
     for repair in 1..=spec.repair {
         let Some(error) = result.repairable().map(str::to_owned) else { return Ok(result) };
-        call = Arc::new(follow_up(&call, &result.completion.text, &error));
-        let mut next = SampleResult::read(runtime.call(model, Arc::clone(&call)).await?, spec);
+        call = follow_up(&call, &result.completion.text, &error);
+        let mut next = SampleResult::read(runtime.call(model, &call, stop).await?, spec);
         if let (Err(why), Err(_)) = (&next.items, &next.outcome.answer) {
             next.items = Err(format!("{error}; the call to repair it failed: {why}"));
         } else if let (Err(why), true) = (&next.items, repair == spec.repair) {
-            let calls = if repair == 1 { "1 repair".to_owned() } else { format!("{repair} repairs") };
-            next.items = Err(format!("{why} (after {calls})"));
+            let repairs = if repair == 1 { "1 repair".to_owned() } else { format!("{repair} repairs") };
+            next.items = Err(format!("{why} (after {repairs})"));
         }
-        next.follows(result);
+        next.repaired = result.repaired;
+        next.repaired.push(result.outcome);
         result = next;
     }
     Ok(result)
@@ -39,26 +33,29 @@ pub async fn ask(
 /// The call that shows the model its answer and the error. All that was said before stands before it, so that no
 /// follow-up is the same call as an earlier one. Its words are part of its identity: other words are other calls.
 fn follow_up(call: &Call, answer: &str, error: &str) -> Call {
-    let mut call = call.clone();
     // Servers refuse a message without text.
     let answer = if answer.trim().is_empty() { "(no text)" } else { answer };
-    call.request.messages.push(Message::new("assistant", answer));
-    call.request.messages.push(Message::new(
+    let mut messages = call.request.messages.clone();
+    messages.push(Message::new("assistant", answer));
+    messages.push(Message::new(
         "user",
         format!("This answer cannot be used: {error}. Answer again with the whole corrected JSON and nothing else."),
     ));
-    call
+    Call::new(&call.shape, messages)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::{Map, json};
 
     use super::*;
+    use crate::endpoint::Completion;
     use crate::ledger::CallId;
     use crate::model_call::caller::{Answered, CallOutcome};
     use crate::model_call::returns::Returns;
-    use crate::model_call::spec::{CallKind, MessageColumns, OnError};
+    use crate::model_call::spec::{CallKind, CallSpec, MessageColumns, OnError};
 
     fn spec(items: Option<u32>) -> CallSpec {
         CallSpec {
@@ -71,6 +68,7 @@ mod tests {
             items,
             samples: None,
             repair: 2,
+            dimensions: None,
             temperature: None,
             top_p: None,
             max_tokens: None,
@@ -84,8 +82,8 @@ mod tests {
 
     fn read(message: serde_json::Value, finish_reason: &str, items: Option<u32>) -> SampleResult {
         let body = json!({"choices": [{"message": message, "finish_reason": finish_reason}]}).to_string();
-        let answered =
-            Answered { response: body.into(), replayed: false, latency_ms: None, tokens: None, cost_usd: 0.0 };
+        let completion = Completion::from_body(&body).map(Arc::new).map_err(Arc::from);
+        let answered = Answered { completion, replayed: false, latency_ms: None, cost_usd: 0.0 };
         SampleResult::read(CallOutcome { call_id: CallId::from_bytes([0; 32]), answer: Ok(answered) }, &spec(items))
     }
 
@@ -102,12 +100,14 @@ mod tests {
     #[test]
     fn items_before_a_cut_are_used_and_the_missing_ones_counted() {
         let cut = json!({"content": "{\"items\": [{\"q\": \"a\"}, {\"q\": \"b\"}, {\"q\": \"c"});
-        let result = read(cut.clone(), "length", Some(5));
+        let result = read(cut, "length", Some(5));
         assert_eq!(result.items, Ok(vec![json!({"q": "a"}), json!({"q": "b"})]));
         assert_eq!(result.items_short(&spec(Some(5))), 3);
-        // Half a list that the model itself ended is an answer of the wrong form.
-        let result = read(cut, "stop", Some(5));
-        assert!(result.repairable().is_some() && result.items_short(&spec(Some(5))) == 0, "{:?}", result.items);
+        assert_eq!(result.repairable(), None);
+        let none = json!({"content": "{\"items\": [{\"q\": \"a"});
+        let result = read(none, "length", Some(5));
+        assert!(result.items.as_ref().is_err_and(|e| e.starts_with("the answer was cut off at max_tokens")));
+        assert_eq!((result.repairable(), result.items_short(&spec(Some(5)))), (None, 0));
         let more = read(json!({"content": "[{\"q\": \"a\"}, {\"q\": \"b\"}]"}), "stop", Some(1));
         assert_eq!((more.items.as_ref().map(Vec::len), more.items_short(&spec(Some(1)))), (Ok(2), 0));
     }

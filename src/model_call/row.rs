@@ -8,10 +8,13 @@ use datafusion::arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::{DataFusionError, Result, plan_datafusion_err};
 use serde_json::{Map, Value};
 
-use super::answer::{read_cut_items, read_items};
-use super::caller::{Call, CallOutcome};
-use super::spec::{CallSpec, MessageColumns};
-use crate::endpoint::{Completion, Message, Parameters, Request};
+use super::answer::read_items;
+use super::call::{Call, CallShape};
+use super::caller::CallOutcome;
+use super::embed_vector;
+use super::progress::StageProgress;
+use super::spec::{CallKind, CallSpec, MessageColumns};
+use crate::endpoint::{Completion, Message, ModelIdentity};
 
 /// A batch of input rows, with the hidden columns as plain strings.
 #[derive(Debug)]
@@ -106,39 +109,25 @@ fn as_messages(column: &ArrayRef) -> Result<ListArray> {
 /// Makes the calls of rows: everything that is the same for all of them is made once.
 #[derive(Debug)]
 pub struct CallTemplate {
-    parameters: Vec<Arc<Parameters>>,
-    schema: Option<Arc<Value>>,
-    items: Option<u32>,
-    variant: Arc<str>,
-    pub stage: Arc<str>,
+    /// By sample.
+    shapes: Vec<Arc<CallShape>>,
+    pub stage: Arc<StageProgress>,
 }
 
 impl CallTemplate {
-    pub fn new(spec: &CallSpec) -> Self {
-        Self {
-            parameters: (0..spec.sample_count()).map(|sample| Arc::new(spec.parameters(sample))).collect(),
-            schema: spec.json_schema(),
-            items: spec.items,
-            variant: spec.variant.as_str().into(),
-            stage: spec.call_as.as_str().into(),
-        }
+    pub fn new(spec: &CallSpec, model: &ModelIdentity, stage: Arc<StageProgress>) -> Self {
+        let (schema, variant) = (spec.json_schema(), Arc::<str>::from(spec.variant.as_str()));
+        let shape = |sample| {
+            let parameters = Arc::new(spec.parameters(sample));
+            let (schema, variant, stage) = (schema.clone(), Arc::clone(&variant), Arc::clone(&stage));
+            Arc::new(CallShape::new(model, parameters, schema, spec.items, variant, sample, stage))
+        };
+        Self { shapes: (0..spec.sample_count()).map(shape).collect(), stage }
     }
 
     /// The call of each sample of a row; `None` for no call.
-    pub fn calls(&self, rows: &InputRows, row: usize) -> Vec<Option<Arc<Call>>> {
-        let call = |(sample, parameters): (usize, &Arc<Parameters>)| {
-            let sample = sample as u32;
-            let messages = rows.message_list(row, sample)?;
-            let request = Request { messages, parameters: Arc::clone(parameters), schema: self.schema.clone() };
-            Some(Arc::new(Call {
-                request,
-                items: self.items,
-                variant: Arc::clone(&self.variant),
-                sample,
-                stage: Arc::clone(&self.stage),
-            }))
-        };
-        self.parameters.iter().enumerate().map(call).collect()
+    pub fn calls(&self, rows: &InputRows, row: usize) -> Vec<Option<Call>> {
+        self.shapes.iter().map(|shape| Some(Call::new(shape, rows.message_list(row, shape.sample)?))).collect()
     }
 }
 
@@ -148,34 +137,22 @@ pub struct SampleResult {
     /// Of the last call, whose answer counts.
     pub outcome: CallOutcome,
     /// The calls whose answers did not read and were sent back, the first of them first.
-    pub repaired: Vec<RepairedCall>,
-    pub completion: Completion,
+    pub repaired: Vec<CallOutcome>,
+    /// Empty where the call failed.
+    pub completion: Arc<Completion>,
     /// One object an item with the returned columns as keys, or the row's error.
     pub items: Result<Vec<Value>, String>,
-}
-
-/// A call whose answer did not read, and was followed by one that says so.
-#[derive(Debug)]
-pub struct RepairedCall {
-    pub outcome: CallOutcome,
-    pub prompt_tokens: Option<u64>,
-    pub completion_tokens: Option<u64>,
 }
 
 impl SampleResult {
     /// Reads an outcome: parsing comes after durability and can be repeated at any time.
     pub fn read(outcome: CallOutcome, spec: &CallSpec) -> Self {
-        let (completion, items) = match &outcome.answer {
-            Err(error) => (Completion::default(), Err(error.clone())),
-            Ok(answered) => match Completion::from_body(&answered.response) {
-                Err(error) => (Completion::default(), Err(error)),
-                Ok(completion) => {
-                    let items = read_completion(&completion, spec);
-                    (completion, items)
-                }
-            },
+        let completion = match &outcome.answer {
+            Ok(answered) => answered.completion.clone().map_err(|error| error.to_string()),
+            Err(error) => Err(error.clone()),
         };
-        Self { outcome, repaired: Vec::new(), completion, items }
+        let items = completion.as_ref().map_err(String::clone).and_then(|read| read_completion(read, spec));
+        Self { outcome, repaired: Vec::new(), completion: completion.unwrap_or_default(), items }
     }
 
     /// What to tell the model, where a whole answer came that does not read. A refusal stays one, and what was cut off
@@ -186,19 +163,9 @@ impl SampleResult {
         self.items.as_ref().err().filter(|_| whole).map(String::as_str)
     }
 
-    /// Puts an earlier result, whose answer was sent back, before this one.
-    pub fn follows(&mut self, earlier: SampleResult) {
-        self.repaired = earlier.repaired;
-        self.repaired.push(RepairedCall {
-            outcome: earlier.outcome,
-            prompt_tokens: earlier.completion.prompt_tokens,
-            completion_tokens: earlier.completion.completion_tokens,
-        });
-    }
-
     /// Every call that was made for this sample, in order.
     pub fn outcomes(&self) -> impl Iterator<Item = &CallOutcome> {
-        self.repaired.iter().map(|call| &call.outcome).chain([&self.outcome])
+        self.repaired.iter().chain([&self.outcome])
     }
 
     /// How many of the items that were asked for an answer that reads did not bring.
@@ -220,11 +187,10 @@ fn read_completion(completion: &Completion, spec: &CallSpec) -> Result<Vec<Value
         return Err(format!("the model refused: {refusal}"));
     }
     let read = match &spec.returns {
+        None if spec.kind == CallKind::Embed => embed_vector::read(&completion.text, spec.dimensions)
+            .map(|_| vec![Value::Object(Map::from_iter([(spec.output.clone(), completion.text.clone().into())]))]),
         None => Ok(vec![Value::Object(Map::from_iter([(spec.output.clone(), completion.text.clone().into())]))]),
-        Some(returns) => read_items(&completion.text, returns, spec.items).or_else(|error| {
-            let cut = spec.items.is_some() && completion.finish_reason.as_deref() == Some("length");
-            cut.then(|| read_cut_items(&completion.text, returns)).flatten().unwrap_or(Err(error))
-        }),
+        Some(returns) => read_items(&completion.text, returns, spec.items),
     };
     let read = read.map_err(|error| match completion.finish_reason.as_deref() {
         Some("length") => format!("the answer was cut off at max_tokens: {error}"),

@@ -2,6 +2,7 @@
 
 mod answers;
 mod arguments;
+mod embed;
 mod fault_server;
 mod guard;
 mod openai;

@@ -25,7 +25,7 @@ use worker::{Finish, Task};
 
 pub use weights::{FetchEvent, MODEL_NAME, WEIGHTS_SHA256, WeightsError, fetch, weights_path};
 
-use super::{Answer, Endpoint, ErrorKind, ModelIdentity, Request, SendError};
+use super::{Answer, Completion, Endpoint, ErrorKind, ModelIdentity, Request, SendError};
 use crate::config::{ModelConfig, Provider};
 
 /// Tokens of prompt and answer together, where the configuration says nothing.
@@ -200,12 +200,19 @@ impl Endpoint for EmbeddedEndpoint {
             Finish::Stop => "stop",
             Finish::Length => "length",
         };
+        let completion = Completion {
+            text: generated.text,
+            finish_reason: Some(finish_reason.to_owned()),
+            prompt_tokens: Some(prompt_tokens as u64),
+            completion_tokens: Some(generated.completion_tokens as u64),
+            ..Completion::default()
+        };
         let body = json!({
             "object": "chat.completion",
             "model": self.identity.model,
             "choices": [{
                 "index": 0,
-                "message": {"role": "assistant", "content": generated.text},
+                "message": {"role": "assistant", "content": completion.text},
                 "finish_reason": finish_reason,
             }],
             "usage": {
@@ -214,7 +221,7 @@ impl Endpoint for EmbeddedEndpoint {
                 "total_tokens": prompt_tokens + generated.completion_tokens,
             },
         });
-        Ok(Answer { status: 200, body: body.to_string() })
+        Ok(Answer { status: 200, body: body.to_string(), completion })
     }
 }
 
