@@ -128,8 +128,11 @@ fn report(workspace: &Workspace, calls: &[CallNode], published: &Published, star
     Ok(Report::read(published, stages, usage)?.render(width()))
 }
 
-/// `solve` → `solved`, `enrich` → `enriched`.
+/// `solve` → `solved`, `enrich` → `enriched`, `embed` → `embedded`.
 fn past(name: &str) -> String {
+    if name == "embed" {
+        return "embedded".to_owned();
+    }
     if name.ends_with('e') { format!("{name}d") } else { format!("{name}ed") }
 }
 

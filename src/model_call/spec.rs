@@ -175,7 +175,9 @@ pub fn embedding_schema() -> Value {
     json!({"type": "embedding"})
 }
 
-/// The fields of `generate_call`, `embed_call` and `enrich_call`: what became of the call behind a row.
+/// The fields of `generate_call`, `embed_call` and `enrich_call`: what became of the call behind a row. Where an answer was
+/// sent back for repair, `call_id`, `model`, `error`, `finish_reason` and `reasoning` are of the last call; tokens, cost and
+/// latency are of all of them together, and `replayed` says that all were.
 pub fn call_fields(kind: CallKind) -> Fields {
     let mut fields = vec![
         Field::new("call_id", DataType::Utf8, true),
