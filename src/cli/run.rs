@@ -125,7 +125,7 @@ fn report(workspace: &Workspace, calls: &[CallNode], published: &Published, star
                 });
             }
             // Rows with reasons pass a stage without a call.
-            CallKind::Enrich => {
+            CallKind::Enrich | CallKind::Embed => {
                 let rows = stage.calls() / u64::from(spec.sample_count());
                 stages.push(Stage { name: past(name), rows });
             }
@@ -144,8 +144,11 @@ fn report(workspace: &Workspace, calls: &[CallNode], published: &Published, star
     Ok(Report::read(published, stages, usage)?.render(width()))
 }
 
-/// `solve` → `solved`, `enrich` → `enriched`.
+/// `solve` → `solved`, `enrich` → `enriched`, `embed` → `embedded`.
 fn past(name: &str) -> String {
+    if name == "embed" {
+        return "embedded".to_owned();
+    }
     if name.ends_with('e') { format!("{name}d") } else { format!("{name}ed") }
 }
 

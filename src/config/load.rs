@@ -96,6 +96,10 @@ fn model(root: &Path, mut section: Section) -> Result<ModelConfig, ConfigError> 
     set(&mut config.timeout_seconds, section.take_if("timeout_seconds", "seconds above 0, at most 86400", seconds)?);
     set(&mut config.max_retries, section.take("max_retries")?);
     set(&mut config.response_format, section.take("response_format")?);
+    config.dimensions = section.take_if("dimensions", "a whole number from 1", |n: &u32| *n > 0)?;
+    if let Some(n) = section.take_if("embed_batch_size", "a whole number from 1", |n: &u32| *n > 0)? {
+        config.embed_batch_size = n as usize;
+    }
     let mut price = section.section("price_per_million")?;
     let mut dollars = |key| price.take_if(key, "US dollars from 0", |n: &f64| *n >= 0.0);
     config.price_per_million =

@@ -77,6 +77,10 @@ pub struct ModelConfig {
     pub max_retries: u32,
     /// Whether the server takes `response_format`; otherwise the schema is stated in the prompt.
     pub response_format: bool,
+    /// The length of this model's embeddings, so that `embed` gives FLOAT[n]; it is not sent.
+    pub dimensions: Option<u32>,
+    /// How many texts one request of `embed` has at most.
+    pub embed_batch_size: usize,
     /// For `embedded`: a GGUF file of the user's instead of the built-in model's.
     pub weights: Option<PathBuf>,
 }
@@ -103,6 +107,8 @@ impl ModelConfig {
             timeout_seconds: 600.0,
             max_retries: 0,
             response_format: true,
+            dimensions: None,
+            embed_batch_size: 64,
             weights: None,
         }
     }

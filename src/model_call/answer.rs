@@ -22,20 +22,15 @@ pub fn read_items(text: &str, returns: &Returns, items: Option<u32>) -> Result<V
         (Some(_), Value::Object(mut object)) => match object.remove("items") {
             Some(Value::Array(list)) => list,
             Some(other) => return Err(format!("'items' is {}, not a list", kind(&other))),
-            // One object where a list was asked for is a list of one.
-            None => vec![Value::Object(object)],
+            // The first whole object of a list that does not end, or one object where a list was asked for.
+            None => whole_items(text)
+                .or_else(|| whole_items(&without_trailing_commas(text)))
+                .unwrap_or_else(|| vec![Value::Object(object)]),
         },
         (Some(_), Value::Array(list)) => list,
         (Some(_), other) => return Err(format!("the answer is {}, not a list of items", kind(&other))),
     };
     check_items(list, returns)
-}
-
-/// The items of a list that was cut off at `max_tokens`: those that came whole before the cut. `None` where there are
-/// none.
-pub fn read_cut_items(text: &str, returns: &Returns) -> Option<Result<Vec<Value>, String>> {
-    let list = whole_items(text).or_else(|| whole_items(&without_trailing_commas(text)))?;
-    Some(check_items(list, returns))
 }
 
 fn check_items(list: Vec<Value>, returns: &Returns) -> Result<Vec<Value>, String> {
@@ -49,7 +44,8 @@ fn check_items(list: Vec<Value>, returns: &Returns) -> Result<Vec<Value>, String
         .collect()
 }
 
-/// The whole objects at the start of the list of items, which stands bare or under the key `items`.
+/// The whole objects at the start of the list of items, which stands bare or under the key `items` and may be cut off:
+/// what came is used.
 fn whole_items(text: &str) -> Option<Vec<Value>> {
     let (before, mut rest) = text.split_once('[')?;
     if let Some((_, key)) = before.rsplit_once('{')
@@ -308,7 +304,6 @@ mod tests {
         #[test]
         fn no_text_makes_it_panic(text in r#"([\[\]{},:"\\\\ a-z0-9]|null|true|"question":|"options":|é|\u{1F600}){0,60}"#) {
             for items in [None, Some(2)] {
-                let _ = read_cut_items(&text, &returns());
                 if let Ok(items) = read_items(&text, &returns(), items) {
                     let values: Vec<Option<&Value>> = items.iter().map(Some).collect();
                     proptest::prop_assert!(to_array(&ReturnType::Struct(returns().columns().to_vec()), &values).is_ok());
@@ -319,16 +314,16 @@ mod tests {
 
     #[test]
     fn a_list_cut_off_gives_the_items_that_came_whole() {
-        let read = |text: &str| read_cut_items(text, &returns()).map(|items| items.map(|items| items.len()));
-        assert_eq!(read(&format!("{{\"items\" : [{ITEM}, {ITEM}, {{\"question\": \"b")), Some(Ok(2)));
-        assert_eq!(read(&format!("Here: [{ITEM},\n{ITEM},")), Some(Ok(2)));
-        assert_eq!(read(&format!("[{}, {{\"que", ITEM.replace("3}", "3,}"))), Some(Ok(1)));
-        assert_eq!(read("{\"items\": [{\"question\": \"b"), None);
+        let read = |text: &str| read_items(text, &returns(), Some(5)).map(|items| items.len());
+        assert_eq!(read(&format!("{{\"items\" : [{ITEM}, {ITEM}, {{\"question\": \"b")), Ok(2));
+        assert_eq!(read(&format!("Here: [{ITEM},\n{ITEM},")), Ok(2));
+        assert_eq!(read(&format!("[{}, {{\"que", ITEM.replace("3}", "3,}"))), Ok(1));
+        assert!(read("{\"items\": [{\"question\": \"b").is_err());
         // A list inside the one object that was cut is not the list of items.
-        assert_eq!(read(&format!("{{\"facts\": [{ITEM}, {{\"que")), None);
+        assert_eq!(read("{\"facts\": [{\"f\": 1}, {\"que"), Err("'question' is missing".into()));
         let wrong = ITEM.replace("3}", "null}");
         let error = Err("'items[1].n' is null, not a whole number".to_owned());
-        assert_eq!(read(&format!("[{ITEM}, {wrong}, {{")), Some(error));
+        assert_eq!(read(&format!("[{ITEM}, {wrong}, {{")), error);
     }
 
     #[test]

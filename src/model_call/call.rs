@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::progress::StageProgress;
+use super::spec::embedding_schema;
 use crate::endpoint::{Message, ModelIdentity, Parameters, Request};
 use crate::ledger::{CallId, CallKey, KeyTemplate};
 
@@ -22,6 +23,8 @@ pub struct CallShape {
     pub depth: usize,
     /// JSON: parameters, items and schema, as the ledger keeps them.
     pub recorded_parameters: Arc<str>,
+    /// Whether the request is one text to embed.
+    pub embeds: bool,
     key: KeyTemplate,
 }
 
@@ -38,8 +41,9 @@ impl CallShape {
         let recorded = json!({ "parameters": &*parameters, "items": items, "schema": schema.as_deref() });
         let request = Request { messages: Vec::new(), parameters: Arc::clone(&parameters), schema: schema.clone() };
         let key = CallKey { model, request: &request, items, variant: &variant, sample }.template();
+        let embeds = schema.as_deref() == Some(&embedding_schema());
         let recorded_parameters = recorded.to_string().into();
-        Self { parameters, schema, variant, sample, stage, depth: 0, recorded_parameters, key }
+        Self { parameters, schema, variant, sample, stage, depth: 0, recorded_parameters, embeds, key }
     }
 
     /// The same above so many other call stages.
@@ -49,7 +53,7 @@ impl CallShape {
 }
 
 /// A request with what else makes it this call and no other.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Call {
     pub id: CallId,
     pub request: Request,

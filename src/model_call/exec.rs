@@ -123,6 +123,7 @@ impl ExecutionPlan for CallExec {
         match self.spec.kind {
             CallKind::Generate => "GenerateExec",
             CallKind::Enrich => "EnrichExec",
+            CallKind::Embed => "EmbedExec",
         }
     }
 

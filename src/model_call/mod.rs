@@ -8,6 +8,8 @@ mod call;
 mod call_metrics;
 mod caller;
 mod count;
+mod embed;
+mod embed_vector;
 mod estimate;
 mod exec;
 mod extension;

@@ -110,6 +110,7 @@ impl UserDefinedLogicalNodeCore for CallNode {
         match self.spec.kind {
             CallKind::Generate => "Generate",
             CallKind::Enrich => "Enrich",
+            CallKind::Embed => "Embed",
         }
     }
 

@@ -84,7 +84,9 @@ impl Pump {
         let (_stop, _open) = (self.caller.stop.clone().drop_guard(), &self.partition);
         let (model, spec) = (&self.caller.model, &self.caller.spec);
         // Enough rows to keep every slot of the model busy while others wait to be flushed.
-        let capacity = (2 * model.config.max_in_flight).div_ceil(spec.sample_count() as usize).max(1);
+        let capacity = (2 * model.config.max_in_flight * spec.calls_a_request(&model.config))
+            .div_ceil(spec.sample_count() as usize)
+            .max(1);
         let look_up_rows = (LOOK_UP_CALLS / spec.sample_count() as usize).max(1);
         let mut asking: FuturesUnordered<JoinHandle<Result<FinishedRow>>> = FuturesUnordered::new();
         let mut looking: FuturesUnordered<JoinHandle<Result<LookedUp>>> = FuturesUnordered::new();

@@ -255,6 +255,6 @@ mod tests {
             "q TEXT, k ENUM('a', 'b'), o VARCHAR(60)[4], f STRUCT<a: DOUBLE, b BOOLEAN>[], n INT NOT NULL",
         )
         .unwrap();
-        insta::assert_snapshot!(returns.json_schema(Some(2)), @"");
+        insta::assert_snapshot!(returns.json_schema(Some(2)), @r#"{"type":"object","properties":{"items":{"type":"array","items":{"type":"object","properties":{"q":{"type":"string","minLength":1,"maxLength":4000},"k":{"type":"string","enum":["a","b"]},"o":{"type":"array","items":{"type":"string","minLength":1,"maxLength":60},"minItems":4,"maxItems":4},"f":{"type":"array","items":{"type":"object","properties":{"a":{"type":"number"},"b":{"type":"boolean"}},"required":["a","b"],"additionalProperties":false},"minItems":0,"maxItems":10},"n":{"type":"integer"}},"required":["q","k","o","f","n"],"additionalProperties":false},"minItems":2,"maxItems":2}},"required":["items"],"additionalProperties":false}"#);
     }
 }

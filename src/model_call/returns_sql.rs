@@ -202,7 +202,7 @@ mod tests {
             ("s STRUCT", "a STRUCT needs its fields"),
             ("q TEXT NULL NOT NULL", "NULL or NOT NULL stands there twice"),
             ("q TEXT DEFAULT 'x'", "column 'q': DEFAULT 'x' says nothing to a model"),
-            (&"s STRUCT<s ".repeat(10_000), "types stand more than 32 deep"),
+            (&format!("s {}", "STRUCT<s ".repeat(10_000)), "types stand more than 32 deep"),
             ("q TEXT CHECK (p IN ('a'))", "column 'q': a CHECK lists the values of one text column"),
             ("q TEXT CHECK (q NOT IN ('a'))", "a CHECK lists the values"),
             ("q INT CHECK (q IN ('a'))", "a CHECK lists the values"),

@@ -8,11 +8,12 @@ use datafusion::arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::{DataFusionError, Result, plan_datafusion_err};
 use serde_json::{Map, Value};
 
-use super::answer::{read_cut_items, read_items};
+use super::answer::read_items;
 use super::call::{Call, CallShape};
 use super::caller::CallOutcome;
+use super::embed_vector;
 use super::progress::StageProgress;
-use super::spec::{CallSpec, MessageColumns};
+use super::spec::{CallKind, CallSpec, MessageColumns};
 use crate::endpoint::{Completion, Message, ModelIdentity};
 
 /// A batch of input rows, with the hidden columns as plain strings.
@@ -136,19 +137,11 @@ pub struct SampleResult {
     /// Of the last call, whose answer counts.
     pub outcome: CallOutcome,
     /// The calls whose answers did not read and were sent back, the first of them first.
-    pub repaired: Vec<RepairedCall>,
+    pub repaired: Vec<CallOutcome>,
     /// Empty where the call failed.
     pub completion: Arc<Completion>,
     /// One object an item with the returned columns as keys, or the row's error.
     pub items: Result<Vec<Value>, String>,
-}
-
-/// A call whose answer did not read, and was followed by one that says so.
-#[derive(Debug)]
-pub struct RepairedCall {
-    pub outcome: CallOutcome,
-    pub prompt_tokens: Option<u64>,
-    pub completion_tokens: Option<u64>,
 }
 
 impl SampleResult {
@@ -170,19 +163,9 @@ impl SampleResult {
         self.items.as_ref().err().filter(|_| whole).map(String::as_str)
     }
 
-    /// Puts an earlier result, whose answer was sent back, before this one.
-    pub fn follows(&mut self, earlier: SampleResult) {
-        self.repaired = earlier.repaired;
-        self.repaired.push(RepairedCall {
-            outcome: earlier.outcome,
-            prompt_tokens: earlier.completion.prompt_tokens,
-            completion_tokens: earlier.completion.completion_tokens,
-        });
-    }
-
     /// Every call that was made for this sample, in order.
     pub fn outcomes(&self) -> impl Iterator<Item = &CallOutcome> {
-        self.repaired.iter().map(|call| &call.outcome).chain([&self.outcome])
+        self.repaired.iter().chain([&self.outcome])
     }
 
     /// How many of the items that were asked for an answer that reads did not bring.
@@ -204,11 +187,10 @@ fn read_completion(completion: &Completion, spec: &CallSpec) -> Result<Vec<Value
         return Err(format!("the model refused: {refusal}"));
     }
     let read = match &spec.returns {
+        None if spec.kind == CallKind::Embed => embed_vector::read(&completion.text, spec.dimensions)
+            .map(|_| vec![Value::Object(Map::from_iter([(spec.output.clone(), completion.text.clone().into())]))]),
         None => Ok(vec![Value::Object(Map::from_iter([(spec.output.clone(), completion.text.clone().into())]))]),
-        Some(returns) => read_items(&completion.text, returns, spec.items).or_else(|error| {
-            let cut = spec.items.is_some() && completion.finish_reason.as_deref() == Some("length");
-            cut.then(|| read_cut_items(&completion.text, returns)).flatten().unwrap_or(Err(error))
-        }),
+        Some(returns) => read_items(&completion.text, returns, spec.items),
     };
     let read = read.map_err(|error| match completion.finish_reason.as_deref() {
         Some("length") => format!("the answer was cut off at max_tokens: {error}"),

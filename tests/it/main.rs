@@ -3,6 +3,7 @@
 mod answers;
 mod arguments;
 mod budget;
+mod embed;
 mod fault_server;
 mod guard;
 mod interrupt;
