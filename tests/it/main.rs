@@ -3,6 +3,7 @@
 mod arguments;
 mod fault_server;
 mod guard;
+mod identity;
 mod once;
 mod openai;
 #[cfg(feature = "peers")]
