@@ -4,6 +4,7 @@ mod arguments;
 mod fault_server;
 mod guard;
 mod identity;
+mod kill;
 mod once;
 mod openai;
 #[cfg(feature = "peers")]
