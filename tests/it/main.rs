@@ -2,6 +2,7 @@
 
 mod arguments;
 mod fault_server;
+mod growth;
 mod guard;
 mod identity;
 mod kill;
