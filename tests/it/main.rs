@@ -2,6 +2,7 @@
 
 mod arguments;
 mod fault_server;
+mod first_rows;
 mod growth;
 mod guard;
 mod identity;
