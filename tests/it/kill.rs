@@ -10,13 +10,13 @@ use seedmill::session::OpenOptions;
 use crate::fault_server::{FaultServer, Reply, answer};
 use crate::scratch::Scratch;
 
-const ROWS: usize = 120;
+const ROWS: usize = 150;
 /// Each row is asked twice, the second time about the first answer.
 const CALLS: usize = 2 * ROWS;
 const IN_FLIGHT: usize = 8;
 
 const PIPELINE: &str = "
-CREATE VIEW asked AS SELECT * FROM generate((SELECT value FROM generate_series(1, 120)), model => 'm',
+CREATE VIEW asked AS SELECT * FROM generate((SELECT value FROM generate_series(1, 150)), model => 'm',
     prompt => 'question ' || value, returns => 'question TEXT', seed => 1);
 CREATE VIEW solved AS SELECT * FROM enrich(TABLE asked, model => 'm', prompt => 'answer ' || question,
     returns => 'answer_text TEXT');
@@ -135,7 +135,7 @@ fn a_run_killed_at_20_random_moments_pays_nothing_twice_and_publishes_the_same()
     // Most while calls are made, all through the work; some while the program starts, and some when all answers are
     // there: while it replays, seals the ledger and publishes.
     let mut random = Random::new();
-    let few = 2 * CALLS / 12;
+    let few = CALLS / 11; // as many again are answered before the signal arrives
     let mut moments: Vec<Moment> =
         (0..11).map(|_| Moment::AfterAnswers(random.below(few), random.within(Duration::from_millis(20)))).collect();
     for _ in 0..3 {
