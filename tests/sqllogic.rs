@@ -65,7 +65,8 @@ fn echo(body: &Value, _nth: u64) -> Reply {
 }
 
 fn follow(schema: &Value, asked: &str) -> Value {
-    match schema["type"].as_str() {
+    let kind = &schema["type"];
+    match kind.as_str().or_else(|| kind.get(0)?.as_str()) {
         Some("object") => {
             let properties = schema["properties"].as_object().cloned().unwrap_or_default();
             Value::Object(properties.iter().map(|(k, v)| (k.clone(), follow(v, asked))).collect::<Map<_, _>>())

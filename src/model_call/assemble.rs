@@ -58,7 +58,11 @@ impl Assembler {
     pub fn new(spec: Arc<CallSpec>, schema: SchemaRef, model: String) -> Self {
         let columns = match &spec.returns {
             Some(returns) => returns.columns().to_vec(),
-            None => vec![ReturnColumn { name: spec.output.clone(), ty: ReturnType::Text { max_chars: u64::MAX } }],
+            None => vec![ReturnColumn {
+                name: spec.output.clone(),
+                ty: ReturnType::Text { max_chars: u64::MAX },
+                nullable: false,
+            }],
         };
         Self { spec, schema, columns, model }
     }
@@ -179,11 +183,14 @@ impl Assembler {
             cells.iter().for_each(|cell| builder.append_option(cell.as_ref().and_then(value)));
             Arc::new(builder.finish())
         };
+        // Cost, tokens and time are of all calls that the answer took; the rest is of the last, whose answer counts.
         let (mut cost, mut replayed) = (Float64Builder::new(), BooleanBuilder::new());
         for cell in cells {
-            let answered = cell.and_then(|cell| cell.result.outcome.answer.as_ref().ok());
-            cost.append_option(answered.map(|answered| answered.cost_usd));
-            replayed.append_option(answered.map(|answered| answered.replayed));
+            let answered =
+                || cell.iter().flat_map(|cell| cell.result.outcomes()).filter_map(|o| o.answer.as_ref().ok());
+            let answers = answered().next().is_some();
+            cost.append_option(answers.then(|| answered().map(|answered| answered.cost_usd).sum()));
+            replayed.append_option(answers.then(|| answered().all(|answered| answered.replayed)));
         }
         let count = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());
         let mut arrays: Vec<ArrayRef> = vec![
@@ -192,10 +199,21 @@ impl Assembler {
             text(cells, |cell| cell.error),
             text(cells, |cell| cell.result.completion.finish_reason.as_deref()),
             text(cells, |cell| cell.result.completion.reasoning.as_deref()),
-            integer(&|cell| count(cell.result.completion.prompt_tokens)),
-            integer(&|cell| count(cell.result.completion.completion_tokens)),
+            integer(&|cell| {
+                let earlier = cell.result.repaired.iter().map(|call| call.prompt_tokens);
+                count(sum(earlier.chain([cell.result.completion.prompt_tokens])))
+            }),
+            integer(&|cell| {
+                let earlier = cell.result.repaired.iter().map(|call| call.completion_tokens);
+                count(sum(earlier.chain([cell.result.completion.completion_tokens])))
+            }),
             Arc::new(cost.finish()),
-            integer(&|cell| cell.result.outcome.answer.as_ref().ok().and_then(|a| count(a.latency_ms))),
+            integer(&|cell| {
+                count(sum(cell
+                    .result
+                    .outcomes()
+                    .map(|outcome| outcome.answer.as_ref().ok().and_then(|a| a.latency_ms))))
+            }),
             Arc::new(replayed.finish()),
         ];
         if self.spec.kind == CallKind::Generate {
@@ -205,6 +223,11 @@ impl Assembler {
         let nulls = NullBuffer::from_iter(cells.iter().map(Option::is_some));
         Arc::new(StructArray::new(call_fields(self.spec.kind), arrays, Some(nulls)))
     }
+}
+
+/// The sum of what is known; `None` where nothing is.
+fn sum(numbers: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    numbers.flatten().reduce(u64::saturating_add)
 }
 
 fn text<'a, T: AsRef<str>>(cells: &[Option<Cell<'a>>], value: impl Fn(&Cell<'a>) -> Option<T>) -> ArrayRef {

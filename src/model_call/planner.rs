@@ -20,7 +20,7 @@ use crate::config::did_you_mean;
 use crate::endpoint::Models;
 
 /// The named arguments of both functions.
-const ARGUMENTS: [&str; 18] = [
+const ARGUMENTS: [&str; 19] = [
     "model",
     "system",
     "prompt",
@@ -30,6 +30,7 @@ const ARGUMENTS: [&str; 18] = [
     "output",
     "items",
     "samples",
+    "repair",
     "temperature",
     "top_p",
     "max_tokens",
@@ -49,6 +50,7 @@ const SAMPLE: &str = "sample";
 
 const MAX_ITEMS: u32 = 1000;
 const MAX_SAMPLES: u32 = 1000;
+const MAX_REPAIRS: u32 = 10;
 
 /// Plans `generate` and `enrich`.
 #[derive(Debug)]
@@ -134,6 +136,7 @@ impl CallPlanner {
             call_as: format!("{name}_call"),
             items: literal("items")?.map(|l| l.count(MAX_ITEMS)).transpose()?,
             samples: literal("samples")?.map(|l| l.count(MAX_SAMPLES)).transpose()?,
+            repair: literal("repair")?.map(|l| l.count_from(0, MAX_REPAIRS)).transpose()?.unwrap_or(0),
             temperature: literal("temperature")?.map(|l| l.number(0.0, 10.0)).transpose()?,
             top_p: literal("top_p")?.map(|l| l.number(0.0, 1.0)).transpose()?,
             max_tokens: literal("max_tokens")?.map(|l| l.count(10_000_000)).transpose()?,
@@ -168,6 +171,10 @@ impl CallPlanner {
         }
         if spec.items.is_some() && spec.returns.is_none() {
             return plan_err!("items => … needs returns => '…': a list of items is read by its columns");
+        }
+
+        if spec.repair > 0 && spec.returns.is_none() {
+            return plan_err!("repair => … needs returns => '…': free text has no form that it could miss");
         }
 
         let mut expression = |argument: &'static str| -> Result<Option<Expr>> {

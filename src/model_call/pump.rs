@@ -45,6 +45,10 @@ pub struct PumpMetrics {
     pub failed: Count,
     pub unparsed: Count,
     pub dropped: Count,
+    /// Follow-ups of answers that did not read.
+    pub repairs: Count,
+    /// Items that were asked for and not in an answer that reads.
+    pub items_short: Count,
 }
 
 /// One partition's pump.
@@ -169,29 +173,36 @@ impl Pump {
     async fn record_uses(&self, finished: &[FinishedRow]) -> Result<Option<Pending>> {
         let runtime = &self.caller.runtime;
         let time_ms = Utc::now().timestamp_millis();
-        let mut unparsed = 0;
+        let (mut unparsed, mut items_short) = (0, 0);
         let mut uses = Vec::with_capacity(finished.len());
         for result in finished.iter().flat_map(|row| row.samples.iter().flatten()) {
             unparsed += usize::from(result.is_unparsed());
-            let Ok(answered) = &result.outcome.answer else {
-                self.metrics.failed.add(1);
-                continue;
-            };
-            if answered.replayed {
-                self.metrics.replayed.add(1)
-            } else {
-                self.metrics.asked.add(1)
+            items_short += result.items_short(&self.caller.spec);
+            self.metrics.repairs.add(result.repaired.len());
+            for outcome in result.outcomes() {
+                let Ok(answered) = &outcome.answer else {
+                    self.metrics.failed.add(1);
+                    continue;
+                };
+                if answered.replayed {
+                    self.metrics.replayed.add(1)
+                } else {
+                    self.metrics.asked.add(1)
+                }
+                uses.push(Record::Use(UseRecord {
+                    run_id: runtime.run_id.clone(),
+                    call_id: outcome.call_id,
+                    stage: self.caller.template.stage.name().to_string(),
+                    replayed: answered.replayed,
+                    time_ms,
+                }));
             }
-            uses.push(Record::Use(UseRecord {
-                run_id: runtime.run_id.clone(),
-                call_id: result.outcome.call_id,
-                stage: self.caller.template.stage.name().to_string(),
-                replayed: answered.replayed,
-                time_ms,
-            }));
         }
+        let stage = &self.caller.template.stage;
         self.metrics.unparsed.add(unparsed);
-        self.caller.template.stage.unparsed(unparsed);
+        stage.unparsed(unparsed);
+        self.metrics.items_short.add(items_short as usize);
+        stage.items_short(items_short);
         if uses.is_empty() {
             return Ok(None);
         }

@@ -82,6 +82,8 @@ pub struct CallSpec {
     pub items: Option<u32>,
     /// `Some(k)`: k independent calls a row; in enrich every result is then a list of k.
     pub samples: Option<u32>,
+    /// How often an answer that does not read as `returns` says is sent back with the error.
+    pub repair: u32,
     pub temperature: Option<f64>,
     pub top_p: Option<f64>,
     pub max_tokens: Option<u32>,
@@ -177,6 +179,7 @@ impl fmt::Display for CallSpec {
         let mut show = |name: &str, value: Option<String>| value.map_or(Ok(()), |value| write!(f, ", {name}={value}"));
         show("items", self.items.map(|n| n.to_string()))?;
         show("samples", self.samples.map(|n| n.to_string()))?;
+        show("repair", (self.repair > 0).then(|| self.repair.to_string()))?;
         show("temperature", self.temperature.map(|n| n.to_string()))?;
         show("top_p", self.top_p.map(|n| n.to_string()))?;
         show("max_tokens", self.max_tokens.map(|n| n.to_string()))?;

@@ -1,5 +1,6 @@
 //! The program's parts over real sockets, files and processes.
 
+mod answers;
 mod arguments;
 mod fault_server;
 mod first_rows;
