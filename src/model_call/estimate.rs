@@ -129,7 +129,7 @@ pub struct Dollars(pub f64);
 impl fmt::Display for Dollars {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            cost if cost == 0.0 => f.write_str("$0"),
+            0.0 => f.write_str("$0"),
             cost if cost < 1.0 => write!(f, "${cost:.4}"),
             cost => write!(f, "${cost:.2}"),
         }
