@@ -3,27 +3,34 @@
 //!
 //!     cargo bench --bench generate
 
-#[path = "../tests/it/fault_server.rs"]
-#[allow(dead_code)]
-mod fault_server;
+#[path = "server/mod.rs"]
+mod server;
 
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use fault_server::{FaultServer, Reply};
+use criterion::{Criterion, Throughput};
 use futures::{StreamExt, stream};
 use seedmill::session::{OpenOptions, Workspace};
 use serde_json::json;
+use server::Server;
 
-const CALLS: u64 = 2000;
+const CALLS: u64 = 10_000;
 const IN_FLIGHT: usize = 64;
 
+fn main() {
+    server::serve_if_asked();
+    let mut criterion = Criterion::default().configure_from_args();
+    generate_beside_a_bare_loop(&mut criterion);
+    criterion.final_summary();
+}
+
 fn generate_beside_a_bare_loop(criterion: &mut Criterion) {
-    let server = FaultServer::start(|_, _| Reply::Answer("an answer of a few words".into(), Duration::ZERO));
+    let server = Server::start(Duration::ZERO);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let mut group = criterion.benchmark_group("2000 calls, 64 in flight");
-    group.sample_size(10).throughput(Throughput::Elements(CALLS));
+    let mut group = criterion.benchmark_group(format!("{CALLS} calls, {IN_FLIGHT} in flight"));
+    group.sample_size(10).throughput(Throughput::Elements(CALLS)).measurement_time(Duration::from_secs(10));
     // Each pass asks what was never asked before, so that nothing is replayed.
     let pass = AtomicU64::new(0);
 
@@ -33,7 +40,7 @@ fn generate_beside_a_bare_loop(criterion: &mut Criterion) {
             let pass = pass.fetch_add(1, Ordering::Relaxed);
             let answers = stream::iter(0..CALLS).map(|n| {
                 let body = json!({"model": "m-1", "messages": [{"role": "user", "content": format!("pass {pass} question {n}")}]});
-                let request = client.post(format!("{}/chat/completions", server.url())).json(&body);
+                let request = client.post(format!("{}/chat/completions", server.url)).json(&body);
                 async move { request.send().await.expect("an answer").text().await.expect("a body").len() }
             });
             answers.buffer_unordered(IN_FLIGHT).collect::<Vec<_>>().await.len()
@@ -41,39 +48,43 @@ fn generate_beside_a_bare_loop(criterion: &mut Criterion) {
     });
 
     let folder = tempfile::tempdir().expect("a folder");
-    let settings = format!(
-        "[models.m]\nprovider = \"openai\"\nbase_urls = [\"{}\"]\nmodel = \"m-1\"\nmax_in_flight = {IN_FLIGHT}\n",
-        server.url()
-    );
-    std::fs::write(folder.path().join("seedmill.toml"), settings).expect("a configuration");
-    let options = OpenOptions { root: Some(folder.path().to_owned()), ..OpenOptions::default() };
-    let workspace = runtime.block_on(Workspace::open(options)).expect("a workspace");
-    group.bench_function("generate, ledger on", |bencher| {
-        bencher.to_async(&runtime).iter(|| async {
-            let pass = pass.fetch_add(1, Ordering::Relaxed);
-            let sql = format!(
-                "SELECT completion FROM generate((SELECT value FROM generate_series(1, {CALLS})), model => 'm', \
-                 prompt => 'pass {pass} question ' || value)"
-            );
-            let frame = workspace.sql(&sql).await.expect("a plan");
-            frame.collect().await.expect("rows").iter().map(|batch| batch.num_rows()).sum::<usize>()
-        });
+    let workspace = runtime.block_on(workspace(folder.path(), &server.url));
+    group.bench_function("generate over Parquet, ledger on", |bencher| {
+        bencher.to_async(&runtime).iter(|| rows(&workspace, pass.fetch_add(1, Ordering::Relaxed)));
     });
-
-    let asked = pass.load(Ordering::Relaxed);
-    let sql = format!(
-        "SELECT completion FROM generate((SELECT value FROM generate_series(1, {CALLS})), model => 'm', \
-         prompt => 'pass {} question ' || value)",
-        asked - 1
-    );
-    group.bench_function("generate, replayed", |bencher| {
-        bencher.to_async(&runtime).iter(|| async {
-            let frame = workspace.sql(&sql).await.expect("a plan");
-            frame.collect().await.expect("rows").iter().map(|batch| batch.num_rows()).sum::<usize>()
-        });
+    let asked = pass.load(Ordering::Relaxed) - 1;
+    group.bench_function("the same, replayed from the ledger", |bencher| {
+        bencher.to_async(&runtime).iter(|| rows(&workspace, asked));
     });
     group.finish();
 }
 
-criterion_group!(benches, generate_beside_a_bare_loop);
-criterion_main!(benches);
+/// A workspace with the model `m` and the table `questions` over a Parquet file.
+async fn workspace(folder: &Path, url: &str) -> Workspace {
+    let settings = format!(
+        "[models.m]\nprovider = \"openai\"\nbase_urls = [\"{url}\"]\nmodel = \"m-1\"\nmax_in_flight = {IN_FLIGHT}\n\
+         [tables.questions]\nlocation = \"questions.parquet\"\n"
+    );
+    std::fs::write(folder.join("seedmill.toml"), settings).expect("a configuration");
+    let context = datafusion::prelude::SessionContext::new();
+    let copy = format!(
+        "COPY (SELECT value FROM generate_series(1, {CALLS})) TO '{}'",
+        folder.join("questions.parquet").display()
+    );
+    context.sql(&copy).await.expect("a plan").collect().await.expect("a file");
+    let options = OpenOptions { root: Some(folder.to_owned()), ..OpenOptions::default() };
+    Workspace::open(options).await.expect("a workspace")
+}
+
+async fn rows(workspace: &Workspace, pass: u64) -> usize {
+    let sql = format!(
+        "SELECT completion FROM generate(TABLE questions, model => 'm', prompt => 'pass {pass} question ' || value)"
+    );
+    let frame = workspace.sql(&sql).await.expect("a plan");
+    let mut stream = frame.execute_stream().await.expect("a stream");
+    let mut rows = 0;
+    while let Some(batch) = stream.next().await {
+        rows += batch.expect("rows").num_rows();
+    }
+    rows
+}

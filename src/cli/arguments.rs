@@ -38,7 +38,7 @@ pub struct Arguments {
 pub enum Command {
     /// Run a pipeline folder from seeds to published Parquet; running it again resumes and replays
     Run(RunArguments),
-    /// Print the whole plan of a pipeline folder, with its calls, without making any
+    /// Print the whole plan of a pipeline folder, with its calls and what they would cost, without making any
     Explain(ExplainArguments),
     /// Run SQL: -c, -f, standard input, or a prompt
     Sql(SqlArguments),
@@ -131,6 +131,9 @@ pub struct ExplainArguments {
     /// Print every node whole, with its prompts
     #[arg(long)]
     pub full: bool,
+    /// Run the part without calls and count the first calls: how many there are, and how many the ledger has already
+    #[arg(long)]
+    pub count: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

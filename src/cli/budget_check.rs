@@ -9,7 +9,7 @@ use indicatif::HumanCount;
 
 use super::console::Console;
 use crate::config::Budget;
-use crate::model_call::{CallKind, CallNode, call_nodes, to_ask};
+use crate::model_call::{CallKind, CallNode, CountedCalls, call_nodes, count_calls};
 use crate::session::Workspace;
 
 /// Bytes of English text a token, as the limiter counts them too.
@@ -36,13 +36,13 @@ impl Estimate {
             return Ok(estimate);
         }
         // Rows that come out of the stages so far, for calls that are to be asked.
-        let mut rows = 0.0;
+        let (mut rows, mut counted) = (0.0, CountedCalls::default());
         for call in calls {
             let spec = call.spec();
             let (samples, items) = (f64::from(spec.sample_count()), f64::from(spec.items.unwrap_or(1)));
             let (asked, prompt_tokens) = if call_nodes(call.input())?.is_empty() {
-                let first = to_ask(workspace.ctx(), &workspace.runtime, call).await?;
-                let asked = first.calls as f64;
+                let first = count_calls(workspace.ctx(), &workspace.runtime, call, &mut counted).await?;
+                let asked = first.to_ask() as f64;
                 rows += asked / samples;
                 (asked, first.prompt_bytes as f64 / TOKEN_BYTES / asked.max(1.0))
             } else {

@@ -30,6 +30,7 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
         out: arguments.out,
     };
     let workspace = Workspace::open(options).await?;
+    workspace.warnings().listen(move |warning| console.note(format_args!("note: {warning}")));
     Pipeline::read_stages(&workspace.pipeline.folder)?;
     workspace.limit(arguments.budget.budget());
     let plan = workspace.register_stages().await?.ok_or_else(|| workspace.no_publishing_statement())?;
@@ -124,7 +125,7 @@ fn report(workspace: &Workspace, calls: &[CallNode], published: &Published, star
                 });
             }
             // Rows with reasons pass a stage without a call.
-            CallKind::Enrich => {
+            CallKind::Enrich | CallKind::Embed => {
                 let rows = stage.calls() / u64::from(spec.sample_count());
                 stages.push(Stage { name: past(name), rows });
             }
@@ -143,8 +144,11 @@ fn report(workspace: &Workspace, calls: &[CallNode], published: &Published, star
     Ok(Report::read(published, stages, usage)?.render(width()))
 }
 
-/// `solve` → `solved`, `enrich` → `enriched`.
+/// `solve` → `solved`, `enrich` → `enriched`, `embed` → `embedded`.
 fn past(name: &str) -> String {
+    if name == "embed" {
+        return "embedded".to_owned();
+    }
     if name.ends_with('e') { format!("{name}d") } else { format!("{name}ed") }
 }
 

@@ -68,6 +68,8 @@ pub struct ModelConfig {
     pub max_in_flight: usize,
     pub requests_per_minute: Option<u64>,
     pub tokens_per_minute: Option<u64>,
+    /// Whether fewer are in flight when answers become slow. Off: long answers take long too.
+    pub adapt_to_latency: bool,
     pub price_per_million: Price,
     /// Seconds before an attempt is given up.
     pub timeout_seconds: f64,
@@ -75,6 +77,10 @@ pub struct ModelConfig {
     pub max_retries: u32,
     /// Whether the server takes `response_format`; otherwise the schema is stated in the prompt.
     pub response_format: bool,
+    /// The length of this model's embeddings, so that `embed` gives FLOAT[n]; it is not sent.
+    pub dimensions: Option<u32>,
+    /// How many texts one request of `embed` has at most.
+    pub embed_batch_size: usize,
     /// For `embedded`: a GGUF file of the user's instead of the built-in model's.
     pub weights: Option<PathBuf>,
 }
@@ -96,10 +102,13 @@ impl ModelConfig {
             max_in_flight: std::thread::available_parallelism().map_or(2, |n| n.get()),
             requests_per_minute: None,
             tokens_per_minute: None,
+            adapt_to_latency: false,
             price_per_million: Price::default(),
             timeout_seconds: 600.0,
             max_retries: 0,
             response_format: true,
+            dimensions: None,
+            embed_batch_size: 64,
             weights: None,
         }
     }

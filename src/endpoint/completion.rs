@@ -17,11 +17,16 @@ pub struct Completion {
 }
 
 impl Completion {
-    /// Reads a `chat.completion` or `text_completion` body; the error says what is missing.
+    /// Reads a `chat.completion` or `text_completion` body, or one text's embedding in base64 as the ledger keeps it;
+    /// the error says what is missing.
     pub fn from_body(body: &str) -> Result<Completion, String> {
         let body: Value = serde_json::from_str(body).map_err(|e| format!("the answer is not JSON ({e})"))?;
-        let choice = body.pointer("/choices/0").ok_or("the answer has no choices")?;
         let string = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
+        if let Some(embedding) = string(body.pointer("/data/0/embedding")) {
+            let prompt_tokens = body.pointer("/usage/prompt_tokens").and_then(Value::as_u64);
+            return Ok(Completion { text: embedding, prompt_tokens, ..Completion::default() });
+        }
+        let choice = body.pointer("/choices/0").ok_or("the answer has no choices")?;
         let message = choice.get("message");
         let text = match message {
             Some(message) => string(message.get("content")),

@@ -13,7 +13,10 @@ use reqwest::{Client, Response, Url, redirect};
 
 use super::openai_body::{body, reserved};
 use super::openai_error::{cut, retry_after, server_message};
-use super::{Answer, Completion, Endpoint, ErrorKind, ModelIdentity, Request, SendError};
+use super::{
+    Answer, Completion, EmbeddingAnswer, Endpoint, ErrorKind, ModelIdentity, Parameters, Request, SendError,
+    openai_embeddings,
+};
 use crate::config::{Api, ModelConfig};
 
 /// A server that cannot be reached in this time is not there.
@@ -29,6 +32,7 @@ const AVOID_MS: u64 = 5_000;
 #[derive(Debug)]
 struct Server {
     url: Url,
+    embeddings: Url,
     /// `host:port`, for messages.
     place: String,
     outstanding: AtomicUsize,
@@ -166,7 +170,16 @@ impl OpenAiEndpoint {
 
     async fn attempt(&self, server: &Server, request: &Request) -> Result<Answer, SendError> {
         let body = body(&self.config, request).to_string();
-        let mut post = self.client.post(server.url.clone()).header(CONTENT_TYPE, "application/json").body(body);
+        let (status, body) = self.post(server, &server.url, body).await?;
+        match Completion::from_body(&body) {
+            Ok(completion) => Ok(Answer { status, body, completion }),
+            Err(missing) => Err(server.torn(&body, missing)),
+        }
+    }
+
+    /// Posts a body and reads a 2xx answer to its end.
+    async fn post(&self, server: &Server, url: &Url, body: String) -> Result<(u16, String), SendError> {
+        let mut post = self.client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
         if let Some(key) = self.key()? {
             let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
                 let message = format!("the key of model '{}' has characters that no header takes", self.config.model);
@@ -188,14 +201,17 @@ impl OpenAiEndpoint {
             return Err(torn(format!("the answer is longer than {MAX_ANSWER_BYTES} bytes")));
         }
         let body = String::from_utf8(body).map_err(|_| torn("the answer is not UTF-8".into()))?;
-        match Completion::from_body(&body) {
-            Ok(completion) => Ok(Answer { status, body, completion }),
-            // Some gateways send an error with status 200.
-            Err(missing) => match serde_json::from_str::<serde_json::Value>(&body) {
-                Ok(value) if value.get("error").is_some() => Err(torn(server_message(&body).unwrap_or(missing))),
-                _ => Err(torn(missing)),
-            },
+        Ok((status, body))
+    }
+
+    /// An error as users may see it.
+    fn shown(&self, mut error: SendError) -> SendError {
+        // Servers quote what they were sent.
+        if let Some(key) = self.key.get() {
+            error.message = error.message.replace(&key.0, Key::SHOWN);
         }
+        error.message = cut(&error.message);
+        error
     }
 
     /// No answer came: why.
@@ -226,14 +242,17 @@ impl Endpoint for OpenAiEndpoint {
             return Err(SendError::new(ErrorKind::Request, format!("extra may not set '{key}'")));
         }
         let server = self.server().ok_or_else(|| SendError::new(ErrorKind::Request, "the model has no base_urls"))?;
-        self.attempt(server.0, request).await.map_err(|mut error| {
-            // Servers quote what they were sent.
-            if let Some(key) = self.key.get() {
-                error.message = error.message.replace(&key.0, Key::SHOWN);
-            }
-            error.message = cut(&error.message);
-            error
-        })
+        self.attempt(server.0, request).await.map_err(|error| self.shown(error))
+    }
+
+    async fn embed(&self, texts: &[&str], parameters: &Parameters) -> Result<Vec<EmbeddingAnswer>, SendError> {
+        if let Some(key) = openai_embeddings::reserved_key(&parameters.extra) {
+            return Err(SendError::new(ErrorKind::Request, format!("extra may not set '{key}'")));
+        }
+        let server = self.server().ok_or_else(|| SendError::new(ErrorKind::Request, "the model has no base_urls"))?;
+        let body = openai_embeddings::body(&self.config, texts, parameters).to_string();
+        let (_, body) = self.post(server.0, &server.0.embeddings, body).await.map_err(|error| self.shown(error))?;
+        openai_embeddings::read(&body, texts).map_err(|missing| self.shown(server.0.torn(&body, missing)))
     }
 }
 
@@ -250,11 +269,22 @@ impl Server {
             (Some(host), None) => host.to_owned(),
             (None, _) => return Err(wrong()),
         };
+        let mut embeddings = url.clone();
+        embeddings.path_segments_mut().map_err(|()| wrong())?.pop_if_empty().push("embeddings");
         url.path_segments_mut().map_err(|()| wrong())?.pop_if_empty().extend(match api {
             Api::Chat => ["chat", "completions"].as_slice(),
             Api::Completions => &["completions"],
         });
-        Ok(Server { url, place, outstanding: AtomicUsize::new(0), avoid_until: AtomicU64::new(0) })
+        Ok(Server { url, embeddings, place, outstanding: AtomicUsize::new(0), avoid_until: AtomicU64::new(0) })
+    }
+
+    /// A 2xx body that is no answer. Some gateways send an error with status 200.
+    fn torn(&self, body: &str, missing: String) -> SendError {
+        let message = match serde_json::from_str::<serde_json::Value>(body) {
+            Ok(value) if value.get("error").is_some() => server_message(body).unwrap_or(missing),
+            _ => missing,
+        };
+        SendError::new(ErrorKind::TornBody, format!("{}: {message}", self.place))
     }
 }
 

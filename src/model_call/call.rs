@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::progress::StageProgress;
+use super::spec::embedding_schema;
 use crate::endpoint::{Message, ModelIdentity, Parameters, Request};
 use crate::ledger::{CallId, CallKey, KeyTemplate};
 
@@ -18,8 +19,12 @@ pub struct CallShape {
     pub sample: u32,
     /// Where it is counted.
     pub stage: Arc<StageProgress>,
+    /// The number of call stages below: later stages go first.
+    pub depth: usize,
     /// JSON: parameters, items and schema, as the ledger keeps them.
     pub recorded_parameters: Arc<str>,
+    /// Whether the request is one text to embed.
+    pub embeds: bool,
     key: KeyTemplate,
 }
 
@@ -36,12 +41,19 @@ impl CallShape {
         let recorded = json!({ "parameters": &*parameters, "items": items, "schema": schema.as_deref() });
         let request = Request { messages: Vec::new(), parameters: Arc::clone(&parameters), schema: schema.clone() };
         let key = CallKey { model, request: &request, items, variant: &variant, sample }.template();
-        Self { parameters, schema, variant, sample, stage, recorded_parameters: recorded.to_string().into(), key }
+        let embeds = schema.as_deref() == Some(&embedding_schema());
+        let recorded_parameters = recorded.to_string().into();
+        Self { parameters, schema, variant, sample, stage, depth: 0, recorded_parameters, embeds, key }
+    }
+
+    /// The same above so many other call stages.
+    pub fn at_depth(self, depth: usize) -> Self {
+        Self { depth, ..self }
     }
 }
 
 /// A request with what else makes it this call and no other.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Call {
     pub id: CallId,
     pub request: Request,

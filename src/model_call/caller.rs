@@ -91,13 +91,16 @@ impl CallRuntime {
         if let Some(stored) = self.ledger().await?.find(&call.id).await? {
             return Ok(Ok(Answered::replayed(&stored)));
         }
+        if call.shape.embeds {
+            return self.embed(model, call, stop).await;
+        }
         let (prompt_tokens, answer_tokens) = estimated_tokens(&call.request);
         let estimated = prompt_tokens + answer_tokens;
         let most_usd = model.config.price_per_million.cost_usd(prompt_tokens, answer_tokens);
         let mut attempt = 0;
         loop {
             let waiting = Instant::now();
-            let permit = stop.run_until_cancelled(model.limiter.acquire(estimated)).await;
+            let permit = stop.run_until_cancelled(model.limiter.acquire(estimated, call.shape.depth)).await;
             call.shape.stage.waited(waiting.elapsed());
             let Some(permit) = permit.filter(|_| !stop.is_cancelled()) else {
                 return exec_err!("{INTERRUPTED}");
@@ -189,7 +192,13 @@ impl CallRuntime {
     }
 }
 
-fn record(model: &Model, call: &Call, answer: Answer, time_ms: i64, latency: Duration) -> (CallRecord, Answered) {
+pub(super) fn record(
+    model: &Model,
+    call: &Call,
+    answer: Answer,
+    time_ms: i64,
+    latency: Duration,
+) -> (CallRecord, Answered) {
     let Answer { body, completion, .. } = answer;
     let price = &model.config.price_per_million;
     let cost_usd = price.cost_usd(completion.prompt_tokens.unwrap_or(0), completion.completion_tokens.unwrap_or(0));
@@ -216,7 +225,7 @@ fn record(model: &Model, call: &Call, answer: Answer, time_ms: i64, latency: Dur
 }
 
 /// Whether the server may have billed an answer that never arrived whole.
-fn may_be_billed(error: &SendError) -> bool {
+pub(super) fn may_be_billed(error: &SendError) -> bool {
     matches!(error.kind, ErrorKind::TornBody | ErrorKind::Reset | ErrorKind::Timeout)
 }
 
@@ -227,7 +236,7 @@ fn estimated_tokens(request: &Request) -> (u64, u64) {
 }
 
 /// A fraction in [0, 1) that spreads retries and is the same on each run.
-fn jitter(call_id: CallId, attempt: u32) -> f64 {
+pub(super) fn jitter(call_id: CallId, attempt: u32) -> f64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(call_id.as_bytes());
     hasher.update(&attempt.to_le_bytes());
@@ -236,6 +245,6 @@ fn jitter(call_id: CallId, attempt: u32) -> f64 {
     f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

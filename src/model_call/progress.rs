@@ -25,6 +25,8 @@ pub struct StageCounts {
     pub failed: u64,
     /// Answers that did not read as `returns` says.
     pub unparsed: u64,
+    /// Items that `items => n` asked for and answers that read did not bring.
+    pub items_short: u64,
     pub prompt_tokens: u64,
     pub completion_tokens: u64,
     pub cost_usd: f64,
@@ -58,6 +60,7 @@ impl StageCounts {
         self.replayed += other.replayed;
         self.failed += other.failed;
         self.unparsed += other.unparsed;
+        self.items_short += other.items_short;
         self.prompt_tokens += other.prompt_tokens;
         self.completion_tokens += other.completion_tokens;
         self.cost_usd += other.cost_usd;
@@ -101,6 +104,7 @@ pub struct StageProgress {
     replayed: AtomicU64,
     failed: AtomicU64,
     unparsed: AtomicU64,
+    items_short: AtomicU64,
     prompt_tokens: AtomicU64,
     completion_tokens: AtomicU64,
     cost_usd: Dollars,
@@ -126,6 +130,7 @@ impl StageProgress {
             replayed: zero(),
             failed: zero(),
             unparsed: zero(),
+            items_short: zero(),
             prompt_tokens: zero(),
             completion_tokens: zero(),
             cost_usd: Dollars::default(),
@@ -192,6 +197,11 @@ impl StageProgress {
         self.unparsed.fetch_add(answers as u64, Relaxed);
     }
 
+    /// Answers that read brought so many items fewer than were asked for.
+    pub fn items_short(&self, items: u64) {
+        self.items_short.fetch_add(items, Relaxed);
+    }
+
     /// A call waited so long for the limiter.
     pub fn waited(&self, time: Duration) {
         self.waited_nanos.fetch_add(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX), Relaxed);
@@ -227,6 +237,7 @@ impl StageProgress {
             replayed: get(&self.replayed),
             failed: get(&self.failed),
             unparsed: get(&self.unparsed),
+            items_short: get(&self.items_short),
             prompt_tokens: get(&self.prompt_tokens),
             completion_tokens: get(&self.completion_tokens),
             cost_usd: self.cost_usd.get(),

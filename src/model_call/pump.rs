@@ -28,8 +28,8 @@ const FLUSH_ROWS: usize = 1024;
 /// … or when the first of them has waited this long.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
 
-/// So many rows are looked up in the ledger at once …
-const LOOK_UP_ROWS: usize = 256;
+/// So many calls are looked up in the ledger at once …
+const LOOK_UP_CALLS: usize = 256;
 
 /// … by so many tasks at most.
 const LOOK_UPS: usize = 4;
@@ -46,6 +46,10 @@ pub struct PumpMetrics {
     pub failed: Count,
     pub unparsed: Count,
     pub dropped: Count,
+    /// Follow-ups of answers that did not read.
+    pub repairs: Count,
+    /// Items that were asked for and not in an answer that reads.
+    pub items_short: Count,
 }
 
 /// One partition's pump.
@@ -80,7 +84,10 @@ impl Pump {
         let (_stop, _open) = (self.caller.stop.clone().drop_guard(), &self.partition);
         let (model, spec) = (&self.caller.model, &self.caller.spec);
         // Enough rows to keep every slot of the model busy while others wait to be flushed.
-        let capacity = (2 * model.config.max_in_flight).div_ceil(spec.sample_count() as usize).max(1);
+        let capacity = (2 * model.config.max_in_flight * spec.calls_a_request(&model.config))
+            .div_ceil(spec.sample_count() as usize)
+            .max(1);
+        let look_up_rows = (LOOK_UP_CALLS / spec.sample_count() as usize).max(1);
         let mut asking: FuturesUnordered<JoinHandle<Result<FinishedRow>>> = FuturesUnordered::new();
         let mut looking: FuturesUnordered<JoinHandle<Result<LookedUp>>> = FuturesUnordered::new();
         let mut waiting: VecDeque<UnansweredRow> = VecDeque::new();
@@ -97,7 +104,7 @@ impl Pump {
                 && waiting.len() < capacity
                 && let Some((rows, first)) = current.take()
             {
-                let end = rows.passed_through.num_rows().min(first + LOOK_UP_ROWS);
+                let end = rows.passed_through.num_rows().min(first + look_up_rows);
                 if first < end {
                     looking.push(tokio::spawn(self.caller.clone().look_up(Arc::clone(&rows), first..end)));
                     current = Some((rows, end));
@@ -171,29 +178,36 @@ impl Pump {
     async fn record_uses(&self, finished: &[FinishedRow]) -> Result<Option<Pending>> {
         let runtime = &self.caller.runtime;
         let time_ms = Utc::now().timestamp_millis();
-        let mut unparsed = 0;
+        let (mut unparsed, mut items_short) = (0, 0);
         let mut uses = Vec::with_capacity(finished.len());
         for result in finished.iter().flat_map(|row| row.samples.iter().flatten()) {
             unparsed += usize::from(result.is_unparsed());
-            let Ok(answered) = &result.outcome.answer else {
-                self.metrics.failed.add(1);
-                continue;
-            };
-            if answered.replayed {
-                self.metrics.replayed.add(1)
-            } else {
-                self.metrics.asked.add(1)
+            items_short += result.items_short(&self.caller.spec);
+            self.metrics.repairs.add(result.repaired.len());
+            for outcome in result.outcomes() {
+                let Ok(answered) = &outcome.answer else {
+                    self.metrics.failed.add(1);
+                    continue;
+                };
+                if answered.replayed {
+                    self.metrics.replayed.add(1)
+                } else {
+                    self.metrics.asked.add(1)
+                }
+                uses.push(Record::Use(UseRecord {
+                    run_id: runtime.run_id.clone(),
+                    call_id: outcome.call_id,
+                    stage: self.caller.template.stage.name().to_string(),
+                    replayed: answered.replayed,
+                    time_ms,
+                }));
             }
-            uses.push(Record::Use(UseRecord {
-                run_id: runtime.run_id.clone(),
-                call_id: result.outcome.call_id,
-                stage: self.caller.template.stage.name().to_string(),
-                replayed: answered.replayed,
-                time_ms,
-            }));
         }
+        let stage = &self.caller.template.stage;
         self.metrics.unparsed.add(unparsed);
-        self.caller.template.stage.unparsed(unparsed);
+        stage.unparsed(unparsed);
+        self.metrics.items_short.add(items_short as usize);
+        stage.items_short(items_short);
         if uses.is_empty() {
             return Ok(None);
         }

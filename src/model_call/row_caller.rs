@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::assemble::FinishedRow;
 use super::call::Call;
 use super::caller::{Answered, CallOutcome};
+use super::repair;
 use super::row::{CallTemplate, InputRows, SampleResult};
 use super::runtime::CallRuntime;
 use super::spec::CallSpec;
@@ -81,10 +82,16 @@ impl RowCaller {
             let samples = row.calls.iter().map(|call| {
                 let (call, stored) = (call.as_ref()?, answers.next()?);
                 let answer = Ok(Answered::replayed(&stored));
-                replayed += 1;
                 Some(SampleResult::read(CallOutcome { call_id: call.id, answer }, &self.spec))
             });
-            let samples = samples.collect();
+            let samples: Vec<Option<SampleResult>> = samples.collect();
+            let results = || samples.iter().flatten();
+            // Its follow-ups are yet to be looked up.
+            if self.spec.repair > 0 && results().any(|result| result.repairable().is_some()) {
+                looked_up.unanswered.push(row);
+                continue;
+            }
+            replayed += results().count();
             looked_up.finished.push(FinishedRow { rows: row.rows, row: row.row, samples });
         }
         self.template.stage.replayed(replayed);
@@ -97,8 +104,7 @@ impl RowCaller {
         let UnansweredRow { rows, row, calls } = row;
         let ask = async |call: Option<Call>| {
             let Some(call) = call else { return Ok(None) };
-            let outcome = self.runtime.call(&self.model, &call, &self.stop).await?;
-            Ok(Some(SampleResult::read(outcome, &self.spec)))
+            repair::ask(&self, call).await.map(Some)
         };
         // All to their ends, also when one stops the query: what has been sent is waited for and recorded.
         let samples = join_all(calls.into_iter().map(ask)).await.into_iter().collect::<Result<_>>()?;

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, OnceCell};
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::Breaker;
+use super::embed::Embedders;
 use super::progress::Progress;
 use super::singleflight::Singleflight;
 use super::spending::Spending;
@@ -30,6 +31,7 @@ pub struct CallRuntime {
     pub interrupt: CancellationToken,
     pub(super) flights: Singleflight,
     pub(super) breaker: Breaker,
+    pub(super) embedders: Embedders,
     ledger_path: PathBuf,
     ledger: OnceCell<Arc<Ledger>>,
     outstanding: AtomicUsize,
@@ -46,6 +48,7 @@ impl CallRuntime {
             interrupt: CancellationToken::new(),
             flights: Singleflight::default(),
             breaker: Breaker::default(),
+            embedders: Embedders::default(),
             ledger_path,
             ledger: OnceCell::new(),
             outstanding: AtomicUsize::new(0),

@@ -25,7 +25,8 @@ use crate::guard::{HeldOutGuard, LicenceGate, LicencePermits};
 use crate::ledger;
 use crate::lineage::{Licence, Target};
 use crate::model_call::{
-    CallPlanner, CallQueryPlanner, CallRuntime, Prompts, RefuseVolatileInput, Render, Settings, call_nodes,
+    CallHistory, CallPlanner, CallQueryPlanner, CallRuntime, Prompts, RefuseVolatileInput, Render, Settings,
+    SharedHistory, WarnUnorderedInput, Warnings, call_nodes, optimizer_rules, physical_optimizer_rules,
 };
 use crate::publish::{self, ModelRecord, Run};
 use crate::tasks::Catalog;
@@ -52,7 +53,15 @@ pub struct Workspace {
     /// The run that this session makes: its id is on every use of a call.
     pub run: Arc<Run>,
     pub variables: Arc<Variables>,
+    notes: PlanNotes,
     ctx: SessionContext,
+}
+
+/// What planning reads and says beside the plan.
+#[derive(Debug, Default)]
+struct PlanNotes {
+    warnings: Arc<Warnings>,
+    history: SharedHistory,
 }
 
 impl Workspace {
@@ -83,8 +92,10 @@ impl Workspace {
         let run = Arc::new(run);
         let runtime =
             Arc::new(CallRuntime::new(Arc::clone(&models), config.ledger.path.clone(), run.id.clone(), config.budget));
-        let ctx = context(&pipeline, &models, &variables, &catalog, &runtime, &run, config.budget)?;
-        let workspace = Workspace { config, pipeline, runtime, catalog, run, variables, ctx };
+        let notes = PlanNotes::default();
+        let ctx = context(&pipeline, &models, &variables, &catalog, &runtime, &run, &notes)?;
+        ctx.state_ref().write().config_mut().options_mut().extensions.insert(Settings::new(config.budget));
+        let workspace = Workspace { config, pipeline, runtime, catalog, run, variables, notes, ctx };
         workspace.register_tables().await?;
         for file in &workspace.pipeline.filters {
             for statement in file.statements()? {
@@ -141,7 +152,22 @@ impl Workspace {
                 self.run.begin(&copy.output_url)?;
             }
         }
+        if matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) {
+            self.read_history().await?;
+        }
         statements::execute(&self.ctx, plan).await
+    }
+
+    /// What planning has to say that is no error.
+    pub fn warnings(&self) -> &Warnings {
+        &self.notes.warnings
+    }
+
+    /// What the ledger says of earlier calls, as it is now. Plans made from now on show estimates that rest on it.
+    pub async fn read_history(&self) -> Result<Arc<CallHistory>> {
+        let history = Arc::new(CallHistory::read(&self.config.ledger.path).await?);
+        self.notes.history.set(Arc::clone(&history));
+        Ok(history)
     }
 
     /// Runs all statements of a text; the result is the last one's.
@@ -228,10 +254,9 @@ fn context(
     catalog: &Catalog,
     runtime: &Arc<CallRuntime>,
     run: &Arc<Run>,
-    budget: Budget,
+    notes: &PlanNotes,
 ) -> Result<SessionContext> {
-    let mut config = SessionConfig::from_env()?.with_information_schema(true).with_extension(Arc::clone(run));
-    config.options_mut().extensions.insert(Settings::new(budget));
+    let config = SessionConfig::from_env()?.with_information_schema(true).with_extension(Arc::clone(run));
     let licences = catalog.tasks().iter().map(|task| task.licence.clone()).collect::<Vec<Licence>>();
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
         Arc::new(FoldVariables(Arc::clone(variables))),
@@ -240,6 +265,7 @@ fn context(
     ];
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(RefuseVolatileInput));
+    rules.push(Arc::new(WarnUnorderedInput(Arc::clone(&notes.warnings))));
     rules.push(Arc::new(HeldOutGuard));
     let planner =
         CallPlanner::new(Arc::clone(models), Arc::clone(variables) as _, Some(Prompts::new(pipeline.prompts_folder())));
@@ -247,6 +273,8 @@ fn context(
         .with_config(config)
         .with_default_features()
         .with_analyzer_rules(rules)
+        .with_optimizer_rules(optimizer_rules())
+        .with_physical_optimizer_rules(physical_optimizer_rules(notes.history.clone()))
         .with_query_planner(Arc::new(CallQueryPlanner::new(Arc::clone(runtime))))
         .with_function_factory(Some(Arc::new(MacroFactory)))
         .with_relation_planners(vec![Arc::new(planner)])
