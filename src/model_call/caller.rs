@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::call::Call;
 use super::runtime::CallRuntime;
 use crate::endpoint::{Answer, Completion, ErrorKind, Model, Request, SendError};
-use crate::ledger::{AttemptRecord, CallId, CallRecord, Record, StoredAnswer};
+use crate::ledger::{AttemptRecord, CallId, CallRecord, Lookup, Record, StoredAnswer};
 
 /// The sentence of a query that Ctrl-C stopped.
 pub const INTERRUPTED: &str = "interrupted: no new calls are made; run the same command to go on";
@@ -88,9 +88,15 @@ impl CallRuntime {
         call: &Call,
         stop: &CancellationToken,
     ) -> Result<Result<Answered, String>> {
-        if let Some(stored) = self.ledger().await?.find(&call.id).await? {
-            return Ok(Ok(Answered::replayed(&stored)));
-        }
+        // Waits while another process asks the same call. The claim is held until the answer is durable.
+        let ledger = self.ledger().await?;
+        let _claim = match stop.run_until_cancelled(ledger.find_or_claim(&call.id)).await {
+            Some(lookup) => match lookup? {
+                Lookup::Found(stored) => return Ok(Ok(Answered::replayed(&stored))),
+                Lookup::Claimed(claim) => claim,
+            },
+            None => return exec_err!("{INTERRUPTED}"),
+        };
         if call.shape.embeds {
             return self.embed(model, call, stop).await;
         }
