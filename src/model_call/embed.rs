@@ -142,6 +142,13 @@ impl Embedder {
                     false => None,
                 };
                 let Some(delay) = delay else { return self.give_up(&runtime, batch, &error, attempt) };
+                // A server that is not there at the second attempt either is not waited for batch by batch.
+                if attempt > 0
+                    && error.kind == ErrorKind::Connect
+                    && let Err(stopped) = runtime.breaker.failed(&self.model.name, &error)
+                {
+                    return stop(batch, stopped);
+                }
                 tracing::debug!(model = %self.model.name, %error, ?delay, "an attempt failed; it is made again");
                 if runtime.interrupt.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
                     return stop(batch, DataFusionError::Execution(INTERRUPTED.to_owned()));
