@@ -152,6 +152,7 @@ fn server(root: &Path, section: &mut Section, config: &mut ModelConfig) -> Resul
     let positive = |n: &u64| *n > 0;
     config.requests_per_minute = section.take_if("requests_per_minute", "a whole number from 1", positive)?;
     config.tokens_per_minute = section.take_if("tokens_per_minute", "a whole number from 1", positive)?;
+    set(&mut config.adapt_to_latency, section.take("adapt_to_latency")?);
     Ok(())
 }
 
@@ -246,6 +247,7 @@ mod tests {
             max_in_flight = 512
             requests_per_minute = 10000
             tokens_per_minute = 2000000
+            adapt_to_latency = true
             timeout_seconds = 30
             max_retries = 2
             response_format = false
@@ -289,6 +291,7 @@ mod tests {
             serde_json::json!({"chat_template_kwargs": {"enable_thinking": false}, "list": [1.5, "x"], "n": 1})
         );
         assert_eq!((writer.timeout_seconds, writer.response_format), (30.0, false));
+        assert!(writer.adapt_to_latency && !ModelConfig::openai("", "").adapt_to_latency);
         assert_eq!(config.models["small"].weights, Some(config.root.join("w.gguf")));
         assert!(config.models.contains_key("local"));
         assert_eq!(config.budget.max_cost_usd, Some(50.0));

@@ -68,6 +68,8 @@ pub struct ModelConfig {
     pub max_in_flight: usize,
     pub requests_per_minute: Option<u64>,
     pub tokens_per_minute: Option<u64>,
+    /// Whether fewer are in flight when answers become slow. Off: long answers take long too.
+    pub adapt_to_latency: bool,
     pub price_per_million: Price,
     /// Seconds before an attempt is given up.
     pub timeout_seconds: f64,
@@ -100,6 +102,7 @@ impl ModelConfig {
             max_in_flight: std::thread::available_parallelism().map_or(2, |n| n.get()),
             requests_per_minute: None,
             tokens_per_minute: None,
+            adapt_to_latency: false,
             price_per_million: Price::default(),
             timeout_seconds: 600.0,
             max_retries: 0,

@@ -4,12 +4,14 @@
 mod completion;
 #[cfg(feature = "embedded")]
 pub mod embedded;
+mod latency_window;
 mod limiter;
 mod model;
 mod openai;
 mod openai_body;
 mod openai_embeddings;
 mod openai_error;
+mod rate_bucket;
 mod request;
 mod retry;
 mod send_error;

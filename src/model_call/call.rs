@@ -19,6 +19,8 @@ pub struct CallShape {
     pub sample: u32,
     /// Where it is counted.
     pub stage: Arc<StageProgress>,
+    /// The number of call stages below: later stages go first.
+    pub depth: usize,
     /// JSON: parameters, items and schema, as the ledger keeps them.
     pub recorded_parameters: Arc<str>,
     /// Whether the request is one text to embed.
@@ -39,17 +41,14 @@ impl CallShape {
         let recorded = json!({ "parameters": &*parameters, "items": items, "schema": schema.as_deref() });
         let request = Request { messages: Vec::new(), parameters: Arc::clone(&parameters), schema: schema.clone() };
         let key = CallKey { model, request: &request, items, variant: &variant, sample }.template();
+        let recorded_parameters = recorded.to_string().into();
         let embeds = schema.as_deref() == Some(&embedding_schema());
-        Self {
-            embeds,
-            parameters,
-            schema,
-            variant,
-            sample,
-            stage,
-            recorded_parameters: recorded.to_string().into(),
-            key,
-        }
+        Self { embeds, parameters, schema, variant, sample, stage, depth: 0, recorded_parameters, key }
+    }
+
+    /// The same above so many other call stages.
+    pub fn at_depth(self, depth: usize) -> Self {
+        Self { depth, ..self }
     }
 }
 

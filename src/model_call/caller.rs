@@ -99,7 +99,7 @@ impl CallRuntime {
         loop {
             self.check_budget()?;
             let waiting = Instant::now();
-            let permit = stop.run_until_cancelled(model.limiter.acquire(estimated)).await;
+            let permit = stop.run_until_cancelled(model.limiter.acquire(estimated, call.shape.depth)).await;
             call.shape.stage.waited(waiting.elapsed());
             let Some(permit) = permit.filter(|_| !stop.is_cancelled()) else {
                 return exec_err!("{INTERRUPTED}");

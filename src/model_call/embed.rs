@@ -192,7 +192,8 @@ impl Embedder {
         let estimated: u64 = texts.iter().map(|text| text.len() as u64 / 4 + 1).sum();
         runtime.check_budget()?;
         let waiting = Instant::now();
-        let permit = runtime.interrupt.run_until_cancelled(model.limiter.acquire(estimated)).await;
+        let permit =
+            runtime.interrupt.run_until_cancelled(model.limiter.acquire(estimated, first.call.shape.depth)).await;
         let stage = &first.call.shape.stage;
         stage.waited(waiting.elapsed());
         let wanted = || batch.iter().any(|text| !text.stop.is_cancelled());

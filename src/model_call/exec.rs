@@ -35,6 +35,8 @@ pub struct CallExec {
     model: Arc<Model>,
     runtime: Arc<CallRuntime>,
     input: Arc<dyn ExecutionPlan>,
+    /// The number of call stages below this one.
+    depth: usize,
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -56,8 +58,9 @@ impl CallExec {
             EmissionType::Incremental,
             input.boundedness(),
         ));
+        let depth = stages(&input);
         let (metrics, stage) = (ExecutionPlanMetricsSet::new(), OnceLock::new());
-        Self { spec, model, runtime, input, schema, properties, metrics, stage }
+        Self { spec, model, runtime, input, depth, schema, properties, metrics, stage }
     }
 
     fn pump_metrics(&self, partition: usize) -> PumpMetrics {
@@ -72,6 +75,14 @@ impl CallExec {
             repairs: count("calls_to_repair"),
             items_short: count("items_short"),
         }
+    }
+}
+
+/// The most call stages one above the other in a plan.
+fn stages(plan: &Arc<dyn ExecutionPlan>) -> usize {
+    match plan.downcast_ref::<CallExec>() {
+        Some(call) => call.depth + 1,
+        None => plan.children().into_iter().map(stages).max().unwrap_or(0),
     }
 }
 
@@ -141,7 +152,7 @@ impl ExecutionPlan for CallExec {
                 spec: Arc::clone(&self.spec),
                 model: Arc::clone(&self.model),
                 runtime: Arc::clone(&self.runtime),
-                template: Arc::new(CallTemplate::new(&self.spec, identity, Arc::clone(stage))),
+                template: Arc::new(CallTemplate::new(&self.spec, identity, Arc::clone(stage), self.depth)),
                 stop: self.runtime.interrupt.child_token(),
             },
             assembler: Assembler::new(Arc::clone(&self.spec), Arc::clone(&self.schema), identity.model.clone()),

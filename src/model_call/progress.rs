@@ -178,7 +178,7 @@ impl StageProgress {
         self.unparsed.fetch_add(answers as u64, Relaxed);
     }
 
-    /// Answers that read had so many items fewer than were asked for.
+    /// Answers that read brought so many items fewer than were asked for.
     pub fn items_short(&self, items: u64) {
         self.items_short.fetch_add(items, Relaxed);
     }

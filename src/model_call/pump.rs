@@ -200,10 +200,11 @@ impl Pump {
                 }));
             }
         }
+        let stage = &self.caller.template.stage;
         self.metrics.unparsed.add(unparsed);
-        self.caller.template.stage.unparsed(unparsed);
+        stage.unparsed(unparsed);
         self.metrics.items_short.add(items_short as usize);
-        self.caller.template.stage.items_short(items_short);
+        stage.items_short(items_short);
         if uses.is_empty() {
             return Ok(None);
         }

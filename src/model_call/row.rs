@@ -115,12 +115,12 @@ pub struct CallTemplate {
 }
 
 impl CallTemplate {
-    pub fn new(spec: &CallSpec, model: &ModelIdentity, stage: Arc<StageProgress>) -> Self {
+    pub fn new(spec: &CallSpec, model: &ModelIdentity, stage: Arc<StageProgress>, depth: usize) -> Self {
         let (schema, variant) = (spec.json_schema(), Arc::<str>::from(spec.variant.as_str()));
         let shape = |sample| {
             let parameters = Arc::new(spec.parameters(sample));
             let (schema, variant, stage) = (schema.clone(), Arc::clone(&variant), Arc::clone(&stage));
-            Arc::new(CallShape::new(model, parameters, schema, spec.items, variant, sample, stage))
+            Arc::new(CallShape::new(model, parameters, schema, spec.items, variant, sample, stage).at_depth(depth))
         };
         Self { shapes: (0..spec.sample_count()).map(shape).collect(), stage }
     }

@@ -83,14 +83,13 @@ impl RowCaller {
                 let answer = Ok(Answered::replayed(&stored));
                 Some(SampleResult::read(CallOutcome { call_id: call.id, answer }, &self.spec))
             });
-            let samples: Vec<Option<SampleResult>> = samples.collect();
-            let results = || samples.iter().flatten();
-            // Its follow-ups are yet to be looked up.
-            if self.spec.repair > 0 && results().any(|result| result.repairable().is_some()) {
+            let samples: Vec<_> = samples.collect();
+            // What is to be repaired goes the way of asking, where its follow-ups are found or made.
+            if self.spec.repair > 0 && samples.iter().flatten().any(|sample| sample.repairable().is_some()) {
                 looked_up.unanswered.push(row);
                 continue;
             }
-            replayed += results().count();
+            replayed += samples.iter().flatten().count();
             looked_up.finished.push(FinishedRow { rows: row.rows, row: row.row, samples });
         }
         self.template.stage.replayed(replayed);
@@ -102,7 +101,7 @@ impl RowCaller {
         let UnansweredRow { rows, row, calls } = row;
         let ask = async |call: Option<Call>| {
             let Some(call) = call else { return Ok(None) };
-            repair::ask(&self, call).await.map(Some)
+            repair::ask(&self.runtime, &self.model, call, &self.spec, &self.stop).await.map(Some)
         };
         // All to their ends, also when one stops the query: what has been sent is waited for and recorded.
         let samples = join_all(calls.into_iter().map(ask)).await.into_iter().collect::<Result<_>>()?;

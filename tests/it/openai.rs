@@ -210,7 +210,7 @@ async fn a_models_limiter_keeps_the_server_within_max_in_flight_and_retries_get_
     let call = async |n: u32| {
         let request = request(&format!("Question {n}?"));
         for attempt in 0.. {
-            let permit = model.limiter.acquire(100).await;
+            let permit = model.limiter.acquire(100, 0).await;
             match model.endpoint.send(&request).await {
                 Ok(_) => return permit.succeeded(80),
                 Err(error) => {
