@@ -41,9 +41,9 @@ impl CallShape {
         let recorded = json!({ "parameters": &*parameters, "items": items, "schema": schema.as_deref() });
         let request = Request { messages: Vec::new(), parameters: Arc::clone(&parameters), schema: schema.clone() };
         let key = CallKey { model, request: &request, items, variant: &variant, sample }.template();
-        let recorded_parameters = recorded.to_string().into();
         let embeds = schema.as_deref() == Some(&embedding_schema());
-        Self { embeds, parameters, schema, variant, sample, stage, depth: 0, recorded_parameters, key }
+        let recorded_parameters = recorded.to_string().into();
+        Self { parameters, schema, variant, sample, stage, depth: 0, recorded_parameters, embeds, key }
     }
 
     /// The same above so many other call stages.

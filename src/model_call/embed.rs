@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::call::Call;
-use super::caller::{Answered, INTERRUPTED, jitter, millis, record};
+use super::caller::{Answered, INTERRUPTED, jitter, may_be_billed, millis, record};
 use super::embed_vector::to_body;
 use super::runtime::CallRuntime;
 use crate::endpoint::{Answer, Completion, EmbeddingAnswer, ErrorKind, Model, Parameters, SendError};
@@ -190,7 +190,8 @@ impl Embedder {
         let texts: Vec<&str> = batch.iter().map(|text| text_of(&text.call)).collect();
         // Four bytes a token, as for prompts.
         let estimated: u64 = texts.iter().map(|text| text.len() as u64 / 4 + 1).sum();
-        runtime.check_budget()?;
+        // Texts are not answered but priced as prompts.
+        let most_usd = model.config.price_per_million.cost_usd(estimated, 0);
         let waiting = Instant::now();
         let permit =
             runtime.interrupt.run_until_cancelled(model.limiter.acquire(estimated, first.call.shape.depth)).await;
@@ -200,6 +201,7 @@ impl Embedder {
         let Some(permit) = permit.filter(|_| !runtime.interrupt.is_cancelled() && wanted()) else {
             return exec_err!("{INTERRUPTED}");
         };
+        runtime.spending.start()?;
         let outstanding = (runtime.outstanding(), stage.request(attempt));
         let (time_ms, start) = (Utc::now().timestamp_millis(), Instant::now());
         let result = model.endpoint.embed(&texts, &self.parameters).await;
@@ -208,8 +210,11 @@ impl Embedder {
             Ok(answers) => {
                 let tokens: Option<u64> = answers.iter().map(|answer| answer.prompt_tokens).sum();
                 permit.succeeded(tokens.unwrap_or(estimated));
+                let cost_usd = tokens.map(|tokens| model.config.price_per_million.cost_usd(tokens, 0));
+                runtime.spending.answered(tokens.unwrap_or(estimated), cost_usd.unwrap_or(most_usd));
             }
             Err(error) if matches!(error.kind, ErrorKind::Busy(429 | 503)) => permit.throttled(error.retry_after),
+            Err(error) if may_be_billed(error) => runtime.spending.unanswered(estimated, most_usd),
             Err(_) => {}
         }
         drop(permit);
@@ -226,7 +231,7 @@ impl Embedder {
                     record.status = error.kind.status();
                     record.error_kind = Some(error.kind.name().to_owned());
                     record.error = Some(error.message.clone());
-                    record.billed = matches!(error.kind, ErrorKind::TornBody | ErrorKind::Reset | ErrorKind::Timeout);
+                    record.billed = may_be_billed(&error);
                     records.push(Record::Attempt(record));
                 }
                 Err(error)

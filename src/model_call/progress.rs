@@ -40,6 +40,8 @@ pub struct StageCounts {
     pub max_in_flight: u64,
     /// How long calls waited for the limiter, all of them together.
     pub waited: Duration,
+    /// Partitions whose rows may still come.
+    pub open: u64,
     /// Failed attempts by kind, with the status where there is one: `timeout`, `busy_429`.
     pub errors: BTreeMap<String, u64>,
 }
@@ -67,6 +69,7 @@ impl StageCounts {
         self.in_flight += other.in_flight;
         self.max_in_flight += other.max_in_flight;
         self.waited += other.waited;
+        self.open += other.open;
         for (kind, count) in &other.errors {
             *self.errors.entry(kind.clone()).or_default() += count;
         }
@@ -110,6 +113,7 @@ pub struct StageProgress {
     in_flight: AtomicU64,
     max_in_flight: AtomicU64,
     waited_nanos: AtomicU64,
+    open: AtomicU64,
     /// Failures are rare, and each is written down anyway.
     errors: Mutex<BTreeMap<(&'static str, Option<u16>), u64>>,
 }
@@ -135,6 +139,7 @@ impl StageProgress {
             in_flight: zero(),
             max_in_flight: zero(),
             waited_nanos: zero(),
+            open: zero(),
             errors: Mutex::default(),
         }
     }
@@ -144,15 +149,29 @@ impl StageProgress {
         &self.name
     }
 
+    /// So many partitions will give rows; each ends with [`StageProgress::partition`]'s guard.
+    pub fn opened(&self, partitions: usize) {
+        self.open.fetch_add(partitions as u64, Relaxed);
+    }
+
+    /// One partition, which ends when the guard is dropped.
+    pub fn partition(self: &Arc<Self>) -> OpenPartition {
+        OpenPartition(Arc::clone(self))
+    }
+
     /// Input rows came.
     pub fn rows_in(&self, rows: usize) {
         self.rows.fetch_add(rows as u64, Relaxed);
     }
 
-    /// Input rows have all their calls behind them and gave these rows.
-    pub fn rows_out(&self, done: usize, out: usize) {
-        self.rows_done.fetch_add(done as u64, Relaxed);
-        self.rows_out.fetch_add(out as u64, Relaxed);
+    /// Input rows have all their calls behind them.
+    pub fn rows_done(&self, rows: usize) {
+        self.rows_done.fetch_add(rows as u64, Relaxed);
+    }
+
+    /// Rows were given out.
+    pub fn rows_out(&self, rows: usize) {
+        self.rows_out.fetch_add(rows as u64, Relaxed);
     }
 
     /// A call was answered by its endpoint.
@@ -227,6 +246,7 @@ impl StageProgress {
             in_flight: get(&self.in_flight),
             max_in_flight: get(&self.max_in_flight),
             waited: Duration::from_nanos(get(&self.waited_nanos)),
+            open: get(&self.open),
             errors: self.errors().iter().map(error).collect(),
         }
     }
@@ -246,6 +266,16 @@ impl Drop for OnItsWay {
     }
 }
 
+/// One partition of an exec until its last row.
+#[derive(Debug)]
+pub struct OpenPartition(Arc<StageProgress>);
+
+impl Drop for OpenPartition {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Relaxed);
+    }
+}
+
 /// Counts by stage. Tokens and cost are of asked answers only: a replay costs nothing.
 #[derive(Debug, Default)]
 pub struct Progress {
@@ -261,10 +291,23 @@ impl Progress {
     }
 
     pub fn stages(&self) -> BTreeMap<String, StageCounts> {
-        let execs = self.execs.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let mut stages = BTreeMap::<String, StageCounts>::new();
-        for exec in execs {
-            stages.entry(exec.name.to_string()).or_default().add(&exec.snapshot());
+        self.stages_since(0).into_iter().collect()
+    }
+
+    /// How many handles there are: what tells later statements from those before.
+    pub fn execs(&self) -> usize {
+        self.execs.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// The stages by first appearance, of the handles made since there were so many.
+    pub fn stages_since(&self, execs: usize) -> Vec<(String, StageCounts)> {
+        let all = self.execs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut stages = Vec::<(String, StageCounts)>::new();
+        for exec in all.iter().skip(execs) {
+            match stages.iter_mut().find(|(name, _)| **name == *exec.name) {
+                Some((_, counts)) => counts.add(&exec.snapshot()),
+                None => stages.push((exec.name.to_string(), exec.snapshot())),
+            }
         }
         stages
     }

@@ -17,6 +17,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
 use super::assemble::{Assembler, FinishedRow};
+use super::progress::OpenPartition;
 use super::row::InputRows;
 use super::row_caller::{LookedUp, RowCaller, UnansweredRow};
 use crate::ledger::{Pending, Record, UseRecord};
@@ -56,6 +57,8 @@ pub struct Pump {
     pub caller: RowCaller,
     pub assembler: Assembler,
     pub metrics: PumpMetrics,
+    /// Open until the pump ends, whatever ends it.
+    pub partition: OpenPartition,
 }
 
 /// Rows that wait to be given out, and what is still to be made durable of those given out.
@@ -78,7 +81,7 @@ impl Finished {
 impl Pump {
     pub async fn run(self, mut input: SendableRecordBatchStream, output: Sender<Result<RecordBatch>>) -> Result<()> {
         // Tasks are not aborted when the pump goes: what they have sent is recorded, and nothing more is sent.
-        let _stop = self.caller.stop.clone().drop_guard();
+        let (_stop, _open) = (self.caller.stop.clone().drop_guard(), &self.partition);
         let (model, spec) = (&self.caller.model, &self.caller.spec);
         // Enough rows to keep every slot of the model busy while others wait to be flushed.
         let capacity = (2 * model.config.max_in_flight * spec.calls_a_request(&model.config))
@@ -165,7 +168,7 @@ impl Pump {
         let assembled = self.assembler.assemble(&rows)?;
         self.metrics.dropped.add(assembled.dropped);
         self.metrics.baseline.record_output(assembled.batch.num_rows());
-        self.caller.template.stage.rows_out(rows.len(), assembled.batch.num_rows());
+        self.caller.template.stage.rows_out(assembled.batch.num_rows());
         // A receiver that is gone wants no more rows; that is no error.
         let _ = output.send(Ok(assembled.batch)).await;
         Ok(())

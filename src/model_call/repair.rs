@@ -1,26 +1,17 @@
 //! One sample of a row asked for until its answer reads as `returns` says. In: a call. Out: what became of it, after at
 //! most `repair => n` follow-ups that tell the model what was wrong; each is a recorded call of its own.
 
-use std::sync::Arc;
-
 use datafusion::common::Result;
-use tokio_util::sync::CancellationToken;
 
 use super::call::Call;
 use super::row::SampleResult;
-use super::runtime::CallRuntime;
-use super::spec::CallSpec;
-use crate::endpoint::{Message, Model};
+use super::row_caller::RowCaller;
+use crate::endpoint::Message;
 
 /// Makes a call and, where its answer does not read, its follow-ups. `Err` stops the query, as in
-/// [`CallRuntime::call`].
-pub async fn ask(
-    runtime: &Arc<CallRuntime>,
-    model: &Arc<Model>,
-    mut call: Call,
-    spec: &CallSpec,
-    stop: &CancellationToken,
-) -> Result<SampleResult> {
+/// [`super::CallRuntime::call`].
+pub async fn ask(caller: &RowCaller, mut call: Call) -> Result<SampleResult> {
+    let RowCaller { spec, model, runtime, stop, .. } = caller;
     let mut result = SampleResult::read(runtime.call(model, &call, stop).await?, spec);
     for repair in 1..=spec.repair {
         let Some(error) = result.repairable().map(str::to_owned) else { return Ok(result) };
@@ -29,8 +20,8 @@ pub async fn ask(
         if let (Err(why), Err(_)) = (&next.items, &next.outcome.answer) {
             next.items = Err(format!("{error}; the call to repair it failed: {why}"));
         } else if let (Err(why), true) = (&next.items, repair == spec.repair) {
-            let calls = if repair == 1 { "1 repair".to_owned() } else { format!("{repair} repairs") };
-            next.items = Err(format!("{why} (after {calls})"));
+            let repairs = if repair == 1 { "1 repair".to_owned() } else { format!("{repair} repairs") };
+            next.items = Err(format!("{why} (after {repairs})"));
         }
         next.repaired = result.repaired;
         next.repaired.push(result.outcome);
@@ -44,15 +35,19 @@ pub async fn ask(
 fn follow_up(call: &Call, answer: &str, error: &str) -> Call {
     // Servers refuse a message without text.
     let answer = if answer.trim().is_empty() { "(no text)" } else { answer };
-    let complaint =
-        format!("This answer cannot be used: {error}. Answer again with the whole corrected JSON and nothing else.");
     let mut messages = call.request.messages.clone();
-    messages.extend([Message::new("assistant", answer), Message::new("user", complaint)]);
+    messages.push(Message::new("assistant", answer));
+    messages.push(Message::new(
+        "user",
+        format!("This answer cannot be used: {error}. Answer again with the whole corrected JSON and nothing else."),
+    ));
     Call::new(&call.shape, messages)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::{Map, json};
 
     use super::*;
@@ -60,7 +55,7 @@ mod tests {
     use crate::ledger::CallId;
     use crate::model_call::caller::{Answered, CallOutcome};
     use crate::model_call::returns::Returns;
-    use crate::model_call::spec::{CallKind, MessageColumns, OnError};
+    use crate::model_call::spec::{CallKind, CallSpec, MessageColumns, OnError};
 
     fn spec(items: Option<u32>) -> CallSpec {
         CallSpec {

@@ -54,6 +54,7 @@ impl RowCaller {
         let ids: Vec<_> = unanswered.iter().flat_map(|row| row.calls.iter().flatten()).map(|call| call.id).collect();
         if ids.is_empty() {
             looked_up.finished = unanswered.into_iter().map(UnansweredRow::without_calls).collect();
+            self.template.stage.rows_done(looked_up.finished.len());
             return Ok(looked_up);
         }
         let mut known = self.runtime.ledger().await?.known(&ids).into_iter();
@@ -83,16 +84,18 @@ impl RowCaller {
                 let answer = Ok(Answered::replayed(&stored));
                 Some(SampleResult::read(CallOutcome { call_id: call.id, answer }, &self.spec))
             });
-            let samples: Vec<_> = samples.collect();
-            // What is to be repaired goes the way of asking, where its follow-ups are found or made.
-            if self.spec.repair > 0 && samples.iter().flatten().any(|sample| sample.repairable().is_some()) {
+            let samples: Vec<Option<SampleResult>> = samples.collect();
+            let results = || samples.iter().flatten();
+            // Its follow-ups are yet to be looked up.
+            if self.spec.repair > 0 && results().any(|result| result.repairable().is_some()) {
                 looked_up.unanswered.push(row);
                 continue;
             }
-            replayed += samples.iter().flatten().count();
+            replayed += results().count();
             looked_up.finished.push(FinishedRow { rows: row.rows, row: row.row, samples });
         }
         self.template.stage.replayed(replayed);
+        self.template.stage.rows_done(looked_up.finished.len());
         Ok(looked_up)
     }
 
@@ -101,10 +104,11 @@ impl RowCaller {
         let UnansweredRow { rows, row, calls } = row;
         let ask = async |call: Option<Call>| {
             let Some(call) = call else { return Ok(None) };
-            repair::ask(&self.runtime, &self.model, call, &self.spec, &self.stop).await.map(Some)
+            repair::ask(&self, call).await.map(Some)
         };
         // All to their ends, also when one stops the query: what has been sent is waited for and recorded.
         let samples = join_all(calls.into_iter().map(ask)).await.into_iter().collect::<Result<_>>()?;
+        self.template.stage.rows_done(1);
         Ok(FinishedRow { rows, row, samples })
     }
 }

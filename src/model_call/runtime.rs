@@ -13,6 +13,7 @@ use super::breaker::Breaker;
 use super::embed::Embedders;
 use super::progress::Progress;
 use super::singleflight::Singleflight;
+use super::spending::Spending;
 use crate::config::Budget;
 use crate::endpoint::Models;
 use crate::ledger::Ledger;
@@ -23,7 +24,8 @@ pub struct CallRuntime {
     pub models: Arc<Models>,
     /// The id that uses of calls are recorded under.
     pub run_id: String,
-    pub budget: Budget,
+    /// What may be spent and has been. Limits set in the session are read at each execution.
+    pub spending: Spending,
     pub progress: Progress,
     /// Cancelled on Ctrl-C: no new call is sent, those in flight are waited for and recorded.
     pub interrupt: CancellationToken,
@@ -41,7 +43,7 @@ impl CallRuntime {
         Self {
             models,
             run_id,
-            budget,
+            spending: Spending::new(budget),
             progress: Progress::default(),
             interrupt: CancellationToken::new(),
             flights: Singleflight::default(),

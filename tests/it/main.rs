@@ -2,12 +2,21 @@
 
 mod answers;
 mod arguments;
+mod budget;
 mod embed;
 mod fault_server;
+mod first_rows;
+mod growth;
 mod guard;
+mod identity;
+mod interrupt;
+mod kill;
+mod once;
 mod openai;
 #[cfg(feature = "peers")]
 mod peers;
 mod pipeline;
+mod planner;
+mod progress;
 mod resume;
 mod scratch;
