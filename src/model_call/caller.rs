@@ -102,6 +102,9 @@ impl CallRuntime {
         if let Some(stored) = self.ledger().await?.find(&call.id).await? {
             return Ok(Ok(Answered::replayed(&stored)));
         }
+        if let Err(error) = model.endpoint.check(&call.request) {
+            return Ok(Err(error.to_string()));
+        }
         let estimated = estimated_tokens(&call.request);
         let mut attempt = 0;
         loop {
@@ -128,12 +131,10 @@ impl CallRuntime {
                 }
                 Err(error) => error,
             };
-            let delay = match error.kind.is_retryable() {
-                true => model.retry.delay(attempt, &error, jitter(call.id, attempt)),
-                false => None,
-            };
-            let Some(delay) = delay else {
-                self.breaker.failed(&model.name, &error)?;
+            let Some(delay) = model.retry.delay(attempt, &error, jitter(call.id, attempt)) else {
+                if !error.kind.is_of_one_request() {
+                    self.breaker.failed(&model.name, &error)?;
+                }
                 let tries = if attempt == 0 { String::new() } else { format!(" (after {} attempts)", attempt + 1) };
                 return Ok(Err(format!("{error}{tries}")));
             };
@@ -141,7 +142,7 @@ impl CallRuntime {
             if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
                 return exec_err!("{INTERRUPTED}");
             }
-            attempt += 1;
+            attempt += u32::from(!error.again);
         }
     }
 
@@ -175,7 +176,7 @@ impl CallRuntime {
                 attempt.error_kind = Some(error.kind.name().to_owned());
                 attempt.error = Some(error.message.clone());
                 // The server may have billed an answer that never arrived whole.
-                attempt.billed = matches!(error.kind, ErrorKind::TornBody | ErrorKind::Reset | ErrorKind::Timeout);
+                attempt.billed = error.kind.may_be_billed();
                 (vec![Record::Attempt(attempt)], Err(error))
             }
         };

@@ -2,6 +2,7 @@
 
 mod arguments;
 mod fault_server;
+mod faults;
 mod guard;
 mod openai;
 #[cfg(feature = "peers")]
@@ -9,3 +10,4 @@ mod peers;
 mod pipeline;
 mod resume;
 mod scratch;
+mod secrets;
