@@ -42,7 +42,8 @@ impl CallHistory {
         let collect = async |sql: &str| ctx.sql(sql).await?.collect().await;
         const TOKENS: &str = "count(*), avg(CAST(prompt_tokens AS DOUBLE)), avg(CAST(completion_tokens AS DOUBLE))";
         let (mut history, mut calls) = (CallHistory::default(), 0);
-        let sql = format!("SELECT model AS stage, model, {TOKENS} FROM calls WHERE prompt_tokens IS NOT NULL GROUP BY model");
+        let sql =
+            format!("SELECT model AS stage, model, {TOKENS} FROM calls WHERE prompt_tokens IS NOT NULL GROUP BY model");
         for batch in collect(&sql).await? {
             for ((_, model), average) in averages(&batch)? {
                 calls += i64::try_from(average.calls).unwrap_or(i64::MAX);
