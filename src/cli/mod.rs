@@ -2,6 +2,8 @@
 
 mod arguments;
 mod calls;
+mod calls_compact;
+mod calls_gc;
 mod explain;
 mod interrupt;
 mod model;
@@ -11,6 +13,7 @@ mod run;
 mod shell;
 mod sql;
 mod tasks;
+mod text_table;
 
 use std::process::ExitCode;
 

@@ -1,5 +1,6 @@
 //! The ledger opened: what is known, where it lies, and the way to the thread that writes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,7 +8,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
 use super::block::{Block, BlockCache};
-use super::folder::{self, OwnedLog};
+use super::distinct::Distinct;
+use super::folder::{self, Listing, OwnedLog};
+use super::follow::Followed;
+use super::hold::Hold;
 use super::index::{self, Index, Key, Place};
 use super::log::{LogFile, LogReader};
 use super::segment::{self, BLOCK_ROWS, Footers, Segment};
@@ -78,6 +82,17 @@ impl Ledger {
             return Ok(self.block(at, source).await?.find(id));
         }
         Ok(None)
+    }
+
+    /// The stored answer to a call that [`Ledger::find`] did not have, if another process has written it since: to be
+    /// asked right before a call is paid for. Where nobody else writes it costs two looks at the file system.
+    pub async fn find_of_others(&self, id: &CallId) -> Result<Option<StoredAnswer>, LedgerError> {
+        if self.shared.others_wrote()? {
+            let shared = Arc::clone(&self.shared);
+            let followed = tokio::task::spawn_blocking(move || shared.follow_others()).await;
+            followed.map_err(|e| self.cancelled(e.to_string()))??;
+        }
+        self.find(id).await
     }
 
     /// Appends records as one atomic group, and returns when they are durable. All that arrives during one fsync (up
@@ -173,7 +188,7 @@ impl Pending {
 
 /// A file that holds answers.
 #[derive(Debug, Clone)]
-enum Source {
+pub(super) enum Source {
     Log(Arc<LogFile>),
     Segment(Arc<Segment>),
 }
@@ -209,6 +224,12 @@ pub(super) struct Shared {
     index: RwLock<Index>,
     /// By number; `None` once a log has become a segment.
     sources: RwLock<Vec<Option<Source>>>,
+    /// The numbers of the segments among the sources: of those at opening and our own, not of those that others have
+    /// sealed since.
+    segments: RwLock<BTreeMap<String, u32>>,
+    pub(super) followed: Followed,
+    /// Keeps the segments where they are that the index points to, also when they are merged meanwhile.
+    _hold: Hold,
     blocks: BlockCache,
     footers: Footers,
 }
@@ -224,9 +245,23 @@ impl Shared {
     /// Reads a folder: the index of all calls, oldest file first, and the logs whose owners are dead.
     fn open(folder: PathBuf) -> Result<(Shared, Vec<NumberedLog>), LedgerError> {
         fs::create_dir_all(&folder).map_err(LedgerError::io("create", &folder))?;
+        if !folder::list(&folder)?.replaced.is_empty()
+            && let Some(_alone) = Hold::alone(&folder)?
+        {
+            folder::remove_replaced(&folder)?;
+        }
+        let hold = Hold::shared(&folder)?;
+        Self::open_held(folder, hold)
+    }
+
+    /// Opens a folder, which exists and stays as long as the hold.
+    pub(super) fn open_held(folder: PathBuf, hold: Hold) -> Result<(Shared, Vec<NumberedLog>), LedgerError> {
         let listing = folder::list(&folder)?;
         folder::sweep(&folder, &listing)?;
 
+        let mut segments = BTreeMap::new();
+        let followed = Followed::default();
+        let mut sealed = Vec::new();
         let mut sources = Vec::new();
         let mut places = Vec::new();
         let mut adopted = Vec::new();
@@ -245,23 +280,32 @@ impl Shared {
                 log = open_log(&folder, unique, source, &mut places)?;
             }
             match log {
-                Some(OpenedLog { file, orphan }) => {
+                Some(OpenedLog { file, orphan, read }) => {
+                    let others = orphan.is_none().then(|| (source, Arc::clone(&file), read));
+                    followed.add(unique, others);
                     sources.push(Some(Source::Log(file)));
                     adopted.extend(orphan.map(|log| NumberedLog { log, source }));
                 }
                 None if folder::segment_path(&folder, unique).exists() => {
                     let segment = Segment::new(&folder, unique);
-                    places
-                        .extend(segment.keys()?.into_iter().zip(0..).map(|(key, row)| (key, Place::new(source, row))));
+                    let keys = segment.keys()?;
+                    segments.insert(unique.to_owned(), source);
+                    sealed.push((unique, source, keys.len() as u64));
+                    places.extend(keys.into_iter().zip(0..).map(|(key, row)| (key, Place::new(source, row))));
                     sources.push(Some(Source::Segment(Arc::new(segment))));
                 }
                 None => {} // a log without records, deleted by its owner meanwhile
             }
         }
+        let (index, repeats) = Index::build(places);
+        write_distinct(&folder, &listing, &sealed, &repeats);
         let shared = Shared {
             folder,
-            index: RwLock::new(Index::build(places)),
+            index: RwLock::new(index),
             sources: RwLock::new(sources),
+            segments: RwLock::new(segments),
+            followed,
+            _hold: hold,
             blocks: BlockCache::new(BLOCK_CACHE_BYTES),
             footers: Footers::default(),
         };
@@ -281,7 +325,7 @@ impl Shared {
         sources.get(number as usize).cloned().flatten()
     }
 
-    fn add_source(&self, source: Source) -> u32 {
+    pub(super) fn add_source(&self, source: Source) -> u32 {
         let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
         sources.push(Some(source));
         source_number(sources.len() - 1)
@@ -290,6 +334,7 @@ impl Shared {
     /// Makes a log that this process has begun known to readers.
     pub(super) fn add_log(&self, unique: &str) -> Result<u32, LedgerError> {
         let log = LogFile::open(folder::log_path(&self.folder, unique))?;
+        self.followed.add(unique, None);
         Ok(self.add_source(Source::Log(Arc::new(log))))
     }
 
@@ -301,10 +346,28 @@ impl Shared {
         }
     }
 
+    /// Makes calls of another process known where none of an older file is.
+    pub(super) fn add_places(&self, places: &[(Key, Place)]) {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        for &(key, place) in places {
+            index.insert(key, place);
+        }
+    }
+
+    /// Makes a segment of another process known.
+    pub(super) fn add_segment(&self, segment: Segment, keys: &[Key]) {
+        let source = self.add_source(Source::Segment(Arc::new(segment)));
+        let places: Vec<_> = keys.iter().zip(0..).map(|(key, row)| (*key, Place::new(source, row))).collect();
+        self.add_places(&places);
+    }
+
     /// Seals a log and moves its answers' places into the segment.
     pub(super) fn seal(&self, log: &NumberedLog) -> Result<(), LedgerError> {
+        let unique = &log.log.unique;
         let keys = segment::seal(&self.folder, &log.log)?;
-        let to = self.add_source(Source::Segment(Arc::new(Segment::new(&self.folder, &log.log.unique))));
+        self.write_distinct(log, &keys)?;
+        let to = self.add_source(Source::Segment(Arc::new(Segment::new(&self.folder, unique))));
+        self.segments.write().unwrap_or_else(PoisonError::into_inner).insert(unique.clone(), to);
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         for (key, row) in keys.iter().zip(0..) {
             index.relocate(key, log.source, Place::new(to, row));
@@ -316,6 +379,57 @@ impl Shared {
         }
         Ok(())
     }
+
+    /// Writes down which rows of a new segment repeat an older call, if all older files are known here.
+    fn write_distinct(&self, log: &NumberedLog, keys: &[Key]) -> Result<(), LedgerError> {
+        let unique = &log.log.unique;
+        let listing = folder::list(&self.folder)?;
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let known = listing.segments.range(..unique.clone()).all(|older| segments.contains_key(older));
+        if !known || listing.has_log_before(unique) || !listing.segments.contains(unique) {
+            return Ok(());
+        }
+        // What others have written since is younger: it repeats this segment, not this segment it.
+        let older: BTreeSet<u32> = segments.values().copied().collect();
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let repeated = |key: &Key| index.get(key).is_some_and(|place| older.contains(&place.source()));
+        let repeats = keys.iter().zip(0..).filter(|(key, _)| repeated(key)).map(|(_, row)| row).collect();
+        Distinct { rows: keys.len() as u64, repeats }.write(&folder::segment_path(&self.folder, unique));
+        Ok(())
+    }
+
+    /// The number of a segment that is known here.
+    pub(super) fn segment_number(&self, unique: &str) -> Option<u32> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).get(unique).copied()
+    }
+
+    /// Whether a row of a segment is the first record of its call among all segments.
+    pub(super) fn is_first(&self, key: &Key, at: Place) -> bool {
+        match self.place(key) {
+            Some(first) => first == at || matches!(self.source(first.source()), Some(Source::Log(_))),
+            None => true,
+        }
+    }
+
+    /// The numbers of the sources that hold answers to such calls.
+    pub(super) fn sources_with(&self, calls: &dyn Fn(&Key) -> bool) -> BTreeSet<u32> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.iter().filter(|(key, _)| calls(key)).map(|(_, place)| place.source()).collect()
+    }
+}
+
+/// Writes down for each segment which rows repeat an older call, where that is not done yet and cannot change.
+fn write_distinct(folder: &Path, listing: &Listing, sealed: &[(&str, u32, u64)], repeats: &[Place]) {
+    for &(unique, source, rows) in sealed {
+        let segment = folder::segment_path(folder, unique);
+        if listing.has_log_before(unique) || Distinct::read(folder, unique).is_some() {
+            continue;
+        }
+        let of_segment = repeats.iter().filter(|place| place.source() == source);
+        let mut repeats: Vec<u64> = of_segment.map(|place| place.position()).collect();
+        repeats.sort_unstable();
+        Distinct { rows, repeats }.write(&segment);
+    }
 }
 
 fn source_number(position: usize) -> u32 {
@@ -326,6 +440,8 @@ fn source_number(position: usize) -> u32 {
 struct OpenedLog {
     file: Arc<LogFile>,
     orphan: Option<OwnedLog>,
+    /// The end of the last whole group.
+    read: u64,
 }
 
 /// Reads a log's calls. `None` if it is gone: sealed meanwhile, or an orphan without records, which is deleted.
@@ -352,10 +468,11 @@ fn open_log(
             }
         }
     }
-    let Some(locked) = locked else {
-        return Ok(Some(OpenedLog { file, orphan: None }));
-    };
     let torn = reader.torn_bytes();
+    let Some(locked) = locked else {
+        let read = reader.end() - torn;
+        return Ok(Some(OpenedLog { file, orphan: None, read }));
+    };
     let len = file.len()? - torn;
     if torn > 0 {
         tracing::warn!("the last {torn} bytes of {} were torn by a crash and are cut", path.display());
@@ -366,5 +483,5 @@ fn open_log(
         return Ok(None);
     }
     let orphan = OwnedLog { unique: unique.to_owned(), file: locked, len };
-    Ok(Some(OpenedLog { file, orphan: Some(orphan) }))
+    Ok(Some(OpenedLog { file, orphan: Some(orphan), read: len }))
 }
