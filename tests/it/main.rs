@@ -3,6 +3,7 @@
 mod answers;
 mod arguments;
 mod budget;
+mod calls_command;
 mod embed;
 mod fault_server;
 mod faults;
@@ -12,6 +13,7 @@ mod guard;
 mod identity;
 mod interrupt;
 mod kill;
+mod ledger_kill;
 mod once;
 mod openai;
 #[cfg(feature = "peers")]
