@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::Variable;
+use super::console::Console;
+use crate::config::{Budget, Variable};
 
 /// Turn the training splits of task datasets into new, verified Q&A data: SQL over Parquet, with model calls as
 /// table functions.
@@ -18,8 +19,9 @@ Try it:
   seedmill sql -c 'SELECT task, count(*) FROM seeds GROUP BY task'
   seedmill sql -c 'SELECT reason, count(*) FROM (SELECT unnest(reasons) AS reason FROM rejected) GROUP BY reason'
 
-Exit codes: 0 done; 1 failed, with the reason on standard error; 2 wrong arguments; 130 stopped by Ctrl-C (the same
-command goes on where it stopped: no answer is lost, and none is paid for twice)."
+Exit codes: 0 done; 1 failed, with the reason on standard error; 2 wrong arguments, or an estimate above the budget
+without --yes; 3 stopped by the budget; 130 stopped by Ctrl-C or SIGTERM (after 3 and 130 the same command goes on
+where it stopped: no answer is lost, and none is paid for twice)."
 )]
 pub struct Arguments {
     /// The folder of seedmill.toml [default: the nearest above the pipeline folder or the current folder]
@@ -36,7 +38,7 @@ pub struct Arguments {
 pub enum Command {
     /// Run a pipeline folder from seeds to published Parquet; running it again resumes and replays
     Run(RunArguments),
-    /// Print the whole plan of a pipeline folder, with its calls, without making any
+    /// Print the whole plan of a pipeline folder, with its calls and what they would cost, without making any
     Explain(ExplainArguments),
     /// Run SQL: -c, -f, standard input, or a prompt
     Sql(SqlArguments),
@@ -57,6 +59,48 @@ pub struct SetArguments {
     pub set: Vec<(String, Variable)>,
 }
 
+/// How much `run` and `sql` say.
+#[derive(Debug, Args)]
+pub struct ConsoleArguments {
+    /// Say nothing but errors and the result
+    #[arg(short, long)]
+    pub quiet: bool,
+    /// Say everything as JSON events on standard error, one a line: run_started, progress, stage_finished, warning,
+    /// stopping, error, run_finished
+    #[arg(long, conflicts_with = "quiet")]
+    pub json: bool,
+}
+
+impl ConsoleArguments {
+    pub fn console(&self) -> Console {
+        match (self.quiet, self.json) {
+            (true, _) => Console::Quiet,
+            (false, true) => Console::Json,
+            (false, false) => Console::Plain,
+        }
+    }
+}
+
+/// What `run` and `sql` may spend.
+#[derive(Debug, Args)]
+pub struct BudgetArguments {
+    /// Stop when calls have cost this much, over SET seedmill.max_cost_usd and [budget] of seedmill.toml
+    #[arg(long, value_name = "USD", value_parser = Budget::dollars)]
+    pub max_cost_usd: Option<f64>,
+    /// Send no more requests than this; answers out of the ledger are free
+    #[arg(long, value_name = "N", value_parser = Budget::whole)]
+    pub max_calls: Option<u64>,
+    /// Stop when prompts and answers have used so many tokens (1e6 is a number too)
+    #[arg(long, value_name = "N", value_parser = Budget::whole)]
+    pub max_tokens: Option<u64>,
+}
+
+impl BudgetArguments {
+    pub fn budget(&self) -> Budget {
+        Budget { max_cost_usd: self.max_cost_usd, max_calls: self.max_calls, max_tokens: self.max_tokens }
+    }
+}
+
 #[derive(Debug, Args)]
 pub struct RunArguments {
     /// The pipeline folder [default: sql/ beside seedmill.toml]
@@ -66,6 +110,13 @@ pub struct RunArguments {
     /// Where the run's folder is made [default: runs/ beside seedmill.toml]
     #[arg(long, value_name = "DIR")]
     pub out: Option<String>,
+    #[command(flatten)]
+    pub budget: BudgetArguments,
+    /// Start also where the estimate is above the budget; the run still stops at the budget
+    #[arg(short, long)]
+    pub yes: bool,
+    #[command(flatten)]
+    pub console: ConsoleArguments,
 }
 
 #[derive(Debug, Args)]
@@ -80,6 +131,9 @@ pub struct ExplainArguments {
     /// Print every node whole, with its prompts
     #[arg(long)]
     pub full: bool,
+    /// Run the part without calls and count the first calls: how many there are, and how many the ledger has already
+    #[arg(long)]
+    pub count: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -104,6 +158,10 @@ pub struct SqlArguments {
     pub pipeline: Option<PathBuf>,
     #[command(flatten)]
     pub set: SetArguments,
+    #[command(flatten)]
+    pub budget: BudgetArguments,
+    #[command(flatten)]
+    pub console: ConsoleArguments,
 }
 
 #[derive(Debug, Args)]

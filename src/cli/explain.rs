@@ -1,5 +1,7 @@
-//! `seedmill explain`: the whole plan of a pipeline folder, without a call made.
+//! `seedmill explain`: the whole plan of a pipeline folder and what it would cost, without a call made.
+//! With `--count` the part without calls is run, and the first calls are counted against the ledger.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
@@ -8,55 +10,181 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::displayable;
 
 use super::arguments::ExplainArguments;
-use super::run::count_seeds;
 use super::{EXIT_OK, output};
-use crate::model_call::call_nodes;
+use crate::model_call::{
+    CallCount, CallEstimate, CallHistory, CallKind, CallNode, CountedCalls, Dollars, TotalEstimate, call_nodes,
+    count_calls, estimate,
+};
 use crate::session::{OpenOptions, Workspace};
 
 /// Where a node's text is cut off: prompts are long.
 const NODE_CHARS: usize = 400;
+
+/// Bytes of English text a token, as the limiter counts them too.
+const TOKEN_BYTES: f64 = 4.0;
 
 pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Result<u8> {
     let set = arguments.set.set.into_iter().collect();
     let options = OpenOptions { root, pipeline: arguments.pipeline, set, out: None };
     let workspace = Workspace::open(options).await?;
     let plan = workspace.register_stages().await?.ok_or_else(|| workspace.no_publishing_statement())?;
+    let history = workspace.read_history().await?;
     let optimized = workspace.ctx().state().optimize(&plan)?;
+    let physical = workspace.ctx().state().create_physical_plan(&plan).await?;
+    let estimates = estimate(&physical, &history)?;
     let width = if arguments.full { usize::MAX } else { NODE_CHARS };
     let mut text = String::new();
-    write_tree(&mut text, &optimized, 0, width);
+    // Writing to a String cannot fail.
+    Tree { width, estimates: by_stage(&estimates) }.write(&mut text, &optimized, 0);
     if arguments.physical {
-        let physical = workspace.ctx().state().create_physical_plan(&plan).await?;
         let _ = writeln!(text, "\n{}", displayable(physical.as_ref()).indent(false));
     }
-    let calls = call_nodes(&optimized)?;
-    let mut stages: Vec<(String, u32)> = Vec::new();
-    for spec in calls.iter().map(|call| call.spec()) {
-        if !stages.iter().any(|(name, _)| *name == spec.call_as) {
-            stages.push((spec.call_as.clone(), spec.sample_count()));
-        }
+    write_total(&mut text, &estimates);
+    for warning in workspace.warnings().list() {
+        let _ = writeln!(text, "note: {warning}");
     }
-    // Writing to a String cannot fail.
-    let _ = writeln!(text, "\n{} seeds reach the first calls. Calls a row:", count_seeds(&workspace, &calls).await?);
-    for (name, samples) in stages {
-        let _ = writeln!(text, "  {name}: {samples}");
+    if arguments.count {
+        write_counts(&mut text, &workspace, &call_nodes(&optimized)?, &history).await?;
     }
     output::text(&text)?;
     Ok(EXIT_OK)
 }
 
-/// One node a line, its inputs indented below it.
-fn write_tree(out: &mut String, plan: &LogicalPlan, depth: usize, width: usize) {
-    let node = plan.display().to_string();
-    let line = node.split_whitespace().collect::<Vec<_>>().join(" ");
-    out.push_str(&"  ".repeat(depth));
-    match line.char_indices().nth(width) {
-        Some((end, _)) => {
-            out.push_str(&line[..end]);
-            out.push('…');
-        }
-        None => out.push_str(&line),
+/// A kind of call, its call column and its model.
+type Stage = (CallKind, String, String);
+
+fn by_stage(estimates: &[CallEstimate]) -> HashMap<Stage, Vec<&CallEstimate>> {
+    let mut stages: HashMap<Stage, Vec<&CallEstimate>> = HashMap::new();
+    for estimate in estimates {
+        stages.entry((estimate.kind, estimate.stage.clone(), estimate.model.clone())).or_default().push(estimate);
     }
-    out.push('\n');
-    plan.inputs().into_iter().for_each(|input| write_tree(out, input, depth + 1, width));
+    stages
+}
+
+struct Tree<'a> {
+    width: usize,
+    /// Of each stage and model in the order of the physical plan, the last first.
+    estimates: HashMap<Stage, Vec<&'a CallEstimate>>,
+}
+
+impl Tree<'_> {
+    /// One node a line, its inputs indented below it.
+    fn write(&mut self, out: &mut String, plan: &LogicalPlan, depth: usize) {
+        let node = plan.display().to_string();
+        let line = node.split_whitespace().collect::<Vec<_>>().join(" ");
+        out.push_str(&"  ".repeat(depth));
+        match line.char_indices().nth(self.width) {
+            Some((end, _)) => {
+                out.push_str(&line[..end]);
+                out.push('…');
+            }
+            None => out.push_str(&line),
+        }
+        if let LogicalPlan::Extension(extension) = plan
+            && let Some(call) = extension.node.as_any().downcast_ref::<CallNode>()
+        {
+            let spec = call.spec();
+            let stage = (spec.kind, spec.call_as.clone(), spec.model.clone());
+            if let Some(estimate) = self.estimates.get_mut(&stage).and_then(Vec::pop) {
+                let _ = write!(out, " [{estimate}]");
+            }
+        }
+        out.push('\n');
+        plan.inputs().into_iter().for_each(|input| self.write(out, input, depth + 1));
+    }
+}
+
+fn write_total(out: &mut String, estimates: &[CallEstimate]) {
+    let total = TotalEstimate::of(estimates);
+    let at_least = if total.is_partial { " at least, since a part is unknown" } else { "" };
+    let _ = writeln!(
+        out,
+        "\nAll calls together, answers in the ledger included: {} calls, {:.0} tokens, {}{at_least}",
+        total.calls,
+        total.tokens,
+        Dollars(total.cost_usd)
+    );
+    let _ = writeln!(
+        out,
+        "Rows are DataFusion's estimates; --count runs the part without calls and counts the first calls exactly"
+    );
+}
+
+/// What the first calls come to: those whose input has no calls.
+async fn write_counts(
+    out: &mut String,
+    workspace: &Workspace,
+    calls: &[CallNode],
+    history: &CallHistory,
+) -> Result<()> {
+    let mut table = vec![
+        ["stage", "model", "rows", "calls", "repeated", "in the ledger", "to ask", "tokens", "cost"].map(str::to_owned),
+    ];
+    let (mut counted, mut total) = (CountedCalls::default(), 0);
+    for call in calls {
+        if !call_nodes(call.input())?.is_empty() {
+            continue;
+        }
+        let count = count_calls(workspace.ctx(), &workspace.runtime, call, &mut counted).await?;
+        let (tokens, cost) = cost_to_ask(workspace, call, &count, history)?;
+        total += count.to_ask();
+        table.push([
+            count.stage.clone(),
+            count.model.clone(),
+            count.rows.to_string(),
+            count.calls.to_string(),
+            count.repeated.to_string(),
+            count.in_ledger.to_string(),
+            count.to_ask().to_string(),
+            tokens,
+            cost,
+        ]);
+    }
+    let _ = writeln!(out, "\nThe first calls, counted:");
+    write_table(out, &table);
+    let _ = writeln!(out, "{total} calls are to be asked");
+    Ok(())
+}
+
+/// Prompt tokens from the messages themselves; completion tokens from earlier calls, else from `max_tokens`.
+fn cost_to_ask(
+    workspace: &Workspace,
+    call: &CallNode,
+    count: &CallCount,
+    history: &CallHistory,
+) -> Result<(String, String)> {
+    let spec = call.spec();
+    let model = workspace.runtime.models.get(&spec.model);
+    let model = model.map_err(|e| datafusion::common::DataFusionError::Plan(e.to_string()))?;
+    let sent_as = &model.endpoint.identity().model;
+    let average = history.of_stage(&spec.call_as, sent_as).or_else(|| history.of_model(sent_as));
+    let prompt = count.prompt_bytes as f64 / TOKEN_BYTES;
+    let (sign, completion) = match (average, spec.max_tokens) {
+        (Some(average), _) => ("~", average.completion_tokens),
+        (None, Some(max)) => ("<=", f64::from(max)),
+        (None, None) => return Ok((format!("~{prompt:.0} in"), "unknown".to_owned())),
+    };
+    let completion = completion * count.to_ask() as f64;
+    let price = &model.config.price_per_million;
+    let cost = (prompt * price.input + completion * price.output) / 1e6;
+    Ok((format!("~{prompt:.0} in {sign}{completion:.0} out"), format!("{sign}{}", Dollars(cost))))
+}
+
+/// Columns as wide as they need to be; numbers to the right.
+fn write_table<const N: usize>(out: &mut String, rows: &[[String; N]]) {
+    let widths: [usize; N] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    for row in rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(widths)
+            .enumerate()
+            .map(
+                |(column, (cell, width))| {
+                    if column < 2 { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+                },
+            )
+            .collect();
+        let _ = writeln!(out, "  {}", cells.join("  "));
+    }
 }

@@ -1,28 +1,114 @@
-//! Ctrl-C: the first stops new calls and waits for those in flight, the second ends the process at once.
+//! Ctrl-C and SIGTERM: the first stops new calls and waits for those in flight, the second ends the process at once.
 
+use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model_call::CallRuntime;
+use datafusion::common::{Result, exec_err};
+use serde_json::json;
 
 use super::EXIT_INTERRUPTED;
+use super::console::Console;
+use crate::model_call::{CallRuntime, INTERRUPTED};
+use crate::publish::{Run, StoppedBy};
+use crate::session::Workspace;
 
 /// How long requests in flight are waited for.
 pub const GRACE: Duration = Duration::from_secs(30);
 
-/// Watches for Ctrl-C in the background until the process ends.
-pub fn watch(runtime: Arc<CallRuntime>) {
+/// Why a run is incomplete that was interrupted.
+pub const REASON: &str = "interrupted";
+
+/// Runs `work` until a signal comes: then it is dropped, and what it has sent is still waited for and recorded.
+/// Signals are watched from here until the process ends.
+pub async fn interruptible<T>(
+    workspace: &Workspace,
+    console: Console,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    watch(Arc::clone(&workspace.runtime), Arc::clone(&workspace.run), console);
+    tokio::select! {
+        biased;
+        () = workspace.runtime.interrupt.cancelled() => exec_err!("{INTERRUPTED}"),
+        result = work => result,
+    }
+}
+
+fn watch(runtime: Arc<CallRuntime>, run: Arc<Run>, console: Console) {
     tokio::spawn(async move {
-        if tokio::signal::ctrl_c().await.is_err() {
-            return;
-        }
+        let Ok(mut signals) = Signals::new() else { return };
+        signals.next().await;
         runtime.interrupt.cancel();
-        eprintln!(
-            "\nstopping: no new calls; those in flight get {} s and are recorded (Ctrl-C again stops at once)",
-            GRACE.as_secs()
-        );
-        if tokio::signal::ctrl_c().await.is_ok() {
-            std::process::exit(i32::from(EXIT_INTERRUPTED));
+        let grace = GRACE.as_secs();
+        match console {
+            Console::Json => console.event("stopping", json!({ "grace_seconds": grace })),
+            Console::Plain | Console::Quiet => console.note(format_args!(
+                "\nstopping: no new calls; those in flight get {grace} s and are recorded (Ctrl-C again stops at once)"
+            )),
         }
+        signals.next().await;
+        run.stopped(StoppedBy::Interrupted, REASON);
+        std::process::exit(i32::from(EXIT_INTERRUPTED));
     });
+}
+
+/// SIGTERM ends the shell, wherever it is: what is in flight is recorded first.
+pub fn end_on_terminate(workspace: &Workspace) {
+    let runtime = Arc::clone(&workspace.runtime);
+    tokio::spawn(async move {
+        let Ok(mut signals) = Signals::new() else { return };
+        signals.terminate().await;
+        runtime.interrupt.cancel();
+        // The process ends in any case; what cannot be sealed is sealed by the next one.
+        let _ = runtime.finish(GRACE).await;
+        std::process::exit(i32::from(EXIT_INTERRUPTED));
+    });
+}
+
+/// Ctrl-C and, where there is such a thing, SIGTERM: schedulers send that.
+pub struct Signals {
+    #[cfg(unix)]
+    terminate: tokio::signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    pub fn new() -> io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    #[cfg(not(unix))]
+    pub fn new() -> io::Result<Self> {
+        Ok(Signals {})
+    }
+
+    /// Waits for the next one.
+    #[cfg(unix)]
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+
+    #[cfg(unix)]
+    async fn terminate(&mut self) {
+        self.terminate.recv().await;
+    }
+
+    #[cfg(not(unix))]
+    async fn terminate(&mut self) {
+        std::future::pending().await
+    }
+
+    #[cfg(not(unix))]
+    pub async fn next(&mut self) {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
 }

@@ -1,15 +1,19 @@
 //! The command line: one file a subcommand. In: arguments. Out: an exit code.
 
 mod arguments;
+mod budget_check;
 mod calls;
+mod console;
+mod ending;
 mod explain;
 mod interrupt;
 mod model;
 mod output;
-mod progress_line;
+mod progress;
 mod run;
 mod shell;
 mod sql;
+mod stage_view;
 mod tasks;
 
 use std::process::ExitCode;
@@ -18,12 +22,17 @@ use clap::Parser;
 use datafusion::common::DataFusionError;
 
 use arguments::{Arguments, Command};
+use console::Console;
 
 /// Done.
 const EXIT_OK: u8 = 0;
-/// The command failed; the sentence on standard error says why. (Wrong arguments give clap's 2.)
+/// The command failed; the sentence on standard error says why.
 const EXIT_FAILED: u8 = 1;
-/// Stopped by Ctrl-C; the same command goes on.
+/// Wrong arguments (clap's code too), or an estimate above the budget without `--yes`.
+const EXIT_USAGE: u8 = 2;
+/// The budget is spent; the same command goes on with a higher one.
+const EXIT_BUDGET: u8 = 3;
+/// Stopped by Ctrl-C or SIGTERM; the same command goes on.
 const EXIT_INTERRUPTED: u8 = 130;
 
 /// Runs the program.
@@ -32,26 +41,31 @@ pub fn main() -> ExitCode {
     #[cfg(feature = "embedded")]
     crate::endpoint::embedded::prepare_process();
     let arguments = Arguments::parse();
-    logging(arguments.verbose);
+    let console = match &arguments.command {
+        Command::Run(run) => run.console.console(),
+        Command::Sql(sql) => sql.console.console(),
+        _ => Console::Plain,
+    };
+    console::logging(console, arguments.verbose);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("seedmill: the runtime cannot start: {error}");
+            console.error(format_args!("the runtime cannot start: {error}"));
             return ExitCode::from(EXIT_FAILED);
         }
     };
-    let code = runtime.block_on(dispatch(arguments));
+    let code = runtime.block_on(dispatch(arguments, console));
     // Tasks that are still blocked (a model at work, a terminal being read) are not waited for.
     runtime.shutdown_background();
     ExitCode::from(code)
 }
 
-async fn dispatch(arguments: Arguments) -> u8 {
+async fn dispatch(arguments: Arguments, console: Console) -> u8 {
     let workspace = arguments.workspace;
     let result = match arguments.command {
-        Command::Run(run) => run::run(workspace, run).await,
+        Command::Run(run) => run::run(workspace, run, console).await,
         Command::Explain(explain) => explain::explain(workspace, explain).await,
-        Command::Sql(sql) => sql::sql(workspace, sql).await,
+        Command::Sql(sql) => sql::sql(workspace, sql, console).await,
         Command::Tasks(tasks) => tasks::tasks(workspace, tasks).await,
         Command::Calls(calls) => calls::calls(workspace, calls).await,
         Command::Model(command) => model::model(command).await,
@@ -61,7 +75,7 @@ async fn dispatch(arguments: Arguments) -> u8 {
         // `seedmill sql … | head` is no error.
         Err(error) if is_broken_pipe(&error) => EXIT_OK,
         Err(error) => {
-            eprintln!("seedmill: {}", sentence(&error));
+            console.error(sentence(&error));
             EXIT_FAILED
         }
     }
@@ -104,11 +118,4 @@ pub(crate) fn sentence(error: &DataFusionError) -> String {
 
 fn is_broken_pipe(error: &DataFusionError) -> bool {
     matches!(error, DataFusionError::IoError(error) if error.kind() == std::io::ErrorKind::BrokenPipe)
-}
-
-fn logging(verbose: bool) {
-    use tracing_subscriber::EnvFilter;
-    let default = if verbose { "warn,seedmill=debug" } else { "error,seedmill=warn" };
-    let filter = EnvFilter::try_from_env("SEEDMILL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

@@ -3,12 +3,13 @@
 use datafusion::common::{DataFusionError, Result};
 
 use super::arguments::ModelCommand;
+use super::console::Console;
 use super::{EXIT_OK, output};
 
 pub async fn model(command: ModelCommand) -> Result<u8> {
     match command {
         ModelCommand::Fetch => {
-            let path = fetch_weights().await?;
+            let path = fetch_weights(Console::Plain).await?;
             output::text(&format!("{}\n", path.display()))?;
             Ok(EXIT_OK)
         }
@@ -17,7 +18,7 @@ pub async fn model(command: ModelCommand) -> Result<u8> {
 
 /// Fetches the weights where they are not in the cache.
 #[cfg(feature = "embedded")]
-pub async fn fetch_weights() -> Result<std::path::PathBuf> {
+pub async fn fetch_weights(console: Console) -> Result<std::path::PathBuf> {
     use crate::endpoint::embedded::{FetchEvent, fetch};
     use indicatif::{ProgressBar, ProgressStyle};
 
@@ -27,10 +28,12 @@ pub async fn fetch_weights() -> Result<std::path::PathBuf> {
             .unwrap_or_else(|_| ProgressStyle::default_bar()),
     );
     let show = |event: FetchEvent| match event {
-        FetchEvent::Trying { place } => eprintln!("fetching the embedded model's weights from {place}"),
-        FetchEvent::Failed { place, reason } => eprintln!("  {place}: {reason}"),
+        FetchEvent::Trying { place } => {
+            console.note(format_args!("fetching the embedded model's weights from {place}"));
+        }
+        FetchEvent::Failed { place, reason } => console.note(format_args!("  {place}: {reason}")),
         FetchEvent::Progress { place, bytes, total } => {
-            if bar.is_hidden() {
+            if bar.is_hidden() && console == Console::Plain {
                 bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
             }
             bar.set_message(place);
@@ -44,6 +47,6 @@ pub async fn fetch_weights() -> Result<std::path::PathBuf> {
 }
 
 #[cfg(not(feature = "embedded"))]
-pub async fn fetch_weights() -> Result<std::path::PathBuf> {
+pub async fn fetch_weights(_console: Console) -> Result<std::path::PathBuf> {
     Err(DataFusionError::Plan("this binary was built without the feature 'embedded'".to_owned()))
 }

@@ -9,6 +9,7 @@ use datafusion::dataframe::DataFrame;
 use futures::StreamExt;
 
 use super::arguments::Format;
+use super::console::beside_bars;
 
 /// Rows a printed table is laid out over; a longer result is several tables.
 const TABLE_ROWS: usize = 1000;
@@ -17,7 +18,7 @@ const TABLE_ROWS: usize = 1000;
 pub async fn print(frame: DataFrame, format: Format) -> Result<usize> {
     let mut stream = frame.execute_stream().await?;
     let schema = stream.schema();
-    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut out = Vec::<u8>::new();
     let (mut rows, mut held, mut held_rows, mut printed) = (0, Vec::<RecordBatch>::new(), 0, false);
     let mut header = true;
     while let Some(batch) = stream.next().await {
@@ -43,6 +44,7 @@ pub async fn print(frame: DataFrame, format: Format) -> Result<usize> {
                 writer.finish()?;
             }
         }
+        write_out(&mut out)?;
     }
     if format == Format::Table && (held_rows > 0 || !printed && !schema.fields().is_empty()) {
         if held.is_empty() {
@@ -50,15 +52,25 @@ pub async fn print(frame: DataFrame, format: Format) -> Result<usize> {
         }
         print_table(&mut out, &held)?;
     }
-    out.flush()?;
+    write_out(&mut out)?;
     Ok(rows)
 }
 
 /// Prints a text.
 pub fn text(text: &str) -> Result<()> {
-    let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
+    write_out(&mut text.as_bytes().to_vec())
+}
+
+/// Writes what is there, whole lines at a time, and empties it.
+fn write_out(out: &mut Vec<u8>) -> Result<()> {
+    if !out.is_empty() {
+        beside_bars(|| {
+            let mut stdout = io::stdout().lock();
+            stdout.write_all(out)?;
+            stdout.flush()
+        })?;
+        out.clear();
+    }
     Ok(())
 }
 

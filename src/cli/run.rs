@@ -1,23 +1,26 @@
 //! `seedmill run`: a pipeline folder from seeds to published Parquet, with progress, a funnel and samples at the end.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Instant;
 
 use datafusion::common::{DataFusionError, Result};
 use datafusion::dataframe::DataFrame;
+use serde_json::json;
 
 use super::arguments::RunArguments;
-use super::interrupt::{self, GRACE};
+use super::budget_check::{self, Estimate};
+use super::console::Console;
+use super::ending::{Ending, finished_event, settle};
+use super::interrupt::interruptible;
 use super::model::fetch_weights;
-use super::progress_line::ProgressLine;
-use super::{EXIT_INTERRUPTED, EXIT_OK, output};
+use super::progress::Progress;
+use super::{EXIT_OK, EXIT_USAGE, output};
 use crate::config::Provider;
 use crate::model_call::{CallKind, CallNode, call_nodes};
 use crate::publish::{Published, Report, Stage, Usage};
 use crate::session::{OpenOptions, Pipeline, Workspace};
 
-pub async fn run(root: Option<PathBuf>, arguments: RunArguments) -> Result<u8> {
+pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Console) -> Result<u8> {
     let start = Instant::now();
     let names: Vec<String> = arguments.set.set.iter().map(|(name, _)| name.clone()).collect();
     let options = OpenOptions {
@@ -27,7 +30,9 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments) -> Result<u8> {
         out: arguments.out,
     };
     let workspace = Workspace::open(options).await?;
+    workspace.warnings().listen(move |warning| console.note(format_args!("note: {warning}")));
     Pipeline::read_stages(&workspace.pipeline.folder)?;
+    workspace.limit(arguments.budget.budget());
     let plan = workspace.register_stages().await?.ok_or_else(|| workspace.no_publishing_statement())?;
     // Everything is checked before the first call: the whole plan is analyzed, optimized and made physical.
     let optimized = workspace.ctx().state().optimize(&plan)?;
@@ -43,36 +48,47 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments) -> Result<u8> {
     for call in &calls {
         let model = workspace.runtime.models.config(&call.spec().model);
         if model.is_ok_and(|model| model.provider == Provider::Embedded && model.weights.is_none()) {
-            fetch_weights().await?;
+            fetch_weights(console).await?;
             break;
         }
     }
     let seeds = count_seeds(&workspace, &calls).await?;
+    let estimate = Estimate::of(&workspace, &calls).await?;
+    if let Some(sentence) = estimate.over(&workspace.budget())
+        && !arguments.yes
+        && !budget_check::confirmed(console, &sentence)
+    {
+        console.error(format_args!("{sentence}; start with --yes to go as far as the budget does, or raise it"));
+        return Ok(EXIT_USAGE);
+    }
     let mut stages: Vec<String> = Vec::new();
     for call in &calls {
         if !stages.contains(&call.spec().call_as) {
             stages.push(call.spec().call_as.clone());
         }
     }
-    eprintln!("run {}: {seeds} seeds, stages {}", workspace.run.id, stages.join(" → "));
-
-    interrupt::watch(Arc::clone(&workspace.runtime));
-    let line = ProgressLine::start(Arc::clone(&workspace.runtime), stages.clone(), seeds);
-    let result = match workspace.execute_plan(plan).await {
-        Ok(frame) => frame.collect().await,
-        Err(error) => Err(error),
-    };
-    drop(line);
-    let given_up = workspace.runtime.finish(GRACE).await?;
-    if workspace.runtime.interrupt.is_cancelled() {
-        eprintln!("stopped; {given_up} requests were given up. Run the same command to go on: every answer is kept");
-        return Ok(EXIT_INTERRUPTED);
+    match console {
+        Console::Json => {
+            console.event("run_started", json!({ "run_id": workspace.run.id, "seeds": seeds, "stages": stages }));
+        }
+        Console::Plain | Console::Quiet => {
+            console.note(format_args!("run {}: {seeds} seeds, stages {}", workspace.run.id, stages.join(" → ")));
+        }
     }
-    result?;
+    let progress = Progress::start(console, &workspace.runtime, stages, Some(seeds));
+    let work = async { workspace.execute_plan(plan).await?.collect().await };
+    let result = interruptible(&workspace, console, work).await;
+    let views = match settle(&workspace, console, progress, result).await? {
+        Ending::Complete(_, views) => views,
+        Ending::Stopped(code) => return Ok(code),
+    };
     let published = workspace.run.published().ok_or_else(|| {
         DataFusionError::Plan("the last statement publishes nothing: write COPY … STORED AS CURATED".into())
     })?;
-    output::text(&report(&workspace, &calls, published, start)?)?;
+    match console {
+        Console::Json => finished_event(&workspace, console, &views, None, EXIT_OK),
+        Console::Plain | Console::Quiet => output::text(&report(&workspace, &calls, published, start)?)?,
+    }
     Ok(EXIT_OK)
 }
 
@@ -109,7 +125,7 @@ fn report(workspace: &Workspace, calls: &[CallNode], published: &Published, star
                 });
             }
             // Rows with reasons pass a stage without a call.
-            CallKind::Enrich => {
+            CallKind::Enrich | CallKind::Embed => {
                 let rows = stage.calls() / u64::from(spec.sample_count());
                 stages.push(Stage { name: past(name), rows });
             }
@@ -128,8 +144,11 @@ fn report(workspace: &Workspace, calls: &[CallNode], published: &Published, star
     Ok(Report::read(published, stages, usage)?.render(width()))
 }
 
-/// `solve` → `solved`, `enrich` → `enriched`.
+/// `solve` → `solved`, `enrich` → `enriched`, `embed` → `embedded`.
 fn past(name: &str) -> String {
+    if name == "embed" {
+        return "embedded".to_owned();
+    }
     if name.ends_with('e') { format!("{name}d") } else { format!("{name}ed") }
 }
 

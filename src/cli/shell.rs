@@ -7,14 +7,16 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 
 use super::arguments::Format;
-use super::interrupt::GRACE;
+use super::console::Console;
+use super::interrupt::{GRACE, Signals, end_on_terminate};
+use super::progress::Progress;
 use super::sql::run_text;
-use super::{EXIT_OK, sentence};
+use super::{EXIT_INTERRUPTED, EXIT_OK, sentence};
 use crate::session::Workspace;
 
 const HISTORY: &str = ".seedmill/history";
 
-pub async fn shell(workspace: &Workspace, format: Format) -> Result<u8> {
+pub async fn shell(workspace: &Workspace, format: Format, console: Console) -> Result<u8> {
     let failed = |e: ReadlineError| DataFusionError::External(Box::new(e));
     let mut editor = DefaultEditor::new().map_err(failed)?;
     let history: PathBuf = workspace.config.root.join(HISTORY);
@@ -24,6 +26,7 @@ pub async fn shell(workspace: &Workspace, format: Format) -> Result<u8> {
         "seedmill {}: SQL ends with ';'. SHOW TABLES; lists what is there. \\q leaves.",
         env!("CARGO_PKG_VERSION")
     );
+    end_on_terminate(workspace);
     let mut text = String::new();
     loop {
         let prompt = if text.is_empty() { "seedmill> " } else { "      ..> " };
@@ -40,13 +43,20 @@ pub async fn shell(workspace: &Workspace, format: Format) -> Result<u8> {
                 let statement = std::mem::take(&mut text);
                 // A history that cannot grow is no reason to stop.
                 let _ = editor.add_history_entry(statement.trim());
-                tokio::select! {
-                    result = run_text(workspace, &statement, format) => {
-                        if let Err(error) = result {
-                            eprintln!("{}", sentence(&error));
-                        }
-                    }
-                    _ = tokio::signal::ctrl_c() => eprintln!("\nthe query was stopped"),
+                // Signals from here on: an older one was not for this query.
+                let mut signals = Signals::new()?;
+                let progress = Progress::start(console, &workspace.runtime, Vec::new(), None);
+                let result = tokio::select! {
+                    result = run_text(workspace, &statement, format) => Some(result),
+                    () = signals.next() => None,
+                };
+                drop(progress);
+                match result {
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => eprintln!("{}", sentence(&error)),
+                    None => eprintln!(
+                        "\nthe query was stopped: no new calls; those in flight are recorded, and the same query goes on"
+                    ),
                 }
             }
             Err(ReadlineError::Interrupted) => text.clear(),
@@ -59,6 +69,9 @@ pub async fn shell(workspace: &Workspace, format: Format) -> Result<u8> {
     {
         let _ = editor.save_history(&history);
     }
-    workspace.runtime.finish(GRACE).await?;
-    Ok(EXIT_OK)
+    let mut signals = Signals::new()?;
+    tokio::select! {
+        finished = workspace.runtime.finish(GRACE) => finished.map(|_| EXIT_OK),
+        () = signals.next() => Ok(EXIT_INTERRUPTED),
+    }
 }

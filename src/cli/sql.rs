@@ -2,16 +2,19 @@
 
 use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use datafusion::common::{DataFusionError, Result};
+use serde_json::json;
 
 use super::arguments::{Format, SqlArguments};
-use super::interrupt::{self, GRACE};
-use super::{EXIT_INTERRUPTED, EXIT_OK, output, sentence, shell};
+use super::console::Console;
+use super::ending::{Ending, finished_event, settle};
+use super::interrupt::interruptible;
+use super::progress::Progress;
+use super::{EXIT_OK, output, sentence, shell};
 use crate::session::{OpenOptions, Workspace};
 
-pub async fn sql(root: Option<PathBuf>, arguments: SqlArguments) -> Result<u8> {
+pub async fn sql(root: Option<PathBuf>, arguments: SqlArguments, console: Console) -> Result<u8> {
     let text = match (&arguments.command, &arguments.file) {
         (Some(command), _) => Some(command.clone()),
         (None, Some(file)) => Some(
@@ -27,19 +30,26 @@ pub async fn sql(root: Option<PathBuf>, arguments: SqlArguments) -> Result<u8> {
     };
     let set = arguments.set.set.into_iter().collect();
     let workspace = Workspace::open(OpenOptions { root, pipeline: arguments.pipeline, set, out: None }).await?;
+    workspace.warnings().listen(move |warning| console.note(format_args!("note: {warning}")));
     if let Err(error) = workspace.register_stages().await {
-        eprintln!("note: the views of {} are not there: {}", workspace.pipeline.folder.display(), sentence(&error));
+        let folder = workspace.pipeline.folder.display();
+        console.note(format_args!("note: the views of {folder} are not there: {}", sentence(&error)));
     }
+    workspace.limit(arguments.budget.budget());
     let Some(text) = text else {
-        return shell::shell(&workspace, arguments.format).await;
+        return shell::shell(&workspace, arguments.format, console).await;
     };
-    interrupt::watch(Arc::clone(&workspace.runtime));
-    let result = run_text(&workspace, &text, arguments.format).await;
-    workspace.runtime.finish(GRACE).await?;
-    if workspace.runtime.interrupt.is_cancelled() {
-        return Ok(EXIT_INTERRUPTED);
+    console.event("run_started", json!({ "run_id": workspace.run.id, "seeds": null, "stages": [] }));
+    let progress = Progress::start(console, &workspace.runtime, Vec::new(), None);
+    let work = run_text(&workspace, &text, arguments.format);
+    let result = interruptible(&workspace, console, work).await;
+    match settle(&workspace, console, progress, result).await? {
+        Ending::Complete((), views) => {
+            finished_event(&workspace, console, &views, None, EXIT_OK);
+            Ok(EXIT_OK)
+        }
+        Ending::Stopped(code) => Ok(code),
     }
-    result.map(|()| EXIT_OK)
 }
 
 /// Runs the statements of a text and prints what they give.

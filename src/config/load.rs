@@ -99,6 +99,10 @@ fn model(root: &Path, mut section: Section) -> Result<ModelConfig, ConfigError> 
         section.take_if("retry_base_seconds", "seconds above 0, at most 60", |n: &f64| *n > 0.0 && *n <= 60.0)?;
     set(&mut config.retry_base_seconds, base);
     set(&mut config.response_format, section.take("response_format")?);
+    config.dimensions = section.take_if("dimensions", "a whole number from 1", |n: &u32| *n > 0)?;
+    if let Some(n) = section.take_if("embed_batch_size", "a whole number from 1", |n: &u32| *n > 0)? {
+        config.embed_batch_size = n as usize;
+    }
     let mut price = section.section("price_per_million")?;
     let mut dollars = |key| price.take_if(key, "US dollars from 0", |n: &f64| *n >= 0.0);
     config.price_per_million =

@@ -84,6 +84,10 @@ pub struct ModelConfig {
     pub max_completion_tokens: bool,
     /// Whether the server takes `response_format`; otherwise the schema is stated in the prompt.
     pub response_format: bool,
+    /// The length of this model's embeddings, so that `embed` gives FLOAT[n]; it is not sent.
+    pub dimensions: Option<u32>,
+    /// How many texts one request of `embed` has at most.
+    pub embed_batch_size: usize,
     /// For `embedded`: a GGUF file of the user's instead of the built-in model's.
     pub weights: Option<PathBuf>,
 }
@@ -129,6 +133,8 @@ impl ModelConfig {
             max_response_bytes: 64 << 20,
             max_completion_tokens: false,
             response_format: true,
+            dimensions: None,
+            embed_batch_size: 64,
             weights: None,
         }
     }

@@ -18,10 +18,15 @@ pub struct Completion {
 }
 
 impl Completion {
-    /// Reads a `chat.completion` or `text_completion` body; the error says what is missing. A content that is no text is
-    /// its JSON, one in parts is the parts' texts, and counts may be in quotes.
+    /// Reads a `chat.completion` or `text_completion` body, or one text's embedding in base64 as the ledger keeps it;
+    /// the error says what is missing. A content that is no text is its JSON, one in parts is the parts' texts, and
+    /// counts may be in quotes.
     pub fn from_body(body: &str) -> Result<Completion, String> {
         let body: Value = serde_json::from_str(body).map_err(|e| format!("the answer is not JSON ({e})"))?;
+        if let Some(embedding) = body.pointer("/data/0/embedding").and_then(Value::as_str) {
+            let prompt_tokens = body.pointer("/usage/prompt_tokens").and_then(Value::as_u64);
+            return Ok(Completion { text: embedding.to_owned(), prompt_tokens, ..Completion::default() });
+        }
         let choice = body.get("choices").and_then(|choices| choices.get(0)).ok_or("the answer has no choices")?;
         let mut reasoning = Vec::new();
         let message = choice.get("message");

@@ -10,6 +10,7 @@ mod limiter;
 mod model;
 mod openai;
 mod openai_body;
+mod openai_embeddings;
 mod openai_error;
 mod rate_bucket;
 mod replicas;
@@ -51,6 +52,15 @@ pub struct Answer {
     pub completion: Completion,
 }
 
+/// One text's part of the answer to a batch of texts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EmbeddingAnswer {
+    /// Finite numbers, at least one; or the sentence that says what is wrong with this text's embedding.
+    pub embedding: Result<Vec<f32>, String>,
+    /// This text's share of the tokens that the batch was counted as, where the server counts them.
+    pub prompt_tokens: Option<u64>,
+}
+
 /// A place that answers requests.
 ///
 /// Promises of every implementation:
@@ -70,4 +80,9 @@ pub trait Endpoint: Debug + Send + Sync {
     }
 
     async fn send(&self, request: &Request) -> Result<Answer, SendError>;
+
+    /// Embeds texts in one attempt: one answer a text, in their order. Of the parameters only `extra` is sent.
+    async fn embed(&self, _texts: &[&str], _parameters: &Parameters) -> Result<Vec<EmbeddingAnswer>, SendError> {
+        Err(SendError::new(ErrorKind::Request, "this provider has no embeddings"))
+    }
 }

@@ -7,14 +7,17 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use chrono::Utc;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Response, redirect};
+use reqwest::{Client, Response, Url, redirect};
 
 use super::context_bound::least_tokens;
 use super::openai_body::{body, reserved};
 use super::openai_error::{cut, refuses_response_format, retry_after, says_too_long, server_message};
-use super::replicas::{Replica, Replicas};
+use super::replicas::{Replica, Replicas, Visit};
 use super::secrets::Secrets;
-use super::{Answer, Completion, Endpoint, ErrorKind, ModelIdentity, Request, SendError};
+use super::{
+    Answer, Completion, EmbeddingAnswer, Endpoint, ErrorKind, ModelIdentity, Parameters, Request, SendError,
+    openai_embeddings,
+};
 use crate::config::ModelConfig;
 
 /// A server that cannot be reached in this time is not there.
@@ -81,11 +84,42 @@ impl OpenAiEndpoint {
         })
     }
 
-    async fn attempt(&self, replica: &Replica, key: Option<&str>, request: &Request) -> Result<Answer, SendError> {
+    /// The replica that the next request goes to.
+    fn visit(&self) -> Result<Visit<'_>, SendError> {
+        let visit = self.replicas.choose(Instant::now());
+        visit.ok_or_else(|| SendError::new(ErrorKind::Request, "the model has no base_urls"))
+    }
+
+    /// Tells the replicas what became of a request. The error is then as users may see it.
+    fn ended<T>(&self, visit: &Visit<'_>, result: Result<T, SendError>) -> Result<T, SendError> {
+        let elsewhere = visit.ended(result.as_ref().err().map(|error| error.kind), Instant::now());
+        result.map_err(|mut error| {
+            error.again |= elsewhere;
+            error.message = cut(&self.secrets.hide(error.message));
+            error
+        })
+    }
+
+    async fn attempt(&self, replica: &Replica, request: &Request) -> Result<Answer, SendError> {
         let response_format = request.schema.is_some() && !self.states_schema.load(Ordering::Relaxed);
         let body = body(&self.config, request, response_format).to_string();
-        let mut post = self.client.post(replica.url.clone()).header(CONTENT_TYPE, "application/json").body(body);
-        if let Some(key) = key {
+        let (status, body) = self.post(replica, &replica.url, body, response_format).await?;
+        match Completion::from_body(&body) {
+            Ok(completion) => Ok(Answer { status, body, completion }),
+            Err(missing) => Err(torn(replica, &body, missing)),
+        }
+    }
+
+    /// Posts a body and reads a 2xx answer to its end.
+    async fn post(
+        &self,
+        replica: &Replica,
+        url: &Url,
+        body: String,
+        response_format: bool,
+    ) -> Result<(u16, String), SendError> {
+        let mut post = self.client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
+        if let Some(key) = self.secrets.key()? {
             let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
                 let message = format!("the key of model '{}' has characters that no header takes", self.config.model);
                 SendError::new(ErrorKind::Request, message)
@@ -105,18 +139,9 @@ impl OpenAiEndpoint {
             let message = format!("the answer of {} is longer than max_response_bytes = {limit}", replica.place);
             return Err(SendError::new(ErrorKind::TooLarge, message));
         }
-        let torn = |message: &str| SendError::new(ErrorKind::TornBody, format!("{}: {message}", replica.place));
-        let body = String::from_utf8(body).map_err(|_| torn("the answer is not UTF-8"))?;
-        let body = self.secrets.hide(body);
-        match Completion::from_body(&body) {
-            Ok(completion) => Ok(Answer { status, body, completion }),
-            Err(_) if body.trim_start().starts_with('<') => Err(torn("the answer is a web page")),
-            // Some gateways send an error with status 200.
-            Err(missing) => match serde_json::from_str::<serde_json::Value>(&body) {
-                Ok(value) if value.get("error").is_some() => Err(torn(&server_message(&body).unwrap_or(missing))),
-                _ => Err(torn(&missing)),
-            },
-        }
+        let not_text = |_| SendError::new(ErrorKind::TornBody, format!("{}: the answer is not UTF-8", replica.place));
+        let body = String::from_utf8(body).map_err(not_text)?;
+        Ok((status, self.secrets.hide(body)))
     }
 
     /// No answer came: why.
@@ -196,17 +221,34 @@ impl Endpoint for OpenAiEndpoint {
         if let Some(key) = reserved(&request.parameters.extra) {
             return Err(SendError::new(ErrorKind::Request, format!("extra may not set '{key}'")));
         }
-        let key = self.secrets.key()?;
-        let visit = self.replicas.choose(Instant::now());
-        let visit = visit.ok_or_else(|| SendError::new(ErrorKind::Request, "the model has no base_urls"))?;
-        let result = self.attempt(visit.replica(), key, request).await;
-        let elsewhere = visit.ended(result.as_ref().err().map(|error| error.kind), Instant::now());
-        result.map_err(|mut error| {
-            error.again |= elsewhere;
-            error.message = cut(&self.secrets.hide(error.message));
-            error
-        })
+        let visit = self.visit()?;
+        let result = self.attempt(visit.replica(), request).await;
+        self.ended(&visit, result)
     }
+
+    async fn embed(&self, texts: &[&str], parameters: &Parameters) -> Result<Vec<EmbeddingAnswer>, SendError> {
+        if let Some(key) = openai_embeddings::reserved_key(&parameters.extra) {
+            return Err(SendError::new(ErrorKind::Request, format!("extra may not set '{key}'")));
+        }
+        let visit = self.visit()?;
+        let replica = visit.replica();
+        let body = openai_embeddings::body(&self.config, texts, parameters).to_string();
+        let result = self.post(replica, &replica.embeddings, body, false).await;
+        let result = result.and_then(|(_, body)| {
+            openai_embeddings::read(&body, texts).map_err(|missing| torn(replica, &body, missing))
+        });
+        self.ended(&visit, result)
+    }
+}
+
+/// A 2xx body that is no answer. Some gateways send an error with status 200.
+fn torn(replica: &Replica, body: &str, missing: String) -> SendError {
+    let message = match serde_json::from_str::<serde_json::Value>(body) {
+        Ok(value) if value.get("error").is_some() => server_message(body).unwrap_or(missing),
+        Err(_) if body.trim_start().starts_with('<') => "the answer is a web page".into(),
+        _ => missing,
+    };
+    SendError::new(ErrorKind::TornBody, format!("{}: {message}", replica.place))
 }
 
 /// The body up to where it passes `limit` bytes, and how it ended.

@@ -69,7 +69,7 @@ fn stating(messages: &[Message], schema: &Value) -> Vec<Message> {
 }
 
 /// Objects are merged key by key; of two other values the later stands.
-fn merge(into: &mut Map<String, Value>, from: &Map<String, Value>) {
+pub(super) fn merge(into: &mut Map<String, Value>, from: &Map<String, Value>) {
     for (key, value) in from {
         match (into.get_mut(key), value) {
             (Some(Value::Object(into)), Value::Object(from)) => merge(into, from),

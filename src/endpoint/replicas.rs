@@ -21,6 +21,7 @@ const LONGEST_OUT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Replica {
     pub url: Url,
+    pub embeddings: Url,
     /// `host:port`, for messages: the rest of an address may hold a secret.
     pub place: String,
     outstanding: AtomicUsize,
@@ -126,6 +127,8 @@ impl Visit<'_> {
                     tracing::warn!("{place} does not answer; it is left out for {} s", wait.as_secs());
                 }
             }
+            // Nothing was sent.
+            Some(ErrorKind::Request | ErrorKind::Cancelled) => {}
             // Whatever else it says, it is there.
             _ => {
                 if health.out.is_some() {
@@ -163,11 +166,13 @@ impl Replica {
             (Some(host), None) => host.to_owned(),
             (None, _) => return Err(wrong()),
         };
+        let mut embeddings = url.clone();
+        embeddings.path_segments_mut().map_err(|()| wrong())?.pop_if_empty().push("embeddings");
         url.path_segments_mut().map_err(|()| wrong())?.pop_if_empty().extend(match api {
             Api::Chat => ["chat", "completions"].as_slice(),
             Api::Completions => &["completions"],
         });
-        Ok(Replica { url, place, outstanding: AtomicUsize::new(0) })
+        Ok(Replica { url, embeddings, place, outstanding: AtomicUsize::new(0) })
     }
 
     /// Whether it is on this machine.

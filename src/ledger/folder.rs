@@ -3,7 +3,8 @@
 //! `log-<unique>.log`: a log, locked by its owner while it lives. `log-<unique>.log.new`: a log about to begin.
 //! `segment-<unique>/{calls,attempts,call_uses}.parquet`: a sealed log; it replaces the log of the same name.
 //! `segment-<unique>.tmp/`: a segment half written. `log-<unique>.damaged`: a sealed log of which a part could not
-//! be read. `<unique>` begins with the time in hexadecimal, so names sort by age, and is never used again.
+//! be read. `claims/`: empty files whose bytes are locked by who asks a call. `<unique>` begins with the time in
+//! hexadecimal, so names sort by age, and is never used again.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};

@@ -230,6 +230,17 @@ impl LogReader {
         Ok(None)
     }
 
+    /// Goes on reading at the end of a frame read before, up to what the log holds now.
+    pub(super) fn from(log: &Arc<LogFile>, offset: u64) -> Result<LogReader, LedgerError> {
+        let reader = BufReader::with_capacity(1 << 18, log.cursor(offset));
+        Ok(LogReader { log: Arc::clone(log), reader, offset, len: log.len()?, damaged: false })
+    }
+
+    /// Where the last good frame ended, once `next_frame` gave `None`.
+    pub(super) fn position(&self) -> u64 {
+        self.offset
+    }
+
     /// Whether something before the last good frame could not be read.
     pub(super) fn is_damaged(&self) -> bool {
         self.damaged

@@ -14,13 +14,18 @@
 //! 5. **A log has one writer**, which holds its file lock. A log whose lock can be had belonged to a dead process.
 //! 6. **Readers need no lock**, and see whole groups only.
 //!
+//! And between processes that write at once: **a call is asked by one of them**, which holds its claim until the
+//! answer is durable ([`Ledger::find_or_claim`]); the others read it from that one's log.
+//!
 //! The names in the folder are told in `folder`, the log's format in `log`, the segments' columns in [`tables`].
 
 mod block;
+mod claims;
 mod columns;
 mod distinct_calls;
 mod error;
 mod folder;
+mod foreign;
 mod identity;
 mod index;
 #[cfg(test)]
@@ -33,7 +38,9 @@ mod store;
 mod tables;
 mod writer;
 
+pub use claims::Claim;
 pub use error::LedgerError;
+pub use foreign::Lookup;
 pub use identity::{CallId, CallKey, KeyTemplate};
 pub use record::{AttemptRecord, CallRecord, Record, UseRecord};
 pub use store::{Ledger, Pending, StoredAnswer};

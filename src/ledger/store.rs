@@ -7,7 +7,9 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
 use super::block::{Block, BlockCache};
+use super::claims::Claims;
 use super::folder::{self, OwnedLog};
+use super::foreign::{Foreign, Tail};
 use super::index::{self, Index, Key, Place};
 use super::log::{LogFile, LogReader};
 use super::segment::{self, BLOCK_ROWS, Footers, Segment};
@@ -37,7 +39,7 @@ pub struct StoredAnswer {
 /// each writes a log of its own.
 #[derive(Debug)]
 pub struct Ledger {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
 }
 
@@ -62,7 +64,7 @@ impl Ledger {
     }
 
     /// The stored answer to a call: of this process's own appends as soon as they returned, and of all that was
-    /// durable at open. What other processes have written since is not looked for.
+    /// durable at open. What other processes have written since is looked for by [`Ledger::find_or_claim`] only.
     pub async fn find(&self, id: &CallId) -> Result<Option<StoredAnswer>, LedgerError> {
         let key = index::key(id);
         let mut gone = None;
@@ -173,7 +175,7 @@ impl Pending {
 
 /// A file that holds answers.
 #[derive(Debug, Clone)]
-enum Source {
+pub(super) enum Source {
     Log(Arc<LogFile>),
     Segment(Arc<Segment>),
 }
@@ -211,6 +213,8 @@ pub(super) struct Shared {
     sources: RwLock<Vec<Option<Source>>>,
     blocks: BlockCache,
     footers: Footers,
+    pub(super) foreign: Foreign,
+    pub(super) claims: Arc<Claims>,
 }
 
 /// A log to seal some time, and its number among the sources.
@@ -230,6 +234,8 @@ impl Shared {
         let mut sources = Vec::new();
         let mut places = Vec::new();
         let mut adopted = Vec::new();
+        let mut known = Vec::new();
+        let mut tails = Vec::new();
         for unique in listing.uniques() {
             let source = source_number(sources.len());
             let mut log = None;
@@ -245,9 +251,12 @@ impl Shared {
                 log = open_log(&folder, unique, source, &mut places)?;
             }
             match log {
-                Some(OpenedLog { file, orphan }) => {
-                    sources.push(Some(Source::Log(file)));
-                    adopted.extend(orphan.map(|log| NumberedLog { log, source }));
+                Some(OpenedLog { file, orphan, read }) => {
+                    sources.push(Some(Source::Log(Arc::clone(&file))));
+                    match orphan {
+                        Some(log) => adopted.push(NumberedLog { log, source }),
+                        None => tails.push(Tail { unique: unique.to_owned(), file, source, read }),
+                    }
                 }
                 None if folder::segment_path(&folder, unique).exists() => {
                     let segment = Segment::new(&folder, unique);
@@ -255,10 +264,13 @@ impl Shared {
                         .extend(segment.keys()?.into_iter().zip(0..).map(|(key, row)| (key, Place::new(source, row))));
                     sources.push(Some(Source::Segment(Arc::new(segment))));
                 }
-                None => {} // a log without records, deleted by its owner meanwhile
+                None => continue, // a log without records, deleted by its owner meanwhile
             }
+            known.push(unique.to_owned());
         }
         let shared = Shared {
+            foreign: Foreign::new(known.into_iter(), tails),
+            claims: Claims::new(folder.join("claims")),
             folder,
             index: RwLock::new(Index::build(places)),
             sources: RwLock::new(sources),
@@ -281,7 +293,7 @@ impl Shared {
         sources.get(number as usize).cloned().flatten()
     }
 
-    fn add_source(&self, source: Source) -> u32 {
+    pub(super) fn add_source(&self, source: Source) -> u32 {
         let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
         sources.push(Some(source));
         source_number(sources.len() - 1)
@@ -289,15 +301,21 @@ impl Shared {
 
     /// Makes a log that this process has begun known to readers.
     pub(super) fn add_log(&self, unique: &str) -> Result<u32, LedgerError> {
+        self.foreign.begun(unique);
         let log = LogFile::open(folder::log_path(&self.folder, unique))?;
         Ok(self.add_source(Source::Log(Arc::new(log))))
     }
 
     /// Makes calls known that are durable in a log's frame.
     pub(super) fn add_calls<'a>(&self, calls: impl Iterator<Item = &'a CallId>, source: u32, offset: u64) {
+        self.add_places(calls.map(|call| (index::key(call), Place::new(source, offset))));
+    }
+
+    /// Makes known where calls lie that have no place yet.
+    pub(super) fn add_places(&self, places: impl Iterator<Item = (Key, Place)>) {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        for call in calls {
-            index.insert(index::key(call), Place::new(source, offset));
+        for (key, place) in places {
+            index.insert(key, place);
         }
     }
 
@@ -326,6 +344,8 @@ fn source_number(position: usize) -> u32 {
 struct OpenedLog {
     file: Arc<LogFile>,
     orphan: Option<OwnedLog>,
+    /// Where its last good frame ended.
+    read: u64,
 }
 
 /// Reads a log's calls. `None` if it is gone: sealed meanwhile, or an orphan without records, which is deleted.
@@ -353,10 +373,10 @@ fn open_log(
         }
     }
     let Some(locked) = locked else {
-        return Ok(Some(OpenedLog { file, orphan: None }));
+        return Ok(Some(OpenedLog { file, orphan: None, read: reader.position() }));
     };
     let torn = reader.torn_bytes();
-    let len = file.len()? - torn;
+    let len = reader.position();
     if torn > 0 {
         tracing::warn!("the last {torn} bytes of {} were torn by a crash and are cut", path.display());
         locked.set_len(len).and_then(|()| locked.sync_all()).map_err(LedgerError::io("cut", &path))?;
@@ -366,5 +386,5 @@ fn open_log(
         return Ok(None);
     }
     let orphan = OwnedLog { unique: unique.to_owned(), file: locked, len };
-    Ok(Some(OpenedLog { file, orphan: Some(orphan) }))
+    Ok(Some(OpenedLog { file, orphan: Some(orphan), read: len }))
 }

@@ -9,7 +9,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::datatypes::Field;
 use datafusion::common::{Result, exec_err};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::returns::{ReturnColumn, ReturnType, Returns, arrow_fields};
 
@@ -22,13 +22,46 @@ pub fn read_items(text: &str, returns: &Returns, items: Option<u32>) -> Result<V
         (Some(_), Value::Object(mut object)) => match object.remove("items") {
             Some(Value::Array(list)) => list,
             Some(other) => return Err(format!("'items' is {}, not a list", kind(&other))),
-            // One object where a list was asked for is a list of one.
-            None => vec![Value::Object(object)],
+            // The first whole object of a list that does not end, or one object where a list was asked for.
+            None => whole_items(text)
+                .or_else(|| whole_items(&without_trailing_commas(text)))
+                .unwrap_or_else(|| vec![Value::Object(object)]),
         },
         (Some(_), Value::Array(list)) => list,
         (Some(_), other) => return Err(format!("the answer is {}, not a list of items", kind(&other))),
     };
-    list.into_iter().map(|item| check_columns(item, returns.columns(), "")).collect()
+    check_items(list, returns)
+}
+
+fn check_items(list: Vec<Value>, returns: &Returns) -> Result<Vec<Value>, String> {
+    let several = list.len() > 1;
+    list.into_iter()
+        .enumerate()
+        .map(|(i, item)| {
+            let place = if several { format!("items[{i}]") } else { String::new() };
+            check_columns(item, returns.columns(), &place)
+        })
+        .collect()
+}
+
+/// The whole objects at the start of the list of items, which stands bare or under the key `items` and may be cut off:
+/// what came is used.
+fn whole_items(text: &str) -> Option<Vec<Value>> {
+    let (before, mut rest) = text.split_once('[')?;
+    if let Some((_, key)) = before.rsplit_once('{')
+        && key.trim_end().trim_end_matches(':').trim() != "\"items\""
+    {
+        return None;
+    }
+    let mut items = Vec::new();
+    loop {
+        rest = rest.trim_start_matches(|c: char| c == ',' || c.is_whitespace());
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Map<String, Value>>();
+        let Some(Ok(item)) = values.next() else { break };
+        rest = &rest[values.byte_offset()..];
+        items.push(Value::Object(item));
+    }
+    (!items.is_empty()).then_some(items)
 }
 
 /// The first JSON object or list in a text: bare, in a Markdown fence, after prose, or with trailing commas.
@@ -77,13 +110,20 @@ fn without_trailing_commas(text: &str) -> String {
 
 fn check_columns(value: Value, columns: &[ReturnColumn], path: &str) -> Result<Value, String> {
     let Value::Object(mut object) = value else {
-        return Err(format!("{}the answer is {}, not an object", prefix(path), kind(&value)));
+        return Err(match path {
+            "" => format!("the answer is {}, not an object", kind(&value)),
+            path => format!("'{path}' is {}, not an object", kind(&value)),
+        });
     };
-    let mut checked = serde_json::Map::with_capacity(columns.len());
+    let mut checked = Map::with_capacity(columns.len());
     for column in columns {
         let path = if path.is_empty() { column.name.clone() } else { format!("{path}.{}", column.name) };
-        let value = object.remove(&column.name).ok_or_else(|| format!("'{path}' is missing"))?;
-        checked.insert(column.name.clone(), check(value, &column.ty, &path)?);
+        let value = match object.remove(&column.name) {
+            None | Some(Value::Null) if column.nullable => Value::Null,
+            Some(value) => check(value, &column.ty, &path)?,
+            None => return Err(format!("'{path}' is missing")),
+        };
+        checked.insert(column.name.clone(), value);
     }
     Ok(Value::Object(checked))
 }
@@ -132,6 +172,12 @@ fn check(value: Value, ty: &ReturnType, path: &str) -> Result<Value, String> {
                 list.into_iter().enumerate().map(|(i, v)| check(v, element, &format!("{path}[{i}]"))).collect();
             checked.map(Value::Array)
         }
+        // One object where a list was asked for is a list of one.
+        (ReturnType::List { element, length: None | Some(1) }, Value::Object(object))
+            if matches!(element.as_ref(), ReturnType::Struct(_)) =>
+        {
+            Ok(Value::Array(vec![check(Value::Object(object), element, &format!("{path}[0]"))?]))
+        }
         (ReturnType::List { .. }, other) => wrong(&other, "a list"),
         (ReturnType::Struct(fields), value) => check_columns(value, fields, path),
     }
@@ -142,10 +188,6 @@ fn integer(value: &Value) -> Option<i64> {
         .as_i64()
         .or_else(|| value.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 9e15).map(|f| f as i64))
         .or_else(|| value.as_str().and_then(|s| s.trim().replace(',', "").parse().ok()))
-}
-
-fn prefix(path: &str) -> String {
-    if path.is_empty() { String::new() } else { format!("'{path}': ") }
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -219,6 +261,9 @@ pub fn to_array(ty: &ReturnType, values: &[Option<&Value>]) -> Result<ArrayRef> 
 
 #[cfg(test)]
 mod tests {
+    use datafusion::arrow::array::{Array, AsArray};
+    use datafusion::arrow::datatypes::Int64Type;
+
     use super::*;
 
     fn returns() -> Returns {
@@ -265,6 +310,54 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_list_cut_off_gives_the_items_that_came_whole() {
+        let read = |text: &str| read_items(text, &returns(), Some(5)).map(|items| items.len());
+        assert_eq!(read(&format!("{{\"items\" : [{ITEM}, {ITEM}, {{\"question\": \"b")), Ok(2));
+        assert_eq!(read(&format!("Here: [{ITEM},\n{ITEM},")), Ok(2));
+        assert_eq!(read(&format!("[{}, {{\"que", ITEM.replace("3}", "3,}"))), Ok(1));
+        assert!(read("{\"items\": [{\"question\": \"b").is_err());
+        // A list inside the one object that was cut is not the list of items.
+        assert_eq!(read("{\"facts\": [{\"f\": 1}, {\"que"), Err("'question' is missing".into()));
+        let wrong = ITEM.replace("3}", "null}");
+        let error = Err("'items[1].n' is null, not a whole number".to_owned());
+        assert_eq!(read(&format!("[{ITEM}, {wrong}, {{")), error);
+    }
+
+    #[test]
+    fn a_column_declared_null_may_be_null_or_missing_and_no_other() {
+        let returns = Returns::parse("q TEXT NULL, s STRUCT<a TEXT, n INT NULL>[] NULL, e ENUM('x') NULL").unwrap();
+        for text in [r#"{"q": null, "s": null, "e": null}"#, r#"{"q": "x", "s": [{"a": "b"}]}"#, "{\"s\": []}"] {
+            let items = read_items(text, &returns, None).unwrap_or_else(|e| panic!("{text}: {e}"));
+            let array = to_array(&ReturnType::Struct(returns.columns().to_vec()), &[items.first()]).unwrap();
+            assert_eq!(array.as_struct().column(2).null_count(), 1, "{text}");
+        }
+        let wrong = |text: &str| read_items(text, &returns, None).unwrap_err();
+        assert_eq!(wrong(r#"{"s": [{"a": "b"}, {"n": 1}]}"#), "'s[1].a' is missing");
+        assert_eq!(wrong(r#"{"e": "y"}"#), "'e' is 'y', not one of x");
+    }
+
+    #[test]
+    fn lists_of_structs_come_back_as_they_were() {
+        let returns = Returns::parse("f STRUCT<a TEXT, g STRUCT<n INT>[]>[]").unwrap();
+        let item = serde_json::json!({"f": [{"a": "x", "g": [{"n": 1}, {"n": 2}]}, {"a": "y", "g": []}]});
+        let checked = read_items(&item.to_string(), &returns, None).unwrap().remove(0);
+        assert_eq!(checked, item);
+        let f = to_array(&returns.columns()[0].ty, &[Some(&checked["f"]), None, Some(&checked["f"])]).unwrap();
+        let f = f.as_list::<i32>();
+        assert_eq!((f.len(), f.value_length(0), f.null_count()), (3, 2, 1));
+        let g = f.values().as_struct().column(1).as_list::<i32>();
+        let n = g.values().as_struct().column(0).as_primitive::<Int64Type>();
+        assert_eq!((n.values().to_vec(), g.value_length(1)), (vec![1, 2, 1, 2], 0));
+        // One object for a list is a list of one.
+        assert_eq!(
+            read_items(r#"{"f": {"a": "x", "g": {"n": "7"}}}"#, &returns, None).unwrap()[0]["f"][0]["g"][0]["n"],
+            7
+        );
+        let wrong = read_items(r#"{"f": [{"a": "x", "g": [{"n": "many"}]}]}"#, &returns, None).unwrap_err();
+        assert_eq!(wrong, "'f[0].g[0].n' is a text, not a whole number");
     }
 
     #[test]

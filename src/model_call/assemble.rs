@@ -15,9 +15,11 @@ use datafusion::common::{Result, exec_err};
 use serde_json::Value;
 
 use super::answer::to_array;
+use super::embed_vector;
 use super::returns::{ReturnColumn, ReturnType};
 use super::row::{InputRows, SampleResult};
 use super::spec::{CallKind, CallSpec, OnError, call_fields};
+use crate::endpoint::Completion;
 
 /// An input row whose calls have all ended.
 #[derive(Debug)]
@@ -58,7 +60,11 @@ impl Assembler {
     pub fn new(spec: Arc<CallSpec>, schema: SchemaRef, model: String) -> Self {
         let columns = match &spec.returns {
             Some(returns) => returns.columns().to_vec(),
-            None => vec![ReturnColumn { name: spec.output.clone(), ty: ReturnType::Text { max_chars: u64::MAX } }],
+            None => vec![ReturnColumn {
+                name: spec.output.clone(),
+                ty: ReturnType::Text { max_chars: u64::MAX },
+                nullable: false,
+            }],
         };
         Self { spec, schema, columns, model }
     }
@@ -92,7 +98,14 @@ impl Assembler {
         for column in &self.columns {
             let values: Vec<Option<&Value>> =
                 flat.iter().map(|cell| cell.and_then(|cell| cell.value?.get(&column.name))).collect();
-            arrays.push(self.listed(&rows, to_array(&column.ty, &values)?)?);
+            let array = match self.spec.kind {
+                CallKind::Embed => {
+                    let texts: Vec<Option<&str>> = values.iter().map(|value| value.and_then(Value::as_str)).collect();
+                    embed_vector::to_array(&texts, self.spec.dimensions)
+                }
+                _ => to_array(&column.ty, &values)?,
+            };
+            arrays.push(self.listed(&rows, array)?);
         }
         arrays.push(self.listed(&rows, self.call_column(&flat))?);
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
@@ -104,7 +117,7 @@ impl Assembler {
     fn cells<'a>(&self, row: &'a FinishedRow) -> Vec<Vec<Option<Cell<'a>>>> {
         let samples = || row.samples.iter().enumerate().map(|(sample, result)| (sample as i64, result));
         match self.spec.kind {
-            CallKind::Enrich => {
+            CallKind::Enrich | CallKind::Embed => {
                 let cell = |(sample, result): (i64, &'a Option<SampleResult>)| {
                     let result = result.as_ref()?;
                     Some(match &result.items {
@@ -179,25 +192,35 @@ impl Assembler {
             cells.iter().for_each(|cell| builder.append_option(cell.as_ref().and_then(value)));
             Arc::new(builder.finish())
         };
+        // Cost, tokens and time are of all calls that the answer took; the rest is of the last, whose answer counts.
         let (mut cost, mut replayed) = (Float64Builder::new(), BooleanBuilder::new());
         for cell in cells {
-            let answered = cell.and_then(|cell| cell.result.outcome.answer.as_ref().ok());
-            cost.append_option(answered.map(|answered| answered.cost_usd));
-            replayed.append_option(answered.map(|answered| answered.replayed));
+            let answered =
+                || cell.iter().flat_map(|cell| cell.result.outcomes()).filter_map(|o| o.answer.as_ref().ok());
+            let answers = answered().next().is_some();
+            cost.append_option(answers.then(|| answered().map(|answered| answered.cost_usd).sum()));
+            replayed.append_option(answers.then(|| answered().all(|answered| answered.replayed)));
         }
         let count = |n: Option<u64>| n.and_then(|n| i64::try_from(n).ok());
+        let answers = self.spec.kind != CallKind::Embed;
         let mut arrays: Vec<ArrayRef> = vec![
             text(cells, |cell| Some(cell.result.outcome.call_id.to_hex())),
             text(cells, |_| Some(&self.model)),
             text(cells, |cell| cell.error),
-            text(cells, |cell| cell.result.completion.finish_reason.as_deref()),
-            text(cells, |cell| cell.result.completion.reasoning.as_deref()),
-            integer(&|cell| count(cell.result.completion.prompt_tokens)),
-            integer(&|cell| count(cell.result.completion.completion_tokens)),
-            Arc::new(cost.finish()),
-            integer(&|cell| cell.result.outcome.answer.as_ref().ok().and_then(|a| count(a.latency_ms))),
-            Arc::new(replayed.finish()),
         ];
+        if answers {
+            arrays.push(text(cells, |cell| cell.result.completion.finish_reason.as_deref()));
+            arrays.push(text(cells, |cell| cell.result.completion.reasoning.as_deref()));
+        }
+        arrays.push(integer(&|cell| count(sum(completions(cell).map(|completion| completion.prompt_tokens)))));
+        if answers {
+            arrays.push(integer(&|cell| count(sum(completions(cell).map(|completion| completion.completion_tokens)))));
+        }
+        arrays.push(Arc::new(cost.finish()));
+        arrays.push(integer(&|cell| {
+            count(sum(cell.result.outcomes().map(|outcome| outcome.answer.as_ref().ok().and_then(|a| a.latency_ms))))
+        }));
+        arrays.push(Arc::new(replayed.finish()));
         if self.spec.kind == CallKind::Generate {
             arrays.push(integer(&|cell| cell.item));
             arrays.push(integer(&|cell| Some(cell.sample)));
@@ -205,6 +228,16 @@ impl Assembler {
         let nulls = NullBuffer::from_iter(cells.iter().map(Option::is_some));
         Arc::new(StructArray::new(call_fields(self.spec.kind), arrays, Some(nulls)))
     }
+}
+
+/// What was answered to each call that the cell took.
+fn completions<'a>(cell: &Cell<'a>) -> impl Iterator<Item = &'a Completion> {
+    cell.result.outcomes().filter_map(|outcome| outcome.answer.as_ref().ok()?.completion.as_deref().ok())
+}
+
+/// The sum of what is known; `None` where nothing is.
+fn sum(numbers: impl Iterator<Item = Option<u64>>) -> Option<u64> {
+    numbers.flatten().reduce(u64::saturating_add)
 }
 
 fn text<'a, T: AsRef<str>>(cells: &[Option<Cell<'a>>], value: impl Fn(&Cell<'a>) -> Option<T>) -> ArrayRef {

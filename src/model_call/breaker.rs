@@ -31,8 +31,12 @@ impl Breaker {
         }
     }
 
-    /// A call was given up. `Err` where this was one too many.
+    /// A call was given up, or an attempt found nobody there for the second time: whichever of a model's servers could
+    /// be reached has been preferred by then. `Err` where this was one too many.
     pub fn failed(&self, model: &str, error: &SendError) -> Result<()> {
+        if error.kind.is_of_one_request() {
+            return Ok(());
+        }
         let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = models.entry(model.to_owned()).or_default();
         let alike = seen.failures.entry((error.kind.name(), error.kind.status())).or_default();
@@ -41,5 +45,26 @@ impl Breaker {
             return Ok(());
         }
         exec_err!("the first {ALIKE} calls of model {model} all failed alike, so no more are made: {error}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::endpoint::ErrorKind;
+
+    #[test]
+    fn only_failures_alike_before_the_first_answer_stop_a_run() {
+        let error = |kind| SendError::new(kind, "no such key");
+        let breaker = Breaker::default();
+        for _ in 1..ALIKE {
+            breaker.failed("m", &error(ErrorKind::Refused(401))).unwrap();
+            breaker.failed("m", &error(ErrorKind::Refused(404))).unwrap();
+            breaker.failed("other", &error(ErrorKind::Refused(401))).unwrap();
+        }
+        breaker.answered("other");
+        breaker.failed("other", &error(ErrorKind::Refused(401))).unwrap();
+        let stop = breaker.failed("m", &error(ErrorKind::Refused(401))).unwrap_err().to_string();
+        assert!(stop.contains("model m all failed alike, so no more are made: refused 401: no such key"), "{stop}");
     }
 }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::progress::StageProgress;
+use super::spec::embedding_schema;
 use crate::endpoint::{Message, ModelIdentity, Parameters, Request};
 use crate::ledger::{CallId, CallKey, KeyTemplate};
 
@@ -15,12 +17,14 @@ pub struct CallShape {
     pub variant: Arc<str>,
     /// The ordinal among independent calls for one row, from 0.
     pub sample: u32,
-    /// The stage that progress counts it under: the name of its call column.
-    pub stage: Arc<str>,
+    /// Where it is counted.
+    pub stage: Arc<StageProgress>,
     /// The number of call stages below: later stages go first.
     pub depth: usize,
     /// JSON: parameters, items and schema, as the ledger keeps them.
     pub recorded_parameters: Arc<str>,
+    /// Whether the request is one text to embed.
+    pub embeds: bool,
     key: KeyTemplate,
 }
 
@@ -32,13 +36,14 @@ impl CallShape {
         items: Option<u32>,
         variant: Arc<str>,
         sample: u32,
-        stage: Arc<str>,
+        stage: Arc<StageProgress>,
     ) -> Self {
         let recorded = json!({ "parameters": &*parameters, "items": items, "schema": schema.as_deref() });
         let request = Request { messages: Vec::new(), parameters: Arc::clone(&parameters), schema: schema.clone() };
         let key = CallKey { model, request: &request, items, variant: &variant, sample }.template();
+        let embeds = schema.as_deref() == Some(&embedding_schema());
         let recorded_parameters = recorded.to_string().into();
-        Self { parameters, schema, variant, sample, stage, depth: 0, recorded_parameters, key }
+        Self { parameters, schema, variant, sample, stage, depth: 0, recorded_parameters, embeds, key }
     }
 
     /// The same above so many other call stages.
@@ -48,7 +53,7 @@ impl CallShape {
 }
 
 /// A request with what else makes it this call and no other.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Call {
     pub id: CallId,
     pub request: Request,

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::call::Call;
 use super::runtime::CallRuntime;
 use crate::endpoint::{Answer, Completion, ErrorKind, Model, Request, SendError};
-use crate::ledger::{AttemptRecord, CallId, CallRecord, Record, StoredAnswer};
+use crate::ledger::{AttemptRecord, CallId, CallRecord, Lookup, Record, StoredAnswer};
 
 /// The sentence of a query that Ctrl-C stopped.
 pub const INTERRUPTED: &str = "interrupted: no new calls are made; run the same command to go on";
@@ -69,28 +69,17 @@ impl CallRuntime {
         {
             (answered.replayed, answered.latency_ms) = (true, None);
         }
-        self.count(&call.shape.stage, [&answer]);
-        Ok(CallOutcome { call_id: call.id, answer })
-    }
-
-    /// Counts what became of calls of one stage.
-    pub fn count<'a>(&self, stage: &str, answers: impl IntoIterator<Item = &'a Result<Answered, String>>) {
-        self.progress.update(stage, |counts| {
-            for answer in answers {
-                match answer {
-                    Ok(answered) if answered.replayed => counts.replayed += 1,
-                    Ok(answered) => {
-                        counts.asked += 1;
-                        counts.cost_usd += answered.cost_usd;
-                        if let Ok(completion) = &answered.completion {
-                            counts.prompt_tokens += completion.prompt_tokens.unwrap_or(0);
-                            counts.completion_tokens += completion.completion_tokens.unwrap_or(0);
-                        }
-                    }
-                    Err(_) => counts.failed += 1,
-                }
+        let stage = &call.shape.stage;
+        match &answer {
+            Ok(answered) if answered.replayed => stage.replayed(1),
+            Ok(answered) => {
+                let completion = answered.completion.as_ref().ok();
+                let tokens = |count: fn(&Completion) -> Option<u64>| completion.and_then(|c| count(c)).unwrap_or(0);
+                stage.asked(tokens(|c| c.prompt_tokens), tokens(|c| c.completion_tokens), answered.cost_usd);
             }
-        });
+            Err(_) => stage.failed(),
+        }
+        Ok(CallOutcome { call_id: call.id, answer })
     }
 
     async fn find_or_ask(
@@ -99,27 +88,47 @@ impl CallRuntime {
         call: &Call,
         stop: &CancellationToken,
     ) -> Result<Result<Answered, String>> {
-        if let Some(stored) = self.ledger().await?.find(&call.id).await? {
-            return Ok(Ok(Answered::replayed(&stored)));
+        // Waits while another process asks the same call. The claim is held until the answer is durable.
+        let ledger = self.ledger().await?;
+        let _claim = match stop.run_until_cancelled(ledger.find_or_claim(&call.id)).await {
+            Some(lookup) => match lookup? {
+                Lookup::Found(stored) => return Ok(Ok(Answered::replayed(&stored))),
+                Lookup::Claimed(claim) => claim,
+            },
+            None => return exec_err!("{INTERRUPTED}"),
+        };
+        if call.shape.embeds {
+            return self.embed(model, call, stop).await;
         }
         if let Err(error) = model.endpoint.check(&call.request) {
             return Ok(Err(error.to_string()));
         }
-        let estimated = estimated_tokens(&call.request);
+        let (prompt_tokens, answer_tokens) = estimated_tokens(&call.request);
+        let estimated = prompt_tokens + answer_tokens;
+        let most_usd = model.config.price_per_million.cost_usd(prompt_tokens, answer_tokens);
         let mut attempt = 0;
         loop {
-            self.check_budget()?;
+            let waiting = Instant::now();
             let permit = stop.run_until_cancelled(model.limiter.acquire(estimated, call.shape.depth)).await;
+            call.shape.stage.waited(waiting.elapsed());
             let Some(permit) = permit.filter(|_| !stop.is_cancelled()) else {
                 return exec_err!("{INTERRUPTED}");
             };
-            let outstanding = self.outstanding();
-            let outcome = self.send(model, call).await;
+            self.spending.start()?;
+            let outstanding = (self.outstanding(), call.shape.stage.request(attempt));
+            let outcome = self.send(model, call, most_usd).await;
             match &outcome {
-                Ok(Ok(answered)) => permit.succeeded(answered.tokens().unwrap_or(estimated)),
+                Ok(Ok(answered)) => {
+                    let tokens = answered.tokens();
+                    permit.succeeded(tokens.unwrap_or(estimated));
+                    // A server that counts no tokens bills them all the same.
+                    let cost_usd = if tokens.is_some() { answered.cost_usd } else { most_usd };
+                    self.spending.answered(tokens.unwrap_or(estimated), cost_usd);
+                }
                 Ok(Err(error)) if matches!(error.kind, ErrorKind::Busy(429 | 503)) => {
                     permit.throttled(error.retry_after);
                 }
+                Ok(Err(error)) if may_be_billed(error) => self.spending.unanswered(estimated, most_usd),
                 _ => {}
             }
             drop(permit);
@@ -131,13 +140,16 @@ impl CallRuntime {
                 }
                 Err(error) => error,
             };
+            call.shape.stage.error(&error);
             let Some(delay) = model.retry.delay(attempt, &error, jitter(call.id, attempt)) else {
-                if !error.kind.is_of_one_request() {
-                    self.breaker.failed(&model.name, &error)?;
-                }
+                self.breaker.failed(&model.name, &error)?;
                 let tries = if attempt == 0 { String::new() } else { format!(" (after {} attempts)", attempt + 1) };
                 return Ok(Err(format!("{error}{tries}")));
             };
+            // A server that is not there at the second attempt either is not waited for call by call.
+            if attempt > 0 && error.kind == ErrorKind::Connect {
+                self.breaker.failed(&model.name, &error)?;
+            }
             tracing::debug!(model = %model.name, %error, ?delay, "an attempt failed; it is made again");
             if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
                 return exec_err!("{INTERRUPTED}");
@@ -146,8 +158,8 @@ impl CallRuntime {
         }
     }
 
-    /// One attempt, recorded whatever becomes of it.
-    async fn send(&self, model: &Model, call: &Call) -> Result<Result<Answered, SendError>> {
+    /// One attempt, recorded whatever becomes of it. `most_usd` is what it can cost without an answer.
+    async fn send(&self, model: &Model, call: &Call, most_usd: f64) -> Result<Result<Answered, SendError>> {
         let (time_ms, start) = (Utc::now().timestamp_millis(), Instant::now());
         let result = model.endpoint.send(&call.request).await;
         let latency = start.elapsed();
@@ -175,36 +187,23 @@ impl CallRuntime {
                 attempt.status = error.kind.status();
                 attempt.error_kind = Some(error.kind.name().to_owned());
                 attempt.error = Some(error.message.clone());
-                // The server may have billed an answer that never arrived whole.
-                attempt.billed = error.kind.may_be_billed();
+                attempt.billed = may_be_billed(&error);
+                attempt.cost_usd = if attempt.billed { most_usd } else { 0.0 };
                 (vec![Record::Attempt(attempt)], Err(error))
             }
         };
         self.ledger().await?.append(records).await?;
         Ok(outcome)
     }
-
-    fn check_budget(&self) -> Result<()> {
-        let budget = &self.budget;
-        if budget.max_cost_usd.is_none() && budget.max_calls.is_none() && budget.max_tokens.is_none() {
-            return Ok(());
-        }
-        let spent = self.progress.total();
-        let advice = "raise it in [budget] of seedmill.toml and run the same command to go on; every answer is kept";
-        if let Some(max) = budget.max_cost_usd.filter(|max| spent.cost_usd >= *max) {
-            return exec_err!("the budget max_cost_usd = {max} is spent; {advice}");
-        }
-        if let Some(max) = budget.max_calls.filter(|max| spent.asked >= *max) {
-            return exec_err!("the budget max_calls = {max} is spent; {advice}");
-        }
-        if let Some(max) = budget.max_tokens.filter(|max| spent.prompt_tokens + spent.completion_tokens >= *max) {
-            return exec_err!("the budget max_tokens = {max} is spent; {advice}");
-        }
-        Ok(())
-    }
 }
 
-fn record(model: &Model, call: &Call, answer: Answer, time_ms: i64, latency: Duration) -> (CallRecord, Answered) {
+pub(super) fn record(
+    model: &Model,
+    call: &Call,
+    answer: Answer,
+    time_ms: i64,
+    latency: Duration,
+) -> (CallRecord, Answered) {
     let Answer { body, completion, .. } = answer;
     let price = &model.config.price_per_million;
     let cost_usd = price.cost_usd(completion.prompt_tokens.unwrap_or(0), completion.completion_tokens.unwrap_or(0));
@@ -230,14 +229,19 @@ fn record(model: &Model, call: &Call, answer: Answer, time_ms: i64, latency: Dur
     (record, Answered { completion, replayed: false, latency_ms: Some(millis(latency)), cost_usd })
 }
 
-/// A guess before the answer is there: four bytes a token, and all of `max_tokens`.
-fn estimated_tokens(request: &Request) -> u64 {
+/// Whether the server may have billed an answer that never arrived whole.
+pub(super) fn may_be_billed(error: &SendError) -> bool {
+    error.kind.may_be_billed()
+}
+
+/// A guess before the answer is there, of prompt and answer: four bytes a token, and all of `max_tokens`.
+fn estimated_tokens(request: &Request) -> (u64, u64) {
     let bytes: usize = request.messages.iter().map(|message| message.content.len()).sum();
-    bytes as u64 / 4 + u64::from(request.parameters.max_tokens.unwrap_or(512))
+    (bytes as u64 / 4, u64::from(request.parameters.max_tokens.unwrap_or(512)))
 }
 
 /// A fraction in [0, 1) that spreads retries and is the same on each run.
-fn jitter(call_id: CallId, attempt: u32) -> f64 {
+pub(super) fn jitter(call_id: CallId, attempt: u32) -> f64 {
     let mut hasher = blake3::Hasher::new();
     hasher.update(call_id.as_bytes());
     hasher.update(&attempt.to_le_bytes());
@@ -246,6 +250,6 @@ fn jitter(call_id: CallId, attempt: u32) -> f64 {
     f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,25 +1,31 @@
 //! The physical node of a model call: one pump a partition, over a bounded channel.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Result, internal_err};
+use datafusion::common::{Result, Statistics, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{EmissionType, ReplaceChildrenOptions};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
+    ChildStats, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
+    StatisticsArgs,
 };
 
 use super::assemble::Assembler;
+use super::call_metrics;
+use super::estimate::output_rows;
+use super::progress::StageProgress;
 use super::pump::{Pump, PumpMetrics};
 use super::row::CallTemplate;
 use super::row_caller::RowCaller;
 use super::runtime::CallRuntime;
+use super::settings::Settings;
 use super::spec::{CallKind, CallSpec};
 use crate::endpoint::Model;
 
@@ -38,6 +44,10 @@ pub struct CallExec {
     schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+    /// Made at the first execution: a plan that is only shown counts nothing.
+    stage: OnceLock<Arc<StageProgress>>,
+    /// What it would cost, where the plan is explained.
+    estimate: Option<String>,
 }
 
 impl CallExec {
@@ -55,7 +65,27 @@ impl CallExec {
             input.boundedness(),
         ));
         let depth = stages(&input);
-        Self { spec, model, runtime, input, depth, schema, properties, metrics: ExecutionPlanMetricsSet::new() }
+        let (metrics, stage) = (ExecutionPlanMetricsSet::new(), OnceLock::new());
+        Self { spec, model, runtime, input, depth, schema, properties, metrics, stage, estimate: None }
+    }
+
+    pub(super) fn spec(&self) -> &Arc<CallSpec> {
+        &self.spec
+    }
+
+    pub(super) fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    pub(super) fn input(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.input
+    }
+
+    /// The same node, which shows this text with itself.
+    pub(super) fn with_estimate(&self, estimate: String) -> Self {
+        let (spec, model, runtime) = (Arc::clone(&self.spec), Arc::clone(&self.model), Arc::clone(&self.runtime));
+        let node = CallExec::new(spec, model, runtime, Arc::clone(&self.input), Arc::clone(&self.schema));
+        Self { estimate: Some(estimate), ..node }
     }
 
     fn pump_metrics(&self, partition: usize) -> PumpMetrics {
@@ -67,6 +97,8 @@ impl CallExec {
             failed: count("calls_failed"),
             unparsed: count("answers_unparsed"),
             dropped: count("rows_dropped"),
+            repairs: count("calls_to_repair"),
+            items_short: count("items_short"),
         }
     }
 }
@@ -81,7 +113,8 @@ fn stages(plan: &Arc<dyn ExecutionPlan>) -> usize {
 
 impl DisplayAs for CallExec {
     fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}: {}", self.name(), self.spec)
+        write!(f, "{}: {}", self.name(), self.spec)?;
+        self.estimate.as_ref().map_or(Ok(()), |estimate| write!(f, " [{estimate}]"))
     }
 }
 
@@ -90,6 +123,7 @@ impl ExecutionPlan for CallExec {
         match self.spec.kind {
             CallKind::Generate => "GenerateExec",
             CallKind::Enrich => "EnrichExec",
+            CallKind::Embed => "EmbedExec",
         }
     }
 
@@ -119,13 +153,12 @@ impl ExecutionPlan for CallExec {
         _options: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match children.pop() {
-            Some(input) if children.is_empty() => Ok(Arc::new(CallExec::new(
-                Arc::clone(&self.spec),
-                Arc::clone(&self.model),
-                Arc::clone(&self.runtime),
-                input,
-                Arc::clone(&self.schema),
-            ))),
+            Some(input) if children.is_empty() => {
+                let (spec, model, runtime) =
+                    (Arc::clone(&self.spec), Arc::clone(&self.model), Arc::clone(&self.runtime));
+                let node = CallExec::new(spec, model, runtime, input, Arc::clone(&self.schema));
+                Ok(Arc::new(Self { estimate: self.estimate.clone(), ..node }))
+            }
             _ => internal_err!("{} takes exactly one child", self.name()),
         }
     }
@@ -136,18 +169,27 @@ impl ExecutionPlan for CallExec {
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        if let Some(settings) = context.session_config().options().extensions.get::<Settings>() {
+            self.runtime.spending.limit(settings.budget());
+        }
         let input = self.input.execute(partition, context)?;
         let identity = self.model.endpoint.identity();
+        let stage = self.stage.get_or_init(|| {
+            let stage = self.runtime.progress.stage(&self.spec.call_as);
+            stage.opened(self.properties.partitioning.partition_count());
+            stage
+        });
         let pump = Pump {
             caller: RowCaller {
                 spec: Arc::clone(&self.spec),
                 model: Arc::clone(&self.model),
                 runtime: Arc::clone(&self.runtime),
-                template: Arc::new(CallTemplate::new(&self.spec, identity, self.depth)),
+                template: Arc::new(CallTemplate::new(&self.spec, identity, Arc::clone(stage), self.depth)),
                 stop: self.runtime.interrupt.child_token(),
             },
             assembler: Assembler::new(Arc::clone(&self.spec), Arc::clone(&self.schema), identity.model.clone()),
             metrics: self.pump_metrics(partition),
+            partition: stage.partition(),
         };
         let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&self.schema), CHANNEL_BATCHES);
         let output = builder.tx();
@@ -156,6 +198,25 @@ impl ExecutionPlan for CallExec {
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
-        Some(self.metrics.clone_inner())
+        let mut metrics = self.metrics.clone_inner();
+        if let Some(stage) = self.stage.get() {
+            call_metrics::push(&mut metrics, &stage.snapshot());
+        }
+        Some(metrics)
+    }
+
+    fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
+        vec![ChildStats::At(partition)]
+    }
+
+    /// How many rows: estimates of the calls above, and joins that choose their sides, rest on it.
+    fn statistics_from_inputs(
+        &self,
+        input_stats: &[Arc<Statistics>],
+        _args: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>> {
+        let rows = input_stats.first().map_or(Precision::Absent, |input| input.num_rows);
+        let num_rows = output_rows(&self.spec, rows);
+        Ok(Arc::new(Statistics { num_rows, ..Statistics::new_unknown(&self.schema) }))
     }
 }

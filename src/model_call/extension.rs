@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::Session;
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::context::QueryPlanner;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
@@ -59,6 +59,9 @@ impl ExtensionPlanner for CallExtensionPlanner {
         let (Some(call), [input]) = (node.as_any().downcast_ref::<CallNode>(), physical_inputs) else {
             return Ok(None);
         };
+        if !call.has_prompt() {
+            return internal_err!("{} has lost its prompt, and no rule has taken it away", node.name());
+        }
         let spec = Arc::clone(call.spec());
         let model = self.runtime.models.get(&spec.model).map_err(|e| DataFusionError::Plan(e.to_string()))?;
         let schema = Arc::new(node.schema().as_arrow().clone());

@@ -79,9 +79,13 @@ impl<'a> Literal<'a> {
     }
 
     pub fn count(&self, max: u32) -> Result<u32> {
+        self.count_from(1, max)
+    }
+
+    pub fn count_from(&self, min: u32, max: u32) -> Result<u32> {
         match u32::try_from(self.integer()?) {
-            Ok(n) if (1..=max).contains(&n) => Ok(n),
-            _ => self.wrong(&format!("a whole number from 1 to {max}")),
+            Ok(n) if (min..=max).contains(&n) => Ok(n),
+            _ => self.wrong(&format!("a whole number from {min} to {max}")),
         }
     }
 

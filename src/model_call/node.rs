@@ -52,9 +52,33 @@ impl CallNode {
         &self.input
     }
 
-    /// How many of the output's columns are the input's.
+    /// How many of the output's columns are the input's. They come first.
     fn passed_through(&self) -> usize {
         self.schema.fields().len() - self.spec.output_fields().len()
+    }
+
+    /// Whether a column of this name is the call's and not the input's. No name is both.
+    pub fn adds(&self, column: &str) -> bool {
+        self.schema.fields()[self.passed_through()..].iter().any(|field| field.name() == column)
+    }
+
+    /// Whether each input row is one output row whatever becomes of its calls: only then may calls be left out.
+    pub fn keeps_rows(&self) -> bool {
+        self.spec.kind != CallKind::Generate && self.spec.on_error == OnError::Keep
+    }
+
+    /// Whether what is to be sent is still in the input. It is pruned where no answer is used, and then
+    /// [`super::optimizer`] takes the node away.
+    pub fn has_prompt(&self) -> bool {
+        self.spec.columns.names().all(|name| self.input.schema().has_column_with_unqualified_name(name))
+    }
+}
+
+/// The call that a node is.
+pub(super) fn as_call(plan: &LogicalPlan) -> Option<&CallNode> {
+    match plan {
+        LogicalPlan::Extension(extension) => extension.node.as_any().downcast_ref(),
+        _ => None,
     }
 }
 
@@ -62,9 +86,7 @@ impl CallNode {
 pub fn call_nodes(plan: &LogicalPlan) -> Result<Vec<CallNode>> {
     let mut calls = Vec::new();
     plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::Extension(extension) = node
-            && let Some(call) = extension.node.as_any().downcast_ref::<CallNode>()
-        {
+        if let Some(call) = as_call(node) {
             calls.push(call.clone());
         }
         Ok(TreeNodeRecursion::Continue)
@@ -88,6 +110,7 @@ impl UserDefinedLogicalNodeCore for CallNode {
         match self.spec.kind {
             CallKind::Generate => "Generate",
             CallKind::Enrich => "Enrich",
+            CallKind::Embed => "Embed",
         }
     }
 
@@ -128,10 +151,13 @@ impl UserDefinedLogicalNodeCore for CallNode {
     fn necessary_children_exprs(&self, output_columns: &[usize]) -> Option<Vec<Vec<usize>>> {
         let hidden: HashSet<&String> = self.spec.columns.names().collect();
         let passed_through = self.passed_through();
+        let is_used = output_columns.iter().any(|column| *column >= passed_through);
         let (mut nth, mut needed) = (0, Vec::new());
         for (index, field) in self.input.schema().fields().iter().enumerate() {
             if hidden.contains(field.name()) {
-                needed.push(index);
+                if is_used || !self.keeps_rows() {
+                    needed.push(index);
+                }
             } else {
                 if nth < passed_through && output_columns.contains(&nth) {
                     needed.push(index);
@@ -144,7 +170,7 @@ impl UserDefinedLogicalNodeCore for CallNode {
 
     /// A limit goes below where every input row is one output row.
     fn supports_limit_pushdown(&self) -> bool {
-        self.spec.kind == CallKind::Enrich && self.spec.on_error == OnError::Keep
+        self.keeps_rows()
     }
 }
 

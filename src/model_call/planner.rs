@@ -1,4 +1,4 @@
-//! `FROM generate(…)` and `FROM enrich(…)`: SQL in, a logical node over a projection out.
+//! `FROM generate(…)`, `FROM enrich(…)` and `FROM embed(…)`: SQL in, a logical node over a projection out.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,11 +16,11 @@ use super::node::CallNode;
 use super::render::{Prompts, expand_render};
 use super::returns::Returns;
 use super::spec::{CallKind, CallSpec, MessageColumns, OnError};
-use crate::config::did_you_mean;
+use crate::config::{Provider, did_you_mean};
 use crate::endpoint::Models;
 
-/// The named arguments of both functions.
-const ARGUMENTS: [&str; 18] = [
+/// The named arguments of generate and enrich.
+const ARGUMENTS: [&str; 19] = [
     "model",
     "system",
     "prompt",
@@ -30,6 +30,7 @@ const ARGUMENTS: [&str; 18] = [
     "output",
     "items",
     "samples",
+    "repair",
     "temperature",
     "top_p",
     "max_tokens",
@@ -41,16 +42,23 @@ const ARGUMENTS: [&str; 18] = [
     "call_as",
 ];
 
+/// The named arguments of embed.
+const EMBED_ARGUMENTS: [&str; 9] =
+    ["model", "text", "when", "dimensions", "output", "extra", "variant", "on_error", "call_as"];
+
 /// Functions of the design that this version does not have yet.
-const NOT_YET: [&str; 3] = ["embed", "near_duplicates", "decontaminate"];
+const NOT_YET: [&str; 2] = ["near_duplicates", "decontaminate"];
 
 /// The ordinal of a sample inside prompt, system and messages; it shadows an input column of that name.
 const SAMPLE: &str = "sample";
 
 const MAX_ITEMS: u32 = 1000;
 const MAX_SAMPLES: u32 = 1000;
+const MAX_REPAIRS: u32 = 10;
+/// Many times what any model has.
+const MAX_DIMENSIONS: u32 = 65_536;
 
-/// Plans `generate` and `enrich`.
+/// Plans `generate`, `enrich` and `embed`.
 #[derive(Debug)]
 pub struct CallPlanner {
     models: Arc<Models>,
@@ -80,8 +88,9 @@ impl RelationPlanner for CallPlanner {
         let kind = match name.as_str() {
             "generate" => CallKind::Generate,
             "enrich" => CallKind::Enrich,
+            "embed" => CallKind::Embed,
             other if NOT_YET.contains(&other) => {
-                return plan_err!("{other}(…) is not in this version yet; generate and enrich are");
+                return plan_err!("{other}(…) is not in this version yet; generate, enrich and embed are");
             }
             _ => return Ok(RelationPlanning::Original(Box::new(relation))),
         };
@@ -108,9 +117,16 @@ impl CallPlanner {
         let name = kind.as_str();
         let mut arguments = Arguments::new(kind, args)?;
         let input = context.plan(arguments.take_input()?)?;
-        let schema = with_sample(input.schema())?;
+        let embeds = kind == CallKind::Embed;
+        // Samples are of generate and enrich: a column `sample` is a column for embed.
+        let schema = if embeds { input.schema().as_ref().clone() } else { with_sample(input.schema())? };
+        let known: &[&str] = if embeds { &EMBED_ARGUMENTS } else { &ARGUMENTS };
 
         let mut literal = |argument: &'static str| -> Result<Option<Literal<'static>>> {
+            // What this function does not take stays with the unknown ones.
+            if !known.contains(&argument) {
+                return Ok(None);
+            }
             let Some(expr) = arguments.named.remove(argument) else { return Ok(None) };
             let expr = context.sql_to_expr(expr, &DFSchema::empty()).map_err(|e| {
                 plan_datafusion_err!("{argument} => … must be a literal or a variable @name: {}", e.message())
@@ -124,16 +140,25 @@ impl CallPlanner {
             );
         };
         let model = model.text()?;
-        self.models.get(&model).map_err(|e| DataFusionError::Plan(format!("{name}: {e}")))?;
+        let config = &self.models.get(&model).map_err(|e| DataFusionError::Plan(format!("{name}: {e}")))?;
+        let config = &config.config;
+        if embeds && config.provider == Provider::Embedded {
+            return plan_err!(
+                "embed needs a model of provider 'openai': the small model in this process, which '{model}' is, gives no \
+                 embeddings"
+            );
+        }
         let mut spec = CallSpec {
             kind,
             model,
             columns: MessageColumns::default(),
             returns: literal("returns")?.map(|l| Returns::parse(&l.text()?)).transpose()?,
-            output: "completion".to_owned(),
+            output: if embeds { "embedding" } else { "completion" }.to_owned(),
             call_as: format!("{name}_call"),
             items: literal("items")?.map(|l| l.count(MAX_ITEMS)).transpose()?,
             samples: literal("samples")?.map(|l| l.count(MAX_SAMPLES)).transpose()?,
+            repair: literal("repair")?.map(|l| l.count_from(0, MAX_REPAIRS)).transpose()?.unwrap_or(0),
+            dimensions: if embeds { config.dimensions } else { None },
             temperature: literal("temperature")?.map(|l| l.number(0.0, 10.0)).transpose()?,
             top_p: literal("top_p")?.map(|l| l.number(0.0, 1.0)).transpose()?,
             max_tokens: literal("max_tokens")?.map(|l| l.count(10_000_000)).transpose()?,
@@ -143,6 +168,13 @@ impl CallPlanner {
             variant: literal("variant")?.map(|l| l.text()).transpose()?.unwrap_or_default(),
             on_error: OnError::Keep,
         };
+        if let Some(dimensions) = literal("dimensions")? {
+            let dimensions = dimensions.count(MAX_DIMENSIONS)?;
+            if spec.extra.insert("dimensions".into(), dimensions.into()).is_some() {
+                return plan_err!("dimensions is given twice: as an argument and in extra");
+            }
+            spec.dimensions = Some(dimensions);
+        }
         if let Some(on_error) = literal("on_error")? {
             spec.on_error = match on_error.text()?.as_str() {
                 "keep" => OnError::Keep,
@@ -170,7 +202,14 @@ impl CallPlanner {
             return plan_err!("items => … needs returns => '…': a list of items is read by its columns");
         }
 
+        if spec.repair > 0 && spec.returns.is_none() {
+            return plan_err!("repair => … needs returns => '…': free text has no form that it could miss");
+        }
+
         let mut expression = |argument: &'static str| -> Result<Option<Expr>> {
+            if !known.contains(&argument) {
+                return Ok(None);
+            }
             let Some(expr) = arguments.named.remove(argument) else { return Ok(None) };
             let expr = context
                 .sql_to_expr(expr, &schema)
@@ -180,10 +219,13 @@ impl CallPlanner {
         };
         let condition = expression("when")?;
         let (prompt, system, messages) = (expression("prompt")?, expression("system")?, expression("messages")?);
+        let text = expression("text")?;
         if let Some(unknown) = arguments.named.keys().next() {
-            return plan_err!("{name} has no argument '{unknown}'{}", did_you_mean(unknown, ARGUMENTS));
+            return plan_err!("{name} has no argument '{unknown}'{}", did_you_mean(unknown, known.iter().copied()));
         }
         match (&prompt, &messages, &system) {
+            _ if embeds && text.is_some() => {}
+            _ if embeds => return plan_err!("embed needs text => …, an expression over the input's columns"),
             (None, None, _) => {
                 return plan_err!("{name} needs prompt => … (or messages => [{{'role': …, 'content': …}}])");
             }
@@ -192,7 +234,7 @@ impl CallPlanner {
             }
             _ => {}
         }
-        if condition.as_ref().is_some_and(names_sample) {
+        if !embeds && condition.as_ref().is_some_and(names_sample) {
             return plan_err!("when => … is about a row and cannot name the ordinal sample");
         }
 
@@ -201,9 +243,14 @@ impl CallPlanner {
         let mut hide = |argument: &str, expr: Option<Expr>| -> Result<Vec<String>> {
             let Some(expr) = expr else { return Ok(Vec::new()) };
             let expr = match (&condition, argument) {
-                (Some(condition), "prompt" | "messages") => when(condition.clone(), expr).end()?,
+                (Some(condition), "prompt" | "messages" | "text") => when(condition.clone(), expr).end()?,
                 _ => expr,
             };
+            if embeds {
+                let hidden = format!("__{}_{argument}", spec.call_as);
+                projection.push(expr.alias(&hidden));
+                return Ok(vec![hidden]);
+            }
             let ordinals = if names_sample(&expr) { spec.sample_count() } else { 1 };
             let mut names = Vec::new();
             for sample in 0..ordinals {
@@ -214,7 +261,7 @@ impl CallPlanner {
             Ok(names)
         };
         let columns = MessageColumns {
-            prompt: hide("prompt", prompt)?,
+            prompt: if embeds { hide("text", text)? } else { hide("prompt", prompt)? },
             system: hide("system", system)?,
             messages: hide("messages", messages)?,
         };

@@ -17,6 +17,7 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
 use super::assemble::{Assembler, FinishedRow};
+use super::progress::OpenPartition;
 use super::row::InputRows;
 use super::row_caller::{LookedUp, RowCaller, UnansweredRow};
 use crate::ledger::{Pending, Record, UseRecord};
@@ -45,6 +46,10 @@ pub struct PumpMetrics {
     pub failed: Count,
     pub unparsed: Count,
     pub dropped: Count,
+    /// Follow-ups of answers that did not read.
+    pub repairs: Count,
+    /// Items that were asked for and not in an answer that reads.
+    pub items_short: Count,
 }
 
 /// One partition's pump.
@@ -52,6 +57,8 @@ pub struct Pump {
     pub caller: RowCaller,
     pub assembler: Assembler,
     pub metrics: PumpMetrics,
+    /// Open until the pump ends, whatever ends it.
+    pub partition: OpenPartition,
 }
 
 /// Rows that wait to be given out, and what is still to be made durable of those given out.
@@ -74,10 +81,12 @@ impl Finished {
 impl Pump {
     pub async fn run(self, mut input: SendableRecordBatchStream, output: Sender<Result<RecordBatch>>) -> Result<()> {
         // Tasks are not aborted when the pump goes: what they have sent is recorded, and nothing more is sent.
-        let _stop = self.caller.stop.clone().drop_guard();
+        let (_stop, _open) = (self.caller.stop.clone().drop_guard(), &self.partition);
         let (model, spec) = (&self.caller.model, &self.caller.spec);
         // Enough rows to keep every slot of the model busy while others wait to be flushed.
-        let capacity = (2 * model.config.max_in_flight).div_ceil(spec.sample_count() as usize).max(1);
+        let capacity = (2 * model.config.max_in_flight * spec.calls_a_request(&model.config))
+            .div_ceil(spec.sample_count() as usize)
+            .max(1);
         let look_up_rows = (LOOK_UP_CALLS / spec.sample_count() as usize).max(1);
         let mut asking: FuturesUnordered<JoinHandle<Result<FinishedRow>>> = FuturesUnordered::new();
         let mut looking: FuturesUnordered<JoinHandle<Result<LookedUp>>> = FuturesUnordered::new();
@@ -125,10 +134,7 @@ impl Pump {
                 batch = input.next(), if current.is_none() && !input_done => match batch {
                     Some(batch) => {
                         let rows = InputRows::try_new(&batch?, &spec.columns)?;
-                        let template = &self.caller.template;
-                        self.caller.runtime.progress.update(&template.stage, |counts| {
-                            counts.rows += rows.passed_through.num_rows() as u64;
-                        });
+                        self.caller.template.stage.rows_in(rows.passed_through.num_rows());
                         current = Some((Arc::new(rows), 0));
                     }
                     None => input_done = true,
@@ -162,10 +168,7 @@ impl Pump {
         let assembled = self.assembler.assemble(&rows)?;
         self.metrics.dropped.add(assembled.dropped);
         self.metrics.baseline.record_output(assembled.batch.num_rows());
-        self.caller
-            .runtime
-            .progress
-            .update(&self.caller.template.stage, |counts| counts.rows_out += assembled.batch.num_rows() as u64);
+        self.caller.template.stage.rows_out(assembled.batch.num_rows());
         // A receiver that is gone wants no more rows; that is no error.
         let _ = output.send(Ok(assembled.batch)).await;
         Ok(())
@@ -175,29 +178,36 @@ impl Pump {
     async fn record_uses(&self, finished: &[FinishedRow]) -> Result<Option<Pending>> {
         let runtime = &self.caller.runtime;
         let time_ms = Utc::now().timestamp_millis();
-        let mut unparsed = 0;
+        let (mut unparsed, mut items_short) = (0, 0);
         let mut uses = Vec::with_capacity(finished.len());
         for result in finished.iter().flat_map(|row| row.samples.iter().flatten()) {
             unparsed += usize::from(result.is_unparsed());
-            let Ok(answered) = &result.outcome.answer else {
-                self.metrics.failed.add(1);
-                continue;
-            };
-            if answered.replayed {
-                self.metrics.replayed.add(1)
-            } else {
-                self.metrics.asked.add(1)
+            items_short += result.items_short(&self.caller.spec);
+            self.metrics.repairs.add(result.repaired.len());
+            for outcome in result.outcomes() {
+                let Ok(answered) = &outcome.answer else {
+                    self.metrics.failed.add(1);
+                    continue;
+                };
+                if answered.replayed {
+                    self.metrics.replayed.add(1)
+                } else {
+                    self.metrics.asked.add(1)
+                }
+                uses.push(Record::Use(UseRecord {
+                    run_id: runtime.run_id.clone(),
+                    call_id: outcome.call_id,
+                    stage: self.caller.template.stage.name().to_string(),
+                    replayed: answered.replayed,
+                    time_ms,
+                }));
             }
-            uses.push(Record::Use(UseRecord {
-                run_id: runtime.run_id.clone(),
-                call_id: result.outcome.call_id,
-                stage: self.caller.template.stage.to_string(),
-                replayed: answered.replayed,
-                time_ms,
-            }));
         }
+        let stage = &self.caller.template.stage;
         self.metrics.unparsed.add(unparsed);
-        runtime.progress.update(&self.caller.template.stage, |counts| counts.unparsed += unparsed as u64);
+        stage.unparsed(unparsed);
+        self.metrics.items_short.add(items_short as usize);
+        stage.items_short(items_short);
         if uses.is_empty() {
             return Ok(None);
         }

@@ -4,11 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Fields};
-use datafusion::common::{DataFusionError, Result, plan_datafusion_err, plan_err};
-use datafusion::sql::sqlparser::ast::{self, ArrayElemTypeDef, CharacterLength, EnumMember};
-use datafusion::sql::sqlparser::dialect::GenericDialect;
-use datafusion::sql::sqlparser::parser::Parser;
+use datafusion::common::Result;
 use serde_json::{Map, Value, json};
+
+use super::returns_sql::parse_columns;
 
 /// The bound of a TEXT without a length, in characters. Models without a bound write until `max_tokens`.
 pub const DEFAULT_MAX_CHARS: u64 = 4000;
@@ -23,9 +22,9 @@ pub enum ReturnType {
     Text {
         max_chars: u64,
     },
-    /// ENUM('a', 'b'): one of these texts.
+    /// TEXT CHECK (x IN ('a', 'b')), or ENUM('a', 'b'): one of these texts.
     Enum(Vec<String>),
-    /// BIGINT and its kin.
+    /// BIGINT, INT and their kin: 64 bits in all of them.
     Integer,
     /// DOUBLE and its kin.
     Number,
@@ -44,6 +43,24 @@ pub enum ReturnType {
 pub struct ReturnColumn {
     pub name: String,
     pub ty: ReturnType,
+    /// Declared as `NULL`: JSON null, or no such key, is an answer. Every other column must be there; `NOT NULL` only
+    /// says so. The opposite of SQL's default, since a schema without it would be another schema, and another call.
+    pub nullable: bool,
+}
+
+impl ReturnColumn {
+    fn json_schema(&self) -> Value {
+        let mut schema = self.ty.json_schema();
+        if self.nullable {
+            // Strict servers want every key required; they take null as one of the types.
+            if let Some(Value::Array(values)) = schema.get_mut("enum") {
+                values.push(Value::Null);
+            }
+            let ty = schema["type"].take();
+            schema["type"] = json!([ty, "null"]);
+        }
+        schema
+    }
 }
 
 /// The columns that a call returns.
@@ -51,27 +68,9 @@ pub struct ReturnColumn {
 pub struct Returns(Vec<ReturnColumn>);
 
 impl Returns {
-    /// Parses `question TEXT, options VARCHAR(60)[4], answer_text TEXT`.
+    /// Parses `question TEXT, options VARCHAR(60)[4], kind TEXT CHECK (kind IN ('a', 'b')), note TEXT NULL`.
     pub fn parse(text: &str) -> Result<Returns> {
-        let bad = |e: String| plan_datafusion_err!("returns => '{text}' is no list of columns: {e}");
-        let mut parser = Parser::new(&GenericDialect {}).try_with_sql(text).map_err(|e| bad(e.to_string()))?;
-        let columns =
-            parser.parse_comma_separated(|p| p.parse_column_def()).map_err(|e| bad(parser_message(&e.to_string())))?;
-        let rest = parser.peek_token();
-        if rest.token != datafusion::sql::sqlparser::tokenizer::Token::EOF {
-            return Err(bad(format!("unexpected {rest}")));
-        }
-        let mut returns: Vec<ReturnColumn> = Vec::with_capacity(columns.len());
-        for column in columns {
-            let name = normalize(&column.name);
-            if returns.iter().any(|other| other.name == name) {
-                return plan_err!("returns names the column '{name}' twice");
-            }
-            let ty = return_type(&column.data_type)
-                .map_err(|e| bad(format!("column '{name}': {}", e.strip_backtrace_and_kind())))?;
-            returns.push(ReturnColumn { name, ty });
-        }
-        Ok(Returns(returns))
+        parse_columns(text).map(Returns)
     }
 
     pub fn columns(&self) -> &[ReturnColumn] {
@@ -102,7 +101,8 @@ impl fmt::Display for Returns {
 
 fn write_columns(f: &mut fmt::Formatter<'_>, columns: &[ReturnColumn]) -> fmt::Result {
     for (i, column) in columns.iter().enumerate() {
-        write!(f, "{}{} {}", if i > 0 { ", " } else { "" }, column.name, column.ty)?;
+        let null = if column.nullable { " NULL" } else { "" };
+        write!(f, "{}{} {}{null}", if i > 0 { ", " } else { "" }, column.name, column.ty)?;
     }
     Ok(())
 }
@@ -112,7 +112,10 @@ impl fmt::Display for ReturnType {
         match self {
             ReturnType::Text { max_chars: DEFAULT_MAX_CHARS } => f.write_str("TEXT"),
             ReturnType::Text { max_chars } => write!(f, "VARCHAR({max_chars})"),
-            ReturnType::Enum(values) => write!(f, "ENUM({})", values.join("|")),
+            ReturnType::Enum(values) => {
+                let quoted: Vec<String> = values.iter().map(|v| format!("'{}'", v.replace('\'', "''"))).collect();
+                write!(f, "ENUM({})", quoted.join(", "))
+            }
             ReturnType::Integer => f.write_str("BIGINT"),
             ReturnType::Number => f.write_str("DOUBLE"),
             ReturnType::Boolean => f.write_str("BOOLEAN"),
@@ -158,7 +161,7 @@ impl ReturnType {
 }
 
 fn object_schema(columns: &[ReturnColumn]) -> Value {
-    let properties: Map<String, Value> = columns.iter().map(|c| (c.name.clone(), c.ty.json_schema())).collect();
+    let properties: Map<String, Value> = columns.iter().map(|c| (c.name.clone(), c.json_schema())).collect();
     let required: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
     json!({"type": "object", "properties": properties, "required": required, "additionalProperties": false})
 }
@@ -166,78 +169,6 @@ fn object_schema(columns: &[ReturnColumn]) -> Value {
 /// The Arrow fields of these columns; all are nullable, since a failed call gives NULLs.
 pub fn arrow_fields(columns: &[ReturnColumn]) -> Fields {
     columns.iter().map(|c| Field::new(&c.name, c.ty.arrow_type(), true)).collect()
-}
-
-fn return_type(sql: &ast::DataType) -> Result<ReturnType> {
-    use ast::DataType as Sql;
-    Ok(match sql {
-        Sql::Text | Sql::String(None) | Sql::Varchar(None) | Sql::Char(None) => {
-            ReturnType::Text { max_chars: DEFAULT_MAX_CHARS }
-        }
-        Sql::Varchar(Some(CharacterLength::IntegerLength { length, .. }))
-        | Sql::Char(Some(CharacterLength::IntegerLength { length, .. }))
-        | Sql::String(Some(length)) => ReturnType::Text { max_chars: *length },
-        Sql::TinyInt(_)
-        | Sql::SmallInt(_)
-        | Sql::Int(_)
-        | Sql::Integer(_)
-        | Sql::BigInt(_)
-        | Sql::Int64
-        | Sql::Int32 => ReturnType::Integer,
-        Sql::Float(_) | Sql::Double(_) | Sql::DoublePrecision | Sql::Real | Sql::Float64 => ReturnType::Number,
-        Sql::Boolean | Sql::Bool => ReturnType::Boolean,
-        Sql::Enum(members, _) => ReturnType::Enum(
-            members
-                .iter()
-                .map(|member| match member {
-                    EnumMember::Name(name) | EnumMember::NamedValue(name, _) => name.clone(),
-                })
-                .collect(),
-        ),
-        Sql::Array(ArrayElemTypeDef::SquareBracket(element, length)) => {
-            ReturnType::List { element: Box::new(return_type(element)?), length: *length }
-        }
-        Sql::Array(ArrayElemTypeDef::AngleBracket(element) | ArrayElemTypeDef::Parenthesis(element)) => {
-            ReturnType::List { element: Box::new(return_type(element)?), length: None }
-        }
-        Sql::Struct(fields, _) => ReturnType::Struct(
-            fields
-                .iter()
-                .map(|field| {
-                    let name = field
-                        .field_name
-                        .as_ref()
-                        .ok_or_else(|| plan_datafusion_err!("a field of STRUCT has no name"))?;
-                    Ok(ReturnColumn { name: normalize(name), ty: return_type(&field.field_type)? })
-                })
-                .collect::<Result<_>>()?,
-        ),
-        other => {
-            return plan_err!(
-                "the type {other} cannot be returned; use TEXT, VARCHAR(n), ENUM, BIGINT, DOUBLE, BOOLEAN, T[], T[n] or STRUCT"
-            );
-        }
-    })
-}
-
-/// SQL's rule: unquoted names are lower case.
-fn normalize(ident: &ast::Ident) -> String {
-    if ident.quote_style.is_some() { ident.value.clone() } else { ident.value.to_lowercase() }
-}
-
-fn parser_message(message: &str) -> String {
-    message.trim_start_matches("sql parser error: ").to_owned()
-}
-
-/// The plain sentence of an error, for use inside another sentence.
-trait Sentence {
-    fn strip_backtrace_and_kind(&self) -> String;
-}
-
-impl Sentence for DataFusionError {
-    fn strip_backtrace_and_kind(&self) -> String {
-        self.message().into_owned()
-    }
 }
 
 #[cfg(test)]
@@ -262,10 +193,68 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_column_list_is_one_sentence() {
-        for bad in ["", "question", "q TEXT, q TEXT", "q TIMESTAMP", "q TEXT garbage here", "q TEXT,"] {
-            let error = Returns::parse(bad).unwrap_err();
-            assert!(matches!(error, DataFusionError::Plan(_)), "{bad}: {error}");
+    fn each_type_has_its_schema_and_its_arrow_type() {
+        let text = |n: u64| json!({"type": "string", "minLength": 1, "maxLength": n});
+        let list = |items: Value, min: u64, max: u64| json!({"type": "array", "items": items, "minItems": min, "maxItems": max});
+        let yes_no = json!({"type": "string", "enum": ["yes", "no"]});
+        let lists = |ty| DataType::List(Arc::new(Field::new_list_field(ty, true)));
+        let a = Fields::from(vec![Field::new("a", lists(DataType::Utf8), true)]);
+        let object = json!({
+            "type": "object", "properties": {"a": list(text(4000), 0, 10)}, "required": ["a"],
+            "additionalProperties": false,
+        });
+        for (sql, schema, arrow) in [
+            ("TEXT", text(4000), DataType::Utf8),
+            ("VARCHAR(9)", text(9), DataType::Utf8),
+            ("BOOLEAN", json!({"type": "boolean"}), DataType::Boolean),
+            ("BIGINT", json!({"type": "integer"}), DataType::Int64),
+            ("INT", json!({"type": "integer"}), DataType::Int64),
+            ("DOUBLE", json!({"type": "number"}), DataType::Float64),
+            ("TEXT[]", list(text(4000), 0, 10), lists(DataType::Utf8)),
+            ("INT[2][3]", list(list(json!({"type": "integer"}), 2, 2), 3, 3), lists(lists(DataType::Int64))),
+            ("ENUM('yes', 'no')", yes_no.clone(), DataType::Utf8),
+            ("TEXT CHECK (x IN ('yes', 'no'))", yes_no, DataType::Utf8),
+            ("STRUCT<a TEXT[]>", object.clone(), DataType::Struct(a.clone())),
+            ("ARRAY<STRUCT<a ARRAY<TEXT>>>", list(object, 0, 10), lists(DataType::Struct(a))),
+        ] {
+            let returns = Returns::parse(&format!("x {sql}")).unwrap_or_else(|e| panic!("{sql}: {e}"));
+            assert_eq!(returns.json_schema(None)["properties"]["x"], schema, "{sql}");
+            assert_eq!(arrow_fields(returns.columns())[0].data_type(), &arrow, "{sql}");
+            // NOT NULL says what is so without it: the same schema is the same call.
+            assert_eq!(Returns::parse(&format!("x {sql} NOT NULL")).unwrap(), returns, "{sql}");
+            // As EXPLAIN shows it, it can be given again.
+            assert_eq!(Returns::parse(&returns.to_string()).unwrap(), returns, "{returns}");
         }
+    }
+
+    #[test]
+    fn null_is_allowed_where_it_is_declared_and_every_key_stays_required() {
+        let returns = Returns::parse(
+            "n INT NULL, kind TEXT NULL CHECK (kind IN ('a', 'b')), s STRUCT<a TEXT NULL, b TEXT>[], l TEXT[2] NULL",
+        )
+        .unwrap();
+        let schema = returns.json_schema(None);
+        assert_eq!(schema["required"], json!(["n", "kind", "s", "l"]));
+        let properties = &schema["properties"];
+        assert_eq!(properties["n"], json!({"type": ["integer", "null"]}));
+        assert_eq!(properties["kind"], json!({"type": ["string", "null"], "enum": ["a", "b", null]}));
+        assert_eq!(properties["s"]["items"]["required"], json!(["a", "b"]));
+        assert_eq!(properties["s"]["items"]["properties"]["a"]["type"], json!(["string", "null"]));
+        assert_eq!(properties["s"]["items"]["properties"]["b"]["type"], json!("string"));
+        assert_eq!(properties["l"]["type"], json!(["array", "null"]));
+        assert_eq!(
+            returns.to_string(),
+            "n BIGINT NULL, kind ENUM('a', 'b') NULL, s STRUCT<a TEXT NULL, b TEXT>[], l TEXT[2] NULL"
+        );
+    }
+
+    /// The schema is part of a call's identity: another text of it would ask, and bill, every call again.
+    #[test]
+    fn the_schema_of_a_declaration_never_changes() {
+        let returns = Returns::parse(
+            "q TEXT, k ENUM('a', 'b'), o VARCHAR(60)[4], f STRUCT<a: DOUBLE, b BOOLEAN>[], n INT NOT NULL",
+        )
+        .unwrap();
+        insta::assert_snapshot!(returns.json_schema(Some(2)), @r#"{"type":"object","properties":{"items":{"type":"array","items":{"type":"object","properties":{"q":{"type":"string","minLength":1,"maxLength":4000},"k":{"type":"string","enum":["a","b"]},"o":{"type":"array","items":{"type":"string","minLength":1,"maxLength":60},"minItems":4,"maxItems":4},"f":{"type":"array","items":{"type":"object","properties":{"a":{"type":"number"},"b":{"type":"boolean"}},"required":["a","b"],"additionalProperties":false},"minItems":0,"maxItems":10},"n":{"type":"integer"}},"required":["q","k","o","f","n"],"additionalProperties":false},"minItems":2,"maxItems":2}},"required":["items"],"additionalProperties":false}"#);
     }
 }

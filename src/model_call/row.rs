@@ -11,7 +11,9 @@ use serde_json::{Map, Value};
 use super::answer::read_items;
 use super::call::{Call, CallShape};
 use super::caller::CallOutcome;
-use super::spec::{CallSpec, MessageColumns};
+use super::embed_vector;
+use super::progress::StageProgress;
+use super::spec::{CallKind, CallSpec, MessageColumns};
 use crate::endpoint::{Completion, Message, ModelIdentity};
 
 /// A batch of input rows, with the hidden columns as plain strings.
@@ -109,13 +111,12 @@ fn as_messages(column: &ArrayRef) -> Result<ListArray> {
 pub struct CallTemplate {
     /// By sample.
     shapes: Vec<Arc<CallShape>>,
-    pub stage: Arc<str>,
+    pub stage: Arc<StageProgress>,
 }
 
 impl CallTemplate {
-    pub fn new(spec: &CallSpec, model: &ModelIdentity, depth: usize) -> Self {
+    pub fn new(spec: &CallSpec, model: &ModelIdentity, stage: Arc<StageProgress>, depth: usize) -> Self {
         let (schema, variant) = (spec.json_schema(), Arc::<str>::from(spec.variant.as_str()));
-        let stage = Arc::<str>::from(spec.call_as.as_str());
         let shape = |sample| {
             let parameters = Arc::new(spec.parameters(sample));
             let (schema, variant, stage) = (schema.clone(), Arc::clone(&variant), Arc::clone(&stage));
@@ -133,7 +134,10 @@ impl CallTemplate {
 /// What became of one sample of a row.
 #[derive(Debug)]
 pub struct SampleResult {
+    /// Of the last call, whose answer counts.
     pub outcome: CallOutcome,
+    /// The calls whose answers did not read and were sent back, the first of them first.
+    pub repaired: Vec<CallOutcome>,
     /// Empty where the call failed.
     pub completion: Arc<Completion>,
     /// One object an item with the returned columns as keys, or the row's error.
@@ -148,7 +152,28 @@ impl SampleResult {
             Err(error) => Err(error.clone()),
         };
         let items = completion.as_ref().map_err(String::clone).and_then(|read| read_completion(read, spec));
-        Self { outcome, completion: completion.unwrap_or_default(), items }
+        Self { outcome, repaired: Vec::new(), completion: completion.unwrap_or_default(), items }
+    }
+
+    /// What to tell the model, where a whole answer came that does not read. A refusal stays one, and what was cut off
+    /// would be cut off again.
+    pub fn repairable(&self) -> Option<&str> {
+        let cut = matches!(self.completion.finish_reason.as_deref(), Some("length" | "content_filter"));
+        let whole = self.outcome.answer.is_ok() && self.completion.refusal.is_none() && !cut;
+        self.items.as_ref().err().filter(|_| whole).map(String::as_str)
+    }
+
+    /// Every call that was made for this sample, in order.
+    pub fn outcomes(&self) -> impl Iterator<Item = &CallOutcome> {
+        self.repaired.iter().chain([&self.outcome])
+    }
+
+    /// How many of the items that were asked for an answer that reads did not bring.
+    pub fn items_short(&self, spec: &CallSpec) -> u64 {
+        match (&self.items, spec.items) {
+            (Ok(items), Some(asked)) => u64::from(asked).saturating_sub(items.len() as u64),
+            _ => 0,
+        }
     }
 
     /// Whether an answer is there that does not read as `returns` says.
@@ -162,6 +187,8 @@ fn read_completion(completion: &Completion, spec: &CallSpec) -> Result<Vec<Value
         return Err(format!("the model refused: {refusal}"));
     }
     let read = match &spec.returns {
+        None if spec.kind == CallKind::Embed => embed_vector::read(&completion.text, spec.dimensions)
+            .map(|_| vec![Value::Object(Map::from_iter([(spec.output.clone(), completion.text.clone().into())]))]),
         None => Ok(vec![Value::Object(Map::from_iter([(spec.output.clone(), completion.text.clone().into())]))]),
         Some(returns) => read_items(&completion.text, returns, spec.items),
     };

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::assemble::FinishedRow;
 use super::call::Call;
 use super::caller::{Answered, CallOutcome};
+use super::repair;
 use super::row::{CallTemplate, InputRows, SampleResult};
 use super::runtime::CallRuntime;
 use super::spec::CallSpec;
@@ -53,6 +54,7 @@ impl RowCaller {
         let ids: Vec<_> = unanswered.iter().flat_map(|row| row.calls.iter().flatten()).map(|call| call.id).collect();
         if ids.is_empty() {
             looked_up.finished = unanswered.into_iter().map(UnansweredRow::without_calls).collect();
+            self.template.stage.rows_done(looked_up.finished.len());
             return Ok(looked_up);
         }
         let mut known = self.runtime.ledger().await?.known(&ids).into_iter();
@@ -68,7 +70,7 @@ impl RowCaller {
             }
         }
         let mut stored = self.runtime.ledger().await?.find_all(&known_ids).await?.into_iter();
-        let mut replayed = Vec::with_capacity(known_ids.len());
+        let mut replayed = 0;
         for row in known_rows {
             let answers: Vec<_> = row.calls.iter().flatten().map(|_| stored.next().flatten()).collect();
             // One that could not be read any more is asked again.
@@ -80,13 +82,20 @@ impl RowCaller {
             let samples = row.calls.iter().map(|call| {
                 let (call, stored) = (call.as_ref()?, answers.next()?);
                 let answer = Ok(Answered::replayed(&stored));
-                replayed.push(answer.clone());
                 Some(SampleResult::read(CallOutcome { call_id: call.id, answer }, &self.spec))
             });
-            let samples = samples.collect();
+            let samples: Vec<Option<SampleResult>> = samples.collect();
+            let results = || samples.iter().flatten();
+            // Its follow-ups are yet to be looked up.
+            if self.spec.repair > 0 && results().any(|result| result.repairable().is_some()) {
+                looked_up.unanswered.push(row);
+                continue;
+            }
+            replayed += results().count();
             looked_up.finished.push(FinishedRow { rows: row.rows, row: row.row, samples });
         }
-        self.runtime.count(&self.template.stage, &replayed);
+        self.template.stage.replayed(replayed);
+        self.template.stage.rows_done(looked_up.finished.len());
         Ok(looked_up)
     }
 
@@ -95,11 +104,11 @@ impl RowCaller {
         let UnansweredRow { rows, row, calls } = row;
         let ask = async |call: Option<Call>| {
             let Some(call) = call else { return Ok(None) };
-            let outcome = self.runtime.call(&self.model, &call, &self.stop).await?;
-            Ok(Some(SampleResult::read(outcome, &self.spec)))
+            repair::ask(&self, call).await.map(Some)
         };
         // All to their ends, also when one stops the query: what has been sent is waited for and recorded.
         let samples = join_all(calls.into_iter().map(ask)).await.into_iter().collect::<Result<_>>()?;
+        self.template.stage.rows_done(1);
         Ok(FinishedRow { rows, row, samples })
     }
 }

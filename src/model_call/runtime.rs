@@ -10,8 +10,10 @@ use tokio::sync::{Notify, OnceCell};
 use tokio_util::sync::CancellationToken;
 
 use super::breaker::Breaker;
+use super::embed::Embedders;
 use super::progress::Progress;
 use super::singleflight::Singleflight;
+use super::spending::Spending;
 use crate::config::Budget;
 use crate::endpoint::Models;
 use crate::ledger::Ledger;
@@ -22,12 +24,14 @@ pub struct CallRuntime {
     pub models: Arc<Models>,
     /// The id that uses of calls are recorded under.
     pub run_id: String,
-    pub budget: Budget,
+    /// What may be spent and has been. Limits set in the session are read at each execution.
+    pub spending: Spending,
     pub progress: Progress,
     /// Cancelled on Ctrl-C: no new call is sent, those in flight are waited for and recorded.
     pub interrupt: CancellationToken,
     pub(super) flights: Singleflight,
     pub(super) breaker: Breaker,
+    pub(super) embedders: Embedders,
     ledger_path: PathBuf,
     ledger: OnceCell<Arc<Ledger>>,
     outstanding: AtomicUsize,
@@ -39,11 +43,12 @@ impl CallRuntime {
         Self {
             models,
             run_id,
-            budget,
+            spending: Spending::new(budget),
             progress: Progress::default(),
             interrupt: CancellationToken::new(),
             flights: Singleflight::default(),
             breaker: Breaker::default(),
+            embedders: Embedders::default(),
             ledger_path,
             ledger: OnceCell::new(),
             outstanding: AtomicUsize::new(0),

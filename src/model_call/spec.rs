@@ -1,4 +1,4 @@
-//! What a call of `generate` or `enrich` is to do, apart from its input: the arguments, checked and typed.
+//! What a call of `generate`, `enrich` or `embed` is to do, apart from its input: the arguments, checked and typed.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -6,10 +6,11 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, Fields};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::embed_vector::vector_type;
 use super::returns::{Returns, arrow_fields};
-use crate::config::ModelName;
+use crate::config::{ModelConfig, ModelName};
 use crate::endpoint::Parameters;
 
 /// Which table function it is.
@@ -19,6 +20,8 @@ pub enum CallKind {
     Generate,
     /// Exactly one row for a row.
     Enrich,
+    /// A vector of numbers for a row's text.
+    Embed,
 }
 
 impl CallKind {
@@ -26,6 +29,7 @@ impl CallKind {
         match self {
             CallKind::Generate => "generate",
             CallKind::Enrich => "enrich",
+            CallKind::Embed => "embed",
         }
     }
 }
@@ -56,6 +60,7 @@ impl OnError {
 /// sample where the expression names the ordinal `sample`; empty where the argument is not given.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Default)]
 pub struct MessageColumns {
+    /// The prompt; in embed the text.
     pub prompt: Vec<String>,
     pub system: Vec<String>,
     pub messages: Vec<String>,
@@ -67,7 +72,7 @@ impl MessageColumns {
     }
 }
 
-/// The arguments of one `generate` or `enrich`.
+/// The arguments of one `generate`, `enrich` or `embed`.
 #[derive(Debug, Clone)]
 pub struct CallSpec {
     pub kind: CallKind,
@@ -75,13 +80,17 @@ pub struct CallSpec {
     pub columns: MessageColumns,
     /// `None`: free text in one column.
     pub returns: Option<Returns>,
-    /// The name of that one column.
+    /// The name of that one column, or of the column of embeddings.
     pub output: String,
     /// The name of the call column.
     pub call_as: String,
     pub items: Option<u32>,
     /// `Some(k)`: k independent calls a row; in enrich every result is then a list of k.
     pub samples: Option<u32>,
+    /// How often an answer that does not read as `returns` says is sent back with the error.
+    pub repair: u32,
+    /// The length of every embedding, where it is known: the column is then FLOAT[n].
+    pub dimensions: Option<u32>,
     pub temperature: Option<f64>,
     pub top_p: Option<f64>,
     pub max_tokens: Option<u32>,
@@ -124,8 +133,16 @@ impl CallSpec {
         }
     }
 
+    /// How many calls one request carries.
+    pub fn calls_a_request(&self, model: &ModelConfig) -> usize {
+        if self.kind == CallKind::Embed { model.embed_batch_size } else { 1 }
+    }
+
     /// The JSON schema of an answer, or `None` for free text.
     pub fn json_schema(&self) -> Option<Arc<Value>> {
+        if self.kind == CallKind::Embed {
+            return Some(Arc::new(embedding_schema()));
+        }
         self.returns.as_ref().map(|returns| Arc::new(returns.json_schema(self.items)))
     }
 
@@ -133,6 +150,9 @@ impl CallSpec {
     pub fn output_fields(&self) -> Vec<Field> {
         let results = match &self.returns {
             Some(returns) => arrow_fields(returns.columns()),
+            None if self.kind == CallKind::Embed => {
+                Fields::from(vec![Field::new(&self.output, vector_type(self.dimensions), true)])
+            }
             None => Fields::from(vec![Field::new(&self.output, DataType::Utf8, true)]),
         };
         let call = Arc::new(Field::new(&self.call_as, DataType::Struct(call_fields(self.kind)), true));
@@ -149,7 +169,15 @@ impl CallSpec {
     }
 }
 
-/// The fields of `generate_call` and `enrich_call`: what became of the call behind a row.
+/// The schema of an embedding, which is never sent: it makes the call of a text another call than the same text as a
+/// prompt.
+pub fn embedding_schema() -> Value {
+    json!({"type": "embedding"})
+}
+
+/// The fields of `generate_call`, `embed_call` and `enrich_call`: what became of the call behind a row. Where an answer was
+/// sent back for repair, `call_id`, `model`, `error`, `finish_reason` and `reasoning` are of the last call; tokens, cost and
+/// latency are of all of them together, and `replayed` says that all were.
 pub fn call_fields(kind: CallKind) -> Fields {
     let mut fields = vec![
         Field::new("call_id", DataType::Utf8, true),
@@ -163,6 +191,9 @@ pub fn call_fields(kind: CallKind) -> Fields {
         Field::new("latency_ms", DataType::Int64, true),
         Field::new("replayed", DataType::Boolean, true),
     ];
+    if kind == CallKind::Embed {
+        fields.retain(|field| !["finish_reason", "reasoning", "completion_tokens"].contains(&field.name().as_str()));
+    }
     if kind == CallKind::Generate {
         fields.push(Field::new("item", DataType::Int64, true));
         fields.push(Field::new("sample", DataType::Int64, true));
@@ -177,6 +208,7 @@ impl fmt::Display for CallSpec {
         let mut show = |name: &str, value: Option<String>| value.map_or(Ok(()), |value| write!(f, ", {name}={value}"));
         show("items", self.items.map(|n| n.to_string()))?;
         show("samples", self.samples.map(|n| n.to_string()))?;
+        show("repair", (self.repair > 0).then(|| self.repair.to_string()))?;
         show("temperature", self.temperature.map(|n| n.to_string()))?;
         show("top_p", self.top_p.map(|n| n.to_string()))?;
         show("max_tokens", self.max_tokens.map(|n| n.to_string()))?;
@@ -187,6 +219,10 @@ impl fmt::Display for CallSpec {
         show("on_error", (self.on_error != OnError::Keep).then(|| self.on_error.as_str().to_owned()))?;
         match &self.returns {
             Some(returns) => write!(f, ", returns=[{returns}]")?,
+            None if self.kind == CallKind::Embed => {
+                let n = self.dimensions.map_or_else(String::new, |n| n.to_string());
+                write!(f, ", returns=[{} FLOAT[{n}]]", self.output)?;
+            }
             None => write!(f, ", returns=[{} TEXT]", self.output)?,
         }
         write!(f, ", call={}", self.call_as)

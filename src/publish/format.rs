@@ -26,7 +26,10 @@ use super::run::{Run, local_folder};
 use super::sink::CuratedSink;
 
 /// The name of the format in SQL.
-const NAME: &str = "curated";
+/// The name of the format, and the extension of what it writes.
+pub const CURATED: &str = "curated";
+
+const NAME: &str = CURATED;
 
 const MAX_ROWS: &str = "max_rows_per_file";
 const MAX_MINUTES: &str = "max_minutes_per_file";

@@ -9,6 +9,7 @@ mod conversation;
 mod files;
 mod fold;
 mod format;
+mod incomplete;
 mod item;
 mod item_id;
 mod manifest;
@@ -24,7 +25,8 @@ mod tally;
 mod tests;
 
 pub use files::FileLimits;
-pub use format::{CuratedFormatFactory, register};
+pub use format::{CURATED, CuratedFormatFactory, register};
+pub use incomplete::{Incomplete, StoppedBy};
 pub use item::Item;
 pub use manifest::{FileKind, Manifest, PublishedFile, Rows, Source, read_manifest};
 pub use report::{Report, Stage, Usage};

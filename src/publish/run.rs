@@ -2,7 +2,7 @@
 //! it lies. The CLI puts it into the session (`SessionConfig::with_extension(Arc::new(run))`); the sink finds it there.
 
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use chrono::{DateTime, Utc};
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use super::Manifest;
+use super::staging::Staging;
+use super::{Incomplete, Manifest, StoppedBy};
 use crate::endpoint::ModelIdentity;
 use crate::lineage::Target;
 
@@ -49,6 +50,8 @@ pub struct Run {
     pub id: String,
     /// The workspace; a relative target of COPY lies under it.
     pub root: PathBuf,
+    /// The pipeline folder; runs of one folder supersede each other's unfinished ones.
+    pub pipeline: PathBuf,
     /// Where to publish instead of the target that COPY names (`--out`).
     pub out: Option<String>,
     pub target: Target,
@@ -60,6 +63,8 @@ pub struct Run {
     /// Milliseconds since 1970 UTC.
     pub started_ms: i64,
     published: OnceLock<Published>,
+    /// The record of a run that has begun.
+    begun: Mutex<Option<Incomplete>>,
 }
 
 /// A run that lies published as a whole.
@@ -77,6 +82,7 @@ impl Run {
         Run {
             id: new_id(now),
             root: root.into(),
+            pipeline: PathBuf::new(),
             out: None,
             target,
             config_sha256: config_sha256.into(),
@@ -84,7 +90,33 @@ impl Run {
             notes: Vec::new(),
             started_ms: now.timestamp_millis(),
             published: OnceLock::new(),
+            begun: Mutex::default(),
         }
+    }
+
+    /// Writes down that the run begins: until it is published the table `runs` shows it as incomplete. `target` is as
+    /// COPY names it.
+    pub fn begin(&self, target: &str) -> Result<()> {
+        if self.published().is_some() {
+            return Ok(());
+        }
+        *self.begun() = Some(Incomplete::begin(self, &self.folder(target)?)?);
+        Ok(())
+    }
+
+    /// Writes down why the run ends without being published, and takes away what it has staged. Does nothing for a
+    /// run that has not begun, has stopped already or is published.
+    pub fn stopped(&self, by: StoppedBy, reason: &str) {
+        let Some(begun) = self.begun().take().filter(|_| self.published().is_none()) else { return };
+        Staging::remove(&begun.out, &self.id);
+        // The run has a better reason to tell; this one only belongs to the record.
+        if let Err(error) = begun.stopped(&self.root, by, reason) {
+            tracing::warn!("the run is not marked as incomplete: {}", error.strip_backtrace());
+        }
+    }
+
+    fn begun(&self) -> std::sync::MutexGuard<'_, Option<Incomplete>> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The models that the run's plan calls.
@@ -105,6 +137,11 @@ impl Run {
     pub(crate) fn set_published(&self, published: Published) {
         // A run publishes once: the sink refuses a second COPY before it writes.
         let _ = self.published.set(published);
+        if let Some(begun) = self.begun().take()
+            && let Err(error) = begun.published(&self.root)
+        {
+            tracing::warn!("the table runs shows published runs as incomplete: {}", error.strip_backtrace());
+        }
     }
 
     /// The folder under which the run is published, for the target that COPY names.

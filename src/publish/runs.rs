@@ -1,4 +1,5 @@
-//! The table `runs`: one row a published run under a folder, read from the manifests at each scan.
+//! The table `runs`: one row a run, read at each scan: the published ones from their manifests, the others from what
+//! they left in the workspace when they began.
 
 use std::fs;
 use std::io;
@@ -16,6 +17,7 @@ use datafusion::datasource::{MemTable, TableType};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::incomplete::{Incomplete, incomplete_runs};
 use super::manifest::{MANIFEST, Manifest, read_manifest};
 use super::schema::item;
 use super::staging::at;
@@ -27,22 +29,28 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         Field::new("target", DataType::Utf8, true),
         Field::new("curated_rows", DataType::UInt64, true),
         Field::new("rejected_rows", DataType::UInt64, true),
-        Field::new("path", DataType::Utf8, false),
+        Field::new("path", DataType::Utf8, true),
         Field::new("models", DataType::List(item(DataType::Utf8)), true),
+        Field::new("state", DataType::Utf8, false),
+        Field::new("stopped_by", DataType::Utf8, true),
+        Field::new("reason", DataType::Utf8, true),
     ]))
 });
 
 /// The table `runs` over the folder that runs are published to: run_id TEXT, finished TIMESTAMP (UTC), target TEXT,
-/// curated_rows and rejected_rows BIGINT UNSIGNED, path TEXT, models TEXT[] (names in `seedmill.toml`), by run_id.
-/// A folder without a manifest is no run; a run whose manifest cannot be read is a row of NULLs and a warning. A
-/// folder that is not there has no runs.
-pub fn runs_table(out: &Path) -> Arc<dyn TableProvider> {
-    Arc::new(RunsTable { out: out.to_owned() })
+/// curated_rows and rejected_rows BIGINT UNSIGNED, path TEXT, models TEXT[] (names in `seedmill.toml`), state
+/// TEXT ('complete' or 'incomplete'), stopped_by TEXT ('budget', 'interrupted' or 'failed') and reason TEXT of an
+/// incomplete run, by run_id. Incomplete runs are those that began in the workspace `root`; they have no finish, no
+/// rows and no path. A folder without a manifest is no run; a run whose manifest cannot be read is a row of NULLs and
+/// a warning. A folder that is not there has no runs.
+pub fn runs_table(out: &Path, root: &Path) -> Arc<dyn TableProvider> {
+    Arc::new(RunsTable { out: out.to_owned(), root: root.to_owned() })
 }
 
 #[derive(Debug)]
 struct RunsTable {
     out: PathBuf,
+    root: PathBuf,
 }
 
 #[async_trait]
@@ -62,7 +70,7 @@ impl TableProvider for RunsTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let batch = read_runs(&self.out)?;
+        let batch = read_runs(&self.out, &self.root)?;
         MemTable::try_new(self.schema(), vec![vec![batch]])?.scan(state, projection, filters, limit).await
     }
 }
@@ -88,22 +96,61 @@ fn run_folders(out: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(folders)
 }
 
-fn read_runs(out: &Path) -> Result<RecordBatch> {
-    let folders = run_folders(out)?;
+/// A run of either kind.
+enum Found {
+    /// With its manifest, where that can be read.
+    Complete(PathBuf, Option<Box<Manifest>>),
+    Incomplete(Incomplete),
+}
+
+fn read_runs(out: &Path, root: &Path) -> Result<RecordBatch> {
+    let mut runs: Vec<(String, Found)> = Vec::new();
+    // First: a run that is published in between is there twice rather than not at all, and once below.
+    let incomplete = incomplete_runs(root, out)?;
+    for (name, path) in run_folders(out)? {
+        let manifest = read_manifest(&path).inspect_err(|e| tracing::warn!("{}", e.strip_backtrace())).ok();
+        let run_id = manifest.as_ref().map_or(name, |manifest| manifest.run_id.clone());
+        runs.push((run_id, Found::Complete(path, manifest.map(Box::new))));
+    }
+    for run in incomplete {
+        if !runs.iter().any(|(run_id, _)| *run_id == run.run_id) {
+            runs.push((run.run_id.clone(), Found::Incomplete(run)));
+        }
+    }
+    runs.sort_by(|a, b| a.0.cmp(&b.0));
+
     let (mut ids, mut targets, mut paths) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
+    let (mut states, mut stopped_by, mut reasons) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
     let mut finished = TimestampMillisecondBuilder::new().with_timezone("UTC");
     let (mut curated, mut rejected) = (UInt64Builder::new(), UInt64Builder::new());
     let mut models = ListBuilder::new(StringBuilder::new()).with_field(item(DataType::Utf8));
-    for (name, path) in &folders {
-        let manifest = read_manifest(path).inspect_err(|e| tracing::warn!("{}", e.strip_backtrace())).ok();
-        let manifest = manifest.as_ref();
-        ids.append_value(manifest.map_or(name, |m| &m.run_id));
-        finished.append_option(manifest.and_then(finished_ms));
-        targets.append_option(manifest.map(|m| &m.target));
-        curated.append_option(manifest.map(|m| m.rows.curated));
-        rejected.append_option(manifest.map(|m| m.rows.rejected));
-        paths.append_value(path.to_string_lossy());
-        models.append_option(manifest.map(|m| m.models.iter().map(|model| Some(model.name.as_str()))));
+    for (run_id, run) in &runs {
+        ids.append_value(run_id);
+        match run {
+            Found::Complete(path, manifest) => {
+                let manifest = manifest.as_deref();
+                finished.append_option(manifest.and_then(finished_ms));
+                targets.append_option(manifest.map(|m| &m.target));
+                curated.append_option(manifest.map(|m| m.rows.curated));
+                rejected.append_option(manifest.map(|m| m.rows.rejected));
+                paths.append_value(path.to_string_lossy());
+                models.append_option(manifest.map(|m| m.models.iter().map(|model| Some(model.name.as_str()))));
+                states.append_value("complete");
+                stopped_by.append_null();
+                reasons.append_null();
+            }
+            Found::Incomplete(run) => {
+                finished.append_null();
+                targets.append_value(&run.target);
+                curated.append_null();
+                rejected.append_null();
+                paths.append_null();
+                models.append_value(run.models.iter().map(|model| Some(model.as_str())));
+                states.append_value("incomplete");
+                stopped_by.append_option(run.stopped_by.map(|by| by.as_str()));
+                reasons.append_value(run.reason.as_deref().unwrap_or("it is still running, or was killed"));
+            }
+        }
     }
     let columns: Vec<ArrayRef> = vec![
         Arc::new(ids.finish()),
@@ -113,6 +160,9 @@ fn read_runs(out: &Path) -> Result<RecordBatch> {
         Arc::new(rejected.finish()),
         Arc::new(paths.finish()),
         Arc::new(models.finish()),
+        Arc::new(states.finish()),
+        Arc::new(stopped_by.finish()),
+        Arc::new(reasons.finish()),
     ];
     Ok(RecordBatch::try_new(SchemaRef::clone(&SCHEMA), columns)?)
 }

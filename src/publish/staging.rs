@@ -26,13 +26,18 @@ impl Staging {
             return exec_err!("{} is already there; a run is published once", last.display());
         }
         let made = out.ancestors().take_while(|folder| !folder.exists()).last().map(Path::to_owned);
-        let staged = out.join(format!(".{run_id}.incomplete"));
+        let staged = staged(out, run_id);
         let staging = Staging { out: out.to_owned(), staged, last, made, published: false };
         for folder in folders {
             let folder = staging.staged.join(folder);
             fs::create_dir_all(&folder).map_err(at("cannot make the folder", &folder))?;
         }
         Ok(staging)
+    }
+
+    /// Removes what a run has staged that ends without dropping its staging folder.
+    pub(crate) fn remove(out: &Path, run_id: &str) {
+        remove(&staged(out, run_id));
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -63,11 +68,7 @@ impl Drop for Staging {
         if self.published {
             return;
         }
-        if let Err(e) = fs::remove_dir_all(&self.staged)
-            && e.kind() != io::ErrorKind::NotFound
-        {
-            tracing::warn!("cannot remove {} of an unpublished run ({e}); it can be deleted", self.staged.display());
-        }
+        remove(&self.staged);
         // Folders made for this run go too, unless another has begun to use them.
         if let Some(made) = &self.made {
             let mut folder = self.out.as_path();
@@ -76,6 +77,18 @@ impl Drop for Staging {
                 folder = parent;
             }
         }
+    }
+}
+
+fn staged(out: &Path, run_id: &str) -> PathBuf {
+    out.join(format!(".{run_id}.incomplete"))
+}
+
+fn remove(staged: &Path) {
+    if let Err(e) = fs::remove_dir_all(staged)
+        && e.kind() != io::ErrorKind::NotFound
+    {
+        tracing::warn!("cannot remove {} of an unpublished run ({e}); it can be deleted", staged.display());
     }
 }
 

@@ -347,7 +347,7 @@ async fn a_second_run_is_another_folder_and_the_table_runs_shows_both() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("runs");
     let (ctx, first) = session(folder.path(), |_| ());
-    ctx.register_table("runs", runs_table(&out)).unwrap();
+    ctx.register_table("runs", runs_table(&out, folder.path())).unwrap();
     assert!(show(&ctx, "SELECT count(*) FROM runs").await.contains("| 0 "));
     copy(&ctx, VERDICTS, "").await.unwrap();
     let again = copy(&ctx, VERDICTS, "").await.unwrap_err().to_string();

@@ -19,12 +19,15 @@ use super::macros::{InlineMacros, MacroFactory};
 use super::pipeline::Pipeline;
 use super::statements;
 use super::variables::{FoldVariables, Variables};
-use crate::config::{CONFIG_FILE, Config, Variable};
+use crate::config::{Budget, CONFIG_FILE, Config, Variable};
 use crate::endpoint::Models;
 use crate::guard::{HeldOutGuard, LicenceGate, LicencePermits};
 use crate::ledger;
 use crate::lineage::{Licence, Target};
-use crate::model_call::{CallPlanner, CallQueryPlanner, CallRuntime, Prompts, RefuseVolatileInput, Render, call_nodes};
+use crate::model_call::{
+    CallHistory, CallPlanner, CallQueryPlanner, CallRuntime, Prompts, RefuseVolatileInput, Render, Settings,
+    SharedHistory, WarnUnorderedInput, Warnings, call_nodes, optimizer_rules, physical_optimizer_rules,
+};
 use crate::publish::{self, ModelRecord, Run};
 use crate::tasks::Catalog;
 
@@ -50,7 +53,15 @@ pub struct Workspace {
     /// The run that this session makes: its id is on every use of a call.
     pub run: Arc<Run>,
     pub variables: Arc<Variables>,
+    notes: PlanNotes,
     ctx: SessionContext,
+}
+
+/// What planning reads and says beside the plan.
+#[derive(Debug, Default)]
+struct PlanNotes {
+    warnings: Arc<Warnings>,
+    history: SharedHistory,
 }
 
 impl Workspace {
@@ -77,11 +88,14 @@ impl Workspace {
         let models = Arc::new(Models::new(&config));
         let mut run = Run::new(&config.root, config.tasks.target, pipeline.sha256());
         run.out = Some(config.out.clone());
+        run.pipeline = pipeline.folder.clone();
         let run = Arc::new(run);
         let runtime =
             Arc::new(CallRuntime::new(Arc::clone(&models), config.ledger.path.clone(), run.id.clone(), config.budget));
-        let ctx = context(&pipeline, &models, &variables, &catalog, &runtime, &run)?;
-        let workspace = Workspace { config, pipeline, runtime, catalog, run, variables, ctx };
+        let notes = PlanNotes::default();
+        let ctx = context(&pipeline, &models, &variables, &catalog, &runtime, &run, &notes)?;
+        ctx.state_ref().write().config_mut().options_mut().extensions.insert(Settings::new(config.budget));
+        let workspace = Workspace { config, pipeline, runtime, catalog, run, variables, notes, ctx };
         workspace.register_tables().await?;
         for file in &workspace.pipeline.filters {
             for statement in file.statements()? {
@@ -94,6 +108,20 @@ impl Workspace {
     /// The DataFusion session.
     pub fn ctx(&self) -> &SessionContext {
         &self.ctx
+    }
+
+    /// Limits that stand over SET and seedmill.toml.
+    pub fn limit(&self, budget: Budget) {
+        let state = self.ctx.state_ref();
+        if let Some(settings) = state.write().config_mut().options_mut().extensions.get_mut::<Settings>() {
+            settings.set_flags(budget);
+        }
+    }
+
+    /// The limits that hold for what is executed next.
+    pub fn budget(&self) -> Budget {
+        let state = self.ctx.state();
+        state.config_options().extensions.get::<Settings>().map_or(self.config.budget, Settings::budget)
     }
 
     /// The statements of a text.
@@ -111,7 +139,7 @@ impl Workspace {
     }
 
     pub async fn execute_plan(&self, plan: LogicalPlan) -> Result<DataFrame> {
-        if matches!(plan, LogicalPlan::Copy(_)) {
+        if let LogicalPlan::Copy(copy) = &plan {
             let mut names: Vec<String> = call_nodes(&plan)?.iter().map(|call| call.spec().model.clone()).collect();
             names.sort();
             names.dedup();
@@ -120,8 +148,26 @@ impl Workspace {
                 Some(ModelRecord::new(name, model.endpoint.identity()))
             };
             self.run.set_models(names.into_iter().filter_map(record).collect());
+            if copy.file_type.get_ext() == publish::CURATED {
+                self.run.begin(&copy.output_url)?;
+            }
+        }
+        if matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) {
+            self.read_history().await?;
         }
         statements::execute(&self.ctx, plan).await
+    }
+
+    /// What planning has to say that is no error.
+    pub fn warnings(&self) -> &Warnings {
+        &self.notes.warnings
+    }
+
+    /// What the ledger says of earlier calls, as it is now. Plans made from now on show estimates that rest on it.
+    pub async fn read_history(&self) -> Result<Arc<CallHistory>> {
+        let history = Arc::new(CallHistory::read(&self.config.ledger.path).await?);
+        self.notes.history.set(Arc::clone(&history));
+        Ok(history)
     }
 
     /// Runs all statements of a text; the result is the last one's.
@@ -167,7 +213,7 @@ impl Workspace {
         for (name, table) in ledger::tables(&self.config.ledger.path) {
             self.ctx.register_table(name, table)?;
         }
-        self.ctx.register_table("runs", publish::runs_table(Path::new(&self.config.out)))?;
+        self.ctx.register_table("runs", publish::runs_table(Path::new(&self.config.out), &self.config.root))?;
         // What the newest complete run published, under the names of its two folders' contents.
         if let Some(run) = publish::newest_run(Path::new(&self.config.out)) {
             for (name, folder) in [("curated", "data"), ("rejected", "rejected")] {
@@ -208,6 +254,7 @@ fn context(
     catalog: &Catalog,
     runtime: &Arc<CallRuntime>,
     run: &Arc<Run>,
+    notes: &PlanNotes,
 ) -> Result<SessionContext> {
     let config = SessionConfig::from_env()?.with_information_schema(true).with_extension(Arc::clone(run));
     let licences = catalog.tasks().iter().map(|task| task.licence.clone()).collect::<Vec<Licence>>();
@@ -218,6 +265,7 @@ fn context(
     ];
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(RefuseVolatileInput));
+    rules.push(Arc::new(WarnUnorderedInput(Arc::clone(&notes.warnings))));
     rules.push(Arc::new(HeldOutGuard));
     let planner =
         CallPlanner::new(Arc::clone(models), Arc::clone(variables) as _, Some(Prompts::new(pipeline.prompts_folder())));
@@ -225,6 +273,8 @@ fn context(
         .with_config(config)
         .with_default_features()
         .with_analyzer_rules(rules)
+        .with_optimizer_rules(optimizer_rules())
+        .with_physical_optimizer_rules(physical_optimizer_rules(notes.history.clone()))
         .with_query_planner(Arc::new(CallQueryPlanner::new(Arc::clone(runtime))))
         .with_function_factory(Some(Arc::new(MacroFactory)))
         .with_relation_planners(vec![Arc::new(planner)])

@@ -113,6 +113,7 @@ impl FaultServer {
         let app = Router::new()
             .route("/v1/chat/completions", post(handle))
             .route("/v1/completions", post(handle))
+            .route("/v1/embeddings", post(embed))
             .layer(DefaultBodyLimit::disable())
             .with_state(shared.clone());
         let (stop, stopped) = oneshot::channel::<()>();
@@ -215,6 +216,30 @@ pub fn answer(body: &Value, _nth: u64) -> Reply {
         None => words(&key, usize::MAX),
     };
     Reply::Answer(text, Duration::ZERO)
+}
+
+/// The usual behaviour of `/v1/embeddings`: for each text `dimensions` numbers (4 where nothing is said) that depend on
+/// the text only, the last text first. A token is a word.
+pub fn embeddings(body: &Value, _nth: u64) -> Reply {
+    let texts: Vec<&str> = body["input"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    let dimensions = body["dimensions"].as_u64().unwrap_or(4) as usize;
+    let mut data: Vec<Value> = (0..).zip(&texts).map(|(index, text)| embedding(index, text, dimensions)).collect();
+    data.reverse();
+    let tokens: usize = texts.iter().map(|text| text.split_whitespace().count()).sum();
+    let usage = json!({"prompt_tokens": tokens, "total_tokens": tokens});
+    let whole = json!({"object": "list", "data": data, "model": body["model"], "usage": usage});
+    Reply::Answer(whole.to_string(), Duration::ZERO)
+}
+
+/// One entry of `data`.
+pub fn embedding(index: usize, text: &str, dimensions: usize) -> Value {
+    let mut bytes = blake3::Hasher::new().update(text.as_bytes()).finalize_xof();
+    let mut number = || {
+        let mut byte = [0];
+        bytes.fill(&mut byte);
+        f64::from(byte[0]) / 256.0
+    };
+    json!({"object": "embedding", "index": index, "embedding": (0..dimensions).map(|_| number()).collect::<Vec<_>>()})
 }
 
 /// A value that the schema allows, derived from `salt`.
@@ -329,6 +354,47 @@ async fn handle(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap,
             json_response(Body::from_stream(drops))
         }
         Reply::Hang => std::future::pending().await,
+    }
+}
+
+/// `/v1/embeddings`: the text of an answer is the whole body.
+async fn embed(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, raw: Bytes) -> Response {
+    let _under_way = UnderWay::new(&shared);
+    let Ok(body) = serde_json::from_slice::<Value>(&raw) else {
+        return error(400, None, "the body is not JSON");
+    };
+    let asked = Asked {
+        path: uri.path().to_owned(),
+        authorization: headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned()),
+        raw: String::from_utf8(raw.to_vec()).unwrap(),
+        key: blake3::hash(body["input"].to_string().as_bytes()).to_hex().to_string(),
+        body: body.clone(),
+    };
+    let nth = {
+        let mut all = shared.asked.lock().unwrap();
+        all.push(asked);
+        all.len() as u64 - 1
+    };
+    let whole = |body: &Value| match embeddings(body, 0) {
+        Reply::Answer(whole, _) => whole,
+        _ => unreachable!(),
+    };
+    match (shared.behaviour)(&body, nth) {
+        Reply::Answer(text, delay) => {
+            tokio::time::sleep(delay).await;
+            shared.answered.fetch_add(1, Ordering::SeqCst);
+            shared.billed.fetch_add(1, Ordering::SeqCst);
+            json_response(text.into())
+        }
+        Reply::Status(code, retry_after, message) => error(code, retry_after, &message),
+        Reply::TornJson | Reply::ResetMidBody => {
+            let whole = whole(&body);
+            json_response(whole[..whole.len() / 2].to_owned().into())
+        }
+        Reply::Foreign(kind, body) => ([(header::CONTENT_TYPE, kind)], body).into_response(),
+        Reply::CloseBeforeHeaders => std::panic::resume_unwind(Box::new("closed on purpose")),
+        Reply::Hang => std::future::pending().await,
+        other => unreachable!("{other:?} is for completions"),
     }
 }
 

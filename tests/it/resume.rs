@@ -109,7 +109,7 @@ fn a_spent_budget_stops_the_run_and_keeps_every_answer() {
     let server = slow_server(25);
     let scratch = Scratch::new(server.url(), 4, "[budget]\nmax_calls = 20\n");
     let output = scratch.run(&["sql", "-c", SQL]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(3));
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("the budget max_calls = 20 is spent"), "{error}");
     assert!(server.count() <= 20 + 4, "{}", server.count());

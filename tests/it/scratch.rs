@@ -2,7 +2,11 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use seedmill::session::{OpenOptions, Workspace};
 use tempfile::TempDir;
 
 /// A workspace that is gone when it is dropped.
@@ -67,5 +71,43 @@ impl Scratch {
 
     pub fn start(&self, arguments: &[&str]) -> Child {
         self.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// A session of its own in this process: opened, used by `work`, and finished as the program does it.
+    pub fn session<T>(&self, options: OpenOptions, work: impl AsyncFnOnce(&Workspace) -> T) -> T {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        runtime.block_on(async {
+            let options = OpenOptions { root: Some(self.path().to_owned()), ..options };
+            let workspace = Workspace::open(options).await.unwrap();
+            let result = work(&workspace).await;
+            assert_eq!(workspace.runtime.finish(Duration::from_secs(60)).await.unwrap(), 0);
+            result
+        })
+    }
+
+    /// The result of SQL in a session of its own in this process.
+    pub fn batches(&self, sql: &str) -> Vec<RecordBatch> {
+        self.session(OpenOptions::default(), async |workspace| {
+            workspace.sql(sql).await.unwrap().collect().await.unwrap()
+        })
+    }
+
+    /// The same as texts, row by row.
+    pub fn texts(&self, sql: &str) -> Vec<Vec<String>> {
+        let options = FormatOptions::default().with_null("NULL");
+        let mut rows = Vec::new();
+        for batch in self.batches(sql) {
+            let columns: Vec<_> =
+                batch.columns().iter().map(|column| ArrayFormatter::try_new(column, &options).unwrap()).collect();
+            rows.extend(
+                (0..batch.num_rows()).map(|row| columns.iter().map(|column| column.value(row).to_string()).collect()),
+            );
+        }
+        rows
+    }
+
+    /// One number, in this process.
+    pub fn number(&self, sql: &str) -> usize {
+        self.texts(sql)[0][0].parse().unwrap()
     }
 }

@@ -1,0 +1,124 @@
+//! Before a run with a budget: what it will take, at a guess, and whether to start where that is more than the budget.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use datafusion::arrow::array::{Array, AsArray};
+use datafusion::arrow::datatypes::Float64Type;
+use datafusion::common::{DataFusionError, Result};
+use indicatif::HumanCount;
+
+use super::console::Console;
+use crate::config::Budget;
+use crate::model_call::{CallKind, CallNode, CountedCalls, call_nodes, count_calls};
+use crate::session::Workspace;
+
+/// Bytes of English text a token, as the limiter counts them too.
+const TOKEN_BYTES: f64 = 4.0;
+
+/// Tokens of an answer where neither the ledger nor max_tokens says anything.
+const ANSWER_TOKENS: f64 = 512.0;
+
+/// What a run will take.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Estimate {
+    pub calls: f64,
+    pub tokens: f64,
+    pub cost_usd: f64,
+}
+
+impl Estimate {
+    /// Calls of the first stages are counted, those in the ledger left out. Later stages get as many rows for each of
+    /// them as a full answer gives. Tokens are those of earlier calls of the model, else of prompts and `max_tokens`.
+    /// Without a budget nothing is estimated.
+    pub async fn of(workspace: &Workspace, calls: &[CallNode]) -> Result<Estimate> {
+        let mut estimate = Estimate::default();
+        if workspace.budget() == Budget::default() {
+            return Ok(estimate);
+        }
+        // Rows that come out of the stages so far, for calls that are to be asked.
+        let (mut rows, mut counted) = (0.0, CountedCalls::default());
+        for call in calls {
+            let spec = call.spec();
+            let (samples, items) = (f64::from(spec.sample_count()), f64::from(spec.items.unwrap_or(1)));
+            let (asked, prompt_tokens) = if call_nodes(call.input())?.is_empty() {
+                let first = count_calls(workspace.ctx(), &workspace.runtime, call, &mut counted).await?;
+                let asked = first.to_ask() as f64;
+                rows += asked / samples;
+                (asked, first.prompt_bytes as f64 / TOKEN_BYTES / asked.max(1.0))
+            } else {
+                (rows * samples, 0.0)
+            };
+            if spec.kind == CallKind::Generate {
+                rows *= samples * items;
+            }
+            let model = workspace.runtime.models.get(&spec.model);
+            let model = model.map_err(|e| DataFusionError::Plan(e.to_string()))?;
+            let price = &model.config.price_per_million;
+            let (prompt, answer) = match average(workspace, &model.endpoint.identity().model).await? {
+                Some(average) => average,
+                None => (prompt_tokens, spec.max_tokens.map_or(ANSWER_TOKENS, f64::from)),
+            };
+            estimate.calls += asked;
+            estimate.tokens += asked * (prompt + answer);
+            estimate.cost_usd += asked * (prompt * price.input + answer * price.output) / 1e6;
+        }
+        Ok(estimate)
+    }
+
+    /// The sentence about the limits that it passes; `None` where it passes none.
+    pub fn over(&self, budget: &Budget) -> Option<String> {
+        let mut over = Vec::new();
+        let whole = |n: f64| HumanCount(n as u64);
+        if let Some(max) = budget.max_calls.filter(|max| self.calls > *max as f64) {
+            over.push(format!("about {} calls, above max_calls = {max}", whole(self.calls)));
+        }
+        if let Some(max) = budget.max_tokens.filter(|max| self.tokens > *max as f64) {
+            over.push(format!("about {} tokens, above max_tokens = {max}", whole(self.tokens)));
+        }
+        if let Some(max) = budget.max_cost_usd.filter(|max| self.cost_usd > *max) {
+            over.push(format!("about ${:.4}, above max_cost_usd = {max}", self.cost_usd));
+        }
+        (!over.is_empty()).then(|| format!("this run will take {}", over.join("; ")))
+    }
+}
+
+/// Tokens of prompt and answer of a call of this model, on average over the ledger.
+async fn average(workspace: &Workspace, model: &str) -> Result<Option<(f64, f64)>> {
+    let model = model.replace('\'', "''");
+    let sql = format!("SELECT avg(prompt_tokens), avg(completion_tokens) FROM calls WHERE model = '{model}'");
+    let batches = workspace.sql(&sql).await?.collect().await?;
+    let Some(batch) = batches.first().filter(|batch| batch.num_rows() == 1) else { return Ok(None) };
+    let value = |column: usize| {
+        let column = batch.column(column).as_primitive_opt::<Float64Type>()?;
+        column.is_valid(0).then(|| column.value(0))
+    };
+    Ok(value(0).zip(value(1)))
+}
+
+/// Asks whether to start all the same. Where nobody sits at a terminal nobody is asked.
+pub fn confirmed(console: Console, sentence: &str) -> bool {
+    if console != Console::Plain || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
+        return false;
+    }
+    eprint!("{sentence}. It will stop there. Start? [y/N] ");
+    let mut answer = String::new();
+    io::stderr().flush().is_ok()
+        && io::stdin().lock().read_line(&mut answer).is_ok()
+        && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_limits_that_are_passed_are_named() {
+        let estimate = Estimate { calls: 1200.0, tokens: 5000.0, cost_usd: 0.5 };
+        assert_eq!(estimate.over(&Budget { max_calls: Some(1200), ..Budget::default() }), None);
+        let budget = Budget { max_calls: Some(100), max_cost_usd: Some(0.25), max_tokens: Some(9000) };
+        assert_eq!(
+            estimate.over(&budget).unwrap(),
+            "this run will take about 1,200 calls, above max_calls = 100; about $0.5000, above max_cost_usd = 0.25"
+        );
+    }
+}

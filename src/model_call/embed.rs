@@ -1,0 +1,314 @@
+//! Texts to embed, gathered into requests of many texts. In: calls of `embed`, each for one text. Out: each text's own
+//! durable answer; what a batch has in common ends with the request.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::Utc;
+use datafusion::common::{DataFusionError, Result, exec_err};
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+use super::call::Call;
+use super::caller::{Answered, INTERRUPTED, jitter, may_be_billed, millis, record};
+use super::embed_vector::to_body;
+use super::runtime::CallRuntime;
+use crate::endpoint::{Answer, Completion, EmbeddingAnswer, ErrorKind, Model, Parameters, SendError};
+use crate::ledger::{AttemptRecord, Record};
+
+/// A request goes out when it is full, or when its first text has waited this long.
+const FLUSH_AFTER: Duration = Duration::from_millis(5);
+
+/// What becomes of one text; `Err` stops the query.
+type TextAnswer = Result<Result<Answered, String>>;
+
+/// The batchers of a session: texts for one model with the same parameters travel together.
+#[derive(Debug, Default)]
+pub struct Embedders(Mutex<HashMap<(String, String), Arc<Embedder>>>);
+
+/// Gathers texts.
+#[derive(Debug)]
+struct Embedder {
+    model: Arc<Model>,
+    parameters: Arc<Parameters>,
+    /// How many texts a request has at most: as configured, and less once the server has refused so many.
+    batch_size: AtomicUsize,
+    gathered: Mutex<Gathered>,
+}
+
+#[derive(Debug, Default)]
+struct Gathered {
+    texts: Vec<Waiting>,
+    /// How many batches were taken away, so that a timer knows whether its own is still here.
+    taken: u64,
+}
+
+/// A text on its way, and who waits for it.
+#[derive(Debug)]
+struct Waiting {
+    call: Call,
+    /// The query that wants it: nothing is sent for one that is gone.
+    stop: CancellationToken,
+    answer: oneshot::Sender<TextAnswer>,
+}
+
+impl CallRuntime {
+    /// Asks for one text's embedding together with others'. `Err` stops the query, as in [`CallRuntime::call`].
+    pub(super) async fn embed(
+        self: &Arc<Self>,
+        model: &Arc<Model>,
+        call: &Call,
+        stop: &CancellationToken,
+    ) -> TextAnswer {
+        let parameters = &call.request.parameters;
+        // Two models of the configuration are two limiters.
+        let key = (model.name.clone(), serde_json::to_string(&**parameters).unwrap_or_default());
+        let embedder = {
+            let mut embedders = self.embedders.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(embedders.entry(key).or_insert_with(|| {
+                Arc::new(Embedder {
+                    model: Arc::clone(model),
+                    parameters: Arc::clone(parameters),
+                    batch_size: AtomicUsize::new(model.config.embed_batch_size.max(1)),
+                    gathered: Mutex::default(),
+                })
+            }))
+        };
+        let (answer, answered) = oneshot::channel();
+        embedder.gather(self, Waiting { call: call.clone(), stop: stop.clone(), answer });
+        match answered.await {
+            Ok(answer) => answer,
+            Err(_) if stop.is_cancelled() => exec_err!("{INTERRUPTED}"),
+            Err(_) => exec_err!("a request for embeddings ended without an answer"),
+        }
+    }
+}
+
+impl Embedder {
+    fn gathered(&self) -> MutexGuard<'_, Gathered> {
+        self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a text to the batch. Tasks of their own send it: an answer that is paid is recorded whoever has gone.
+    fn gather(self: &Arc<Self>, runtime: &Arc<CallRuntime>, waiting: Waiting) {
+        let mut gathered = self.gathered();
+        gathered.texts.push(waiting);
+        let (embedder, runtime) = (Arc::clone(self), Arc::clone(runtime));
+        if gathered.texts.len() >= self.batch_size.load(Ordering::Relaxed) {
+            let batch = gathered.take();
+            tokio::spawn(embedder.send(runtime, batch));
+        } else if gathered.texts.len() == 1 {
+            let mine = gathered.taken;
+            tokio::spawn(async move {
+                tokio::time::sleep(FLUSH_AFTER).await;
+                let batch = {
+                    let mut gathered = embedder.gathered();
+                    if gathered.taken == mine { gathered.take() } else { Vec::new() }
+                };
+                embedder.send(runtime, batch).await;
+            });
+        }
+    }
+
+    /// Sends a batch until each of its texts has an answer or an error. True where the server took so many texts.
+    fn send(self: Arc<Self>, runtime: Arc<CallRuntime>, mut batch: Vec<Waiting>) -> BoxFuture<'static, bool> {
+        async move {
+            let mut attempt = 0;
+            loop {
+                batch.retain(|text| !text.stop.is_cancelled() && !text.answer.is_closed());
+                let Some(first) = batch.first() else { return true };
+                let error = match self.attempt(&runtime, &batch, attempt).await {
+                    Err(stopped) => return stop(batch, stopped),
+                    Ok(Ok(answers)) => {
+                        runtime.breaker.answered(&self.model.name);
+                        for (text, answer) in batch.into_iter().zip(answers) {
+                            // Nobody waits any more: it is in the ledger.
+                            let _ = text.answer.send(Ok(answer));
+                        }
+                        return true;
+                    }
+                    Ok(Err(error)) => error,
+                };
+                first.call.shape.stage.error(&error);
+                if batch.len() > 1 && matches!(error.kind, ErrorKind::Refused(400 | 413 | 422)) {
+                    return self.halve(runtime, batch).await;
+                }
+                let delay = match error.kind.is_retryable() {
+                    true => self.model.retry.delay(attempt, &error, jitter(first.call.id, attempt)),
+                    false => None,
+                };
+                let Some(delay) = delay else { return self.give_up(&runtime, batch, &error, attempt) };
+                tracing::debug!(model = %self.model.name, %error, ?delay, "an attempt failed; it is made again");
+                if runtime.interrupt.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
+                    return stop(batch, DataFusionError::Execution(INTERRUPTED.to_owned()));
+                }
+                attempt += 1;
+            }
+        }
+        .boxed()
+    }
+
+    /// A refusal may be for the number of texts, or for one of them. Where both halves are taken it was the number,
+    /// and no later request has more.
+    async fn halve(self: Arc<Self>, runtime: Arc<CallRuntime>, mut batch: Vec<Waiting>) -> bool {
+        let second = batch.split_off(batch.len().div_ceil(2));
+        let half = batch.len();
+        let first = Arc::clone(&self).send(Arc::clone(&runtime), batch).await;
+        let second = Arc::clone(&self).send(runtime, second).await;
+        if first && second {
+            self.batch_size.fetch_min(half, Ordering::Relaxed);
+        }
+        first && second
+    }
+
+    /// Every text of the batch gets the error.
+    fn give_up(&self, runtime: &CallRuntime, batch: Vec<Waiting>, error: &SendError, attempt: u32) -> bool {
+        let tries = if attempt == 0 { String::new() } else { format!(" (after {} attempts)", attempt + 1) };
+        for _ in &batch {
+            if let Err(stopped) = runtime.breaker.failed(&self.model.name, error) {
+                return stop(batch, stopped);
+            }
+        }
+        for text in batch {
+            let _ = text.answer.send(Ok(Err(format!("{error}{tries}"))));
+        }
+        false
+    }
+
+    /// One request, recorded for each of its texts whatever becomes of it.
+    async fn attempt(
+        &self,
+        runtime: &Arc<CallRuntime>,
+        batch: &[Waiting],
+        attempt: u32,
+    ) -> Result<Result<Vec<Result<Answered, String>>, SendError>> {
+        let (model, Some(first)) = (&self.model, batch.first()) else { return Ok(Ok(Vec::new())) };
+        let texts: Vec<&str> = batch.iter().map(|text| text_of(&text.call)).collect();
+        // Four bytes a token, as for prompts.
+        let estimated: u64 = texts.iter().map(|text| text.len() as u64 / 4 + 1).sum();
+        // Texts are not answered but priced as prompts.
+        let most_usd = model.config.price_per_million.cost_usd(estimated, 0);
+        let waiting = Instant::now();
+        let permit =
+            runtime.interrupt.run_until_cancelled(model.limiter.acquire(estimated, first.call.shape.depth)).await;
+        let stage = &first.call.shape.stage;
+        stage.waited(waiting.elapsed());
+        let wanted = || batch.iter().any(|text| !text.stop.is_cancelled());
+        let Some(permit) = permit.filter(|_| !runtime.interrupt.is_cancelled() && wanted()) else {
+            return exec_err!("{INTERRUPTED}");
+        };
+        runtime.spending.start()?;
+        let outstanding = (runtime.outstanding(), stage.request(attempt));
+        let (time_ms, start) = (Utc::now().timestamp_millis(), Instant::now());
+        let result = model.endpoint.embed(&texts, &self.parameters).await;
+        let latency = start.elapsed();
+        match &result {
+            Ok(answers) => {
+                let tokens: Option<u64> = answers.iter().map(|answer| answer.prompt_tokens).sum();
+                permit.succeeded(tokens.unwrap_or(estimated));
+                let cost_usd = tokens.map(|tokens| model.config.price_per_million.cost_usd(tokens, 0));
+                runtime.spending.answered(tokens.unwrap_or(estimated), cost_usd.unwrap_or(most_usd));
+            }
+            Err(error) if matches!(error.kind, ErrorKind::Busy(429 | 503)) => permit.throttled(error.retry_after),
+            Err(error) if may_be_billed(error) => runtime.spending.unanswered(estimated, most_usd),
+            Err(_) => {}
+        }
+        drop(permit);
+        let mut records = Vec::with_capacity(2 * batch.len());
+        let outcome = match result {
+            Ok(answers) => Ok(batch
+                .iter()
+                .zip(answers)
+                .map(|(text, answer)| answered(model, &text.call, answer, time_ms, latency, &mut records))
+                .collect()),
+            Err(error) => {
+                for text in batch {
+                    let mut record = attempt_record(model, &text.call, time_ms, latency);
+                    record.status = error.kind.status();
+                    record.error_kind = Some(error.kind.name().to_owned());
+                    record.error = Some(error.message.clone());
+                    record.billed = may_be_billed(&error);
+                    records.push(Record::Attempt(record));
+                }
+                Err(error)
+            }
+        };
+        runtime.ledger().await?.append(records).await?;
+        drop(outstanding);
+        Ok(outcome)
+    }
+}
+
+impl Gathered {
+    fn take(&mut self) -> Vec<Waiting> {
+        self.taken += 1;
+        std::mem::take(&mut self.texts)
+    }
+}
+
+/// The one text of a call of `embed`.
+fn text_of(call: &Call) -> &str {
+    call.request.messages.first().map_or("", |message| message.content.as_str())
+}
+
+/// Tells all who wait that the query stops.
+fn stop(batch: Vec<Waiting>, error: DataFusionError) -> bool {
+    let error = Arc::new(error);
+    for text in batch {
+        let _ = text.answer.send(Err(DataFusionError::Shared(Arc::clone(&error))));
+    }
+    true
+}
+
+/// One text's answer, and its records. A text whose embedding is wrong has no answer, and is asked for again by the
+/// next run; the server has billed it all the same.
+fn answered(
+    model: &Model,
+    call: &Call,
+    answer: EmbeddingAnswer,
+    time_ms: i64,
+    latency: Duration,
+    records: &mut Vec<Record>,
+) -> Result<Answered, String> {
+    let mut attempt = attempt_record(model, call, time_ms, latency);
+    attempt.status = Some(200);
+    attempt.billed = true;
+    let read = answer.embedding.and_then(|embedding| {
+        let body = to_body(&model.endpoint.identity().model, &embedding, answer.prompt_tokens);
+        let completion = Completion::from_body(&body)?;
+        Ok(Answer { status: 200, body, completion })
+    });
+    match read {
+        Ok(answer) => {
+            let (call, answered) = record(model, call, answer, time_ms, latency);
+            attempt.cost_usd = call.cost_usd;
+            records.extend([Record::Attempt(attempt), Record::Call(call)]);
+            Ok(answered)
+        }
+        Err(error) => {
+            attempt.cost_usd = model.config.price_per_million.cost_usd(answer.prompt_tokens.unwrap_or(0), 0);
+            attempt.error_kind = Some(ErrorKind::TornBody.name().to_owned());
+            attempt.error = Some(error.clone());
+            records.push(Record::Attempt(attempt));
+            Err(error)
+        }
+    }
+}
+
+fn attempt_record(model: &Model, call: &Call, time_ms: i64, latency: Duration) -> AttemptRecord {
+    AttemptRecord {
+        call_id: call.id,
+        model: model.endpoint.identity().model.clone(),
+        time_ms,
+        latency_ms: millis(latency),
+        status: None,
+        error_kind: None,
+        error: None,
+        billed: false,
+        cost_usd: 0.0,
+    }
+}

@@ -1,0 +1,65 @@
+//! Filters go below calls, but those with random() stay: below, a drawn filter would keep or drop all the rows that
+//! one generate makes together, and would choose other calls, and another bill, on each run.
+
+use std::sync::Arc;
+
+use datafusion::common::Result;
+use datafusion::common::tree_node::Transformed;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::{Expr, Filter, LogicalPlan};
+use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+
+use crate::model_call::node::as_call;
+
+/// DataFusion's `push_down_filter`, which looks at the columns of a predicate alone where an extension node stands
+/// below it.
+#[derive(Debug)]
+pub struct PushDownSteadyFilter {
+    inner: Arc<dyn OptimizerRule + Send + Sync>,
+}
+
+impl PushDownSteadyFilter {
+    pub fn new(inner: Arc<dyn OptimizerRule + Send + Sync>) -> Self {
+        Self { inner }
+    }
+}
+
+impl OptimizerRule for PushDownSteadyFilter {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.inner.apply_order()
+    }
+
+    fn supports_rewrite(&self) -> bool {
+        true
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        let Some((volatile, steady, call)) = drawn_over_call(&plan) else {
+            return self.inner.rewrite(plan, config);
+        };
+        let Some(steady) = conjunction(steady) else { return Ok(Transformed::no(plan)) };
+        let below = self.inner.rewrite(LogicalPlan::Filter(Filter::try_new(steady, Arc::new(call))?), config)?;
+        match conjunction(volatile) {
+            Some(volatile) if below.transformed => {
+                Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(volatile, Arc::new(below.data))?)))
+            }
+            _ => Ok(Transformed::no(plan)),
+        }
+    }
+}
+
+/// The volatile predicates of filters right above a call, the other ones, and the call; `None` without volatile ones.
+fn drawn_over_call(plan: &LogicalPlan) -> Option<(Vec<Expr>, Vec<Expr>, LogicalPlan)> {
+    let (mut volatile, mut steady, mut below) = (Vec::new(), Vec::new(), plan);
+    while let LogicalPlan::Filter(filter) = below {
+        for predicate in split_conjunction(&filter.predicate) {
+            if predicate.is_volatile() { volatile.push(predicate.clone()) } else { steady.push(predicate.clone()) }
+        }
+        below = &filter.input;
+    }
+    (!volatile.is_empty() && as_call(below).is_some()).then(|| (volatile, steady, below.clone()))
+}

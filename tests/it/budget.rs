@@ -1,0 +1,178 @@
+//! Budgets: what a run may spend stops it, marks it as incomplete, publishes nothing and loses nothing.
+
+use std::process::Output;
+use std::time::Duration;
+
+use crate::fault_server::{FaultServer, Reply, answer};
+use crate::scratch::Scratch;
+
+const ROWS: usize = 200;
+const IN_FLIGHT: usize = 8;
+
+const PUBLISH: &str = "COPY (SELECT q AS question, completion AS answer_text, arrow_cast([], 'List(Utf8)') AS reasons \
+                       FROM generate((SELECT 'question ' || value AS q FROM generate_series(1, 200)), model => 'm', \
+                       prompt => q, max_tokens => 50)) TO 'runs' STORED AS CURATED;";
+
+const SQL: &str = "SELECT count(*) FROM generate((SELECT value FROM generate_series(1, 200)), model => 'm', \
+                   prompt => 'question ' || value)";
+
+/// A pipeline of 200 calls. A token of the server is a word, 1 dollar a million of them is 1e-6 a word.
+fn pipeline(server: &FaultServer, more: &str) -> Scratch {
+    let more = format!("price_per_million = {{ input = 1000.0, output = 1000.0 }}\n{more}");
+    let scratch = Scratch::new(server.url(), IN_FLIGHT, &more);
+    scratch.write("sql/60_publish.sql", PUBLISH);
+    scratch
+}
+
+fn slow(body: &serde_json::Value, nth: u64) -> Reply {
+    match answer(body, nth) {
+        Reply::Answer(text, _) => Reply::Answer(text, Duration::from_millis(10)),
+        other => other,
+    }
+}
+
+fn error(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// What lies in the folder that runs are published to.
+fn out(scratch: &Scratch) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(scratch.path().join("runs")) else { return Vec::new() };
+    entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn a_spent_budget_publishes_nothing_and_a_raised_one_goes_on_where_it_stopped() {
+    let server = FaultServer::start(slow);
+    let scratch = pipeline(&server, "[budget]\nmax_calls = 50\n");
+    let output = scratch.run(&["run", "--yes"]);
+    let said = error(&output);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    for part in [
+        "generate has done 50 of 200 rows",
+        "max_calls = 50 is spent: 50 requests",
+        "--max-calls",
+        "every answer is kept",
+    ] {
+        assert!(said.contains(part), "'{part}' is not in {said}");
+    }
+    assert_eq!(server.count(), 50);
+    assert!(server.max_in_flight() <= IN_FLIGHT);
+    assert_eq!(out(&scratch), [""; 0]);
+    assert_eq!(scratch.value("SELECT count(*) FROM calls"), "50");
+    assert_eq!(scratch.value("SELECT count(*), min(state), min(stopped_by) FROM runs"), "1,incomplete,budget");
+    assert!(scratch.value("SELECT reason FROM runs").contains("max_calls = 50 is spent"));
+
+    // The flag stands over the file; what is in the ledger is not asked again.
+    scratch.ok(&["run", "--max-calls", "1e3"]);
+    assert_eq!(server.count(), ROWS);
+    assert_eq!(scratch.value("SELECT count(*), min(state), count(reason) FROM runs"), "1,complete,0");
+    assert_eq!(scratch.value("SELECT count(*) FROM curated"), ROWS.to_string());
+}
+
+#[test]
+fn a_run_whose_estimate_is_above_the_budget_needs_yes() {
+    let server = FaultServer::start(slow);
+    let scratch = pipeline(&server, "");
+    let output = scratch.run(&["run", "--max-calls", "50"]);
+    assert_eq!(output.status.code(), Some(2), "{}", error(&output));
+    assert!(error(&output).contains("about 200 calls, above max_calls = 50; start with --yes"), "{}", error(&output));
+    let output = scratch.run(&["run", "--max-cost-usd", "0.001"]);
+    assert_eq!(output.status.code(), Some(2), "{}", error(&output));
+    assert!(error(&output).contains("above max_cost_usd = 0.001"), "{}", error(&output));
+    assert_eq!(server.count(), 0);
+    // What is in the ledger costs nothing: 150 calls are left, then none.
+    assert_eq!(scratch.run(&["run", "--yes", "--max-calls", "50"]).status.code(), Some(3));
+    let output = scratch.run(&["run", "--max-calls", "149"]);
+    assert!(error(&output).contains("about 150 calls"), "{}", error(&output));
+    scratch.ok(&["run", "--max-calls", "150"]);
+    scratch.ok(&["run", "--max-calls", "0"]);
+    assert_eq!(server.count(), ROWS);
+}
+
+#[test]
+fn set_changes_the_budget_show_tells_it_and_a_flag_stands_over_it() {
+    let server = FaultServer::start(slow);
+    let scratch = Scratch::new(server.url(), IN_FLIGHT, "[budget]\nmax_calls = 1000\n");
+    let output = scratch.run(&["sql", "-c", &format!("SET seedmill.max_calls = 20; {SQL}")]);
+    assert_eq!(output.status.code(), Some(3), "{}", error(&output));
+    assert_eq!(server.count(), 20);
+    let output = scratch.run(&["sql", "--max-calls", "5", "-c", &format!("SET seedmill.max_calls = 20; {SQL}")]);
+    assert_eq!(output.status.code(), Some(3), "{}", error(&output));
+    assert_eq!(server.count(), 25);
+    let shown =
+        scratch.ok(&["sql", "--format", "csv", "-c", "SET seedmill.max_tokens = 1e6; SHOW seedmill.max_tokens"]);
+    assert!(shown.contains("seedmill.max_tokens,1000000"), "{shown}");
+    let shown = scratch.ok(&["sql", "--format", "csv", "-c", "SHOW seedmill.max_calls"]);
+    assert!(shown.contains("seedmill.max_calls,1000"), "{shown}");
+    for (sql, sentence) in [
+        ("SET seedmill.max_cals = 1", "did you mean 'max_calls'?"),
+        ("SET seedmill.max_calls = 'many'", "it must be a whole number from 0"),
+    ] {
+        let output = scratch.run(&["sql", "-c", sql]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(error(&output).contains(sentence), "{}", error(&output));
+    }
+}
+
+#[test]
+fn tokens_and_dollars_are_passed_by_no_more_than_what_is_in_flight() {
+    let server = FaultServer::start(slow);
+    let scratch = Scratch::new(server.url(), 4, "price_per_million = { input = 0.0, output = 125000.0 }\n");
+    // An answer has 8 words, so it costs a dollar.
+    let output = scratch.run(&["sql", "--max-cost-usd", "20", "-c", SQL]);
+    assert_eq!(output.status.code(), Some(3), "{}", error(&output));
+    assert!(error(&output).contains("max_cost_usd = 20 is spent"), "{}", error(&output));
+    let cost: f64 = scratch.value("SELECT sum(cost_usd) FROM calls").parse().unwrap();
+    assert!((20.0..=23.0).contains(&cost), "{cost}");
+    let before = server.count();
+    let output = scratch.run(&["sql", "--max-tokens", "100", "-c", SQL]);
+    assert_eq!(output.status.code(), Some(3), "{}", error(&output));
+    let tokens: u64 = scratch.value("SELECT sum(prompt_tokens + completion_tokens) FROM calls").parse().unwrap();
+    let a_call = tokens / server.count() as u64;
+    let asked = (server.count() - before) as u64;
+    assert!(asked * a_call >= 100 && (asked - 4) * a_call < 100, "{asked} calls of {a_call} tokens");
+}
+
+#[test]
+fn attempts_without_an_answer_that_may_be_billed_are_charged_too() {
+    // Every request is torn: the server bills answers that nobody can read.
+    let server = FaultServer::start(|_, _| Reply::TornJson);
+    let scratch = Scratch::new(server.url(), 1, "price_per_million = { input = 0.0, output = 1000000.0 }\n");
+    let sql = "SELECT count(*) FROM generate((SELECT value FROM generate_series(1, 8)), model => 'm', \
+               prompt => 'question ' || value, max_tokens => 10)";
+    let output = scratch.run(&["sql", "--max-cost-usd", "45", "-c", sql]);
+    assert_eq!(output.status.code(), Some(3), "{}", error(&output));
+    // Each is 10 dollars at the most.
+    assert_eq!(server.count(), 5, "{}", error(&output));
+    assert!(error(&output).contains("5 without an answer that may be billed"), "{}", error(&output));
+    assert_eq!(scratch.value("SELECT sum(cost_usd), count(*) FROM attempts WHERE billed"), "50.0,5");
+}
+
+#[test]
+fn retries_count_as_requests_and_never_pass_max_calls() {
+    let server = FaultServer::start(|_, _| Reply::Status(503, None, "busy".into()));
+    let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
+    let output = scratch.run(&["sql", "--max-calls", "7", "-c", SQL]);
+    assert_eq!(output.status.code(), Some(3), "{}", error(&output));
+    assert_eq!(server.count(), 7);
+}
+
+#[test]
+fn a_failed_run_is_shown_with_its_reason_until_a_later_one_is_published() {
+    let server = FaultServer::start(|body, nth| match nth {
+        0..20 => Reply::Status(401, None, "no such key".into()),
+        _ => slow(body, nth),
+    });
+    let scratch = pipeline(&server, "");
+    let output = scratch.run(&["run"]);
+    assert_eq!(output.status.code(), Some(1), "{}", error(&output));
+    assert_eq!(scratch.value("SELECT state, stopped_by, models[1] FROM runs"), "incomplete,failed,m");
+    assert!(scratch.value("SELECT reason FROM runs").contains("no such key"));
+    assert_eq!(out(&scratch), [""; 0]);
+    while server.count() < 20 {
+        scratch.run(&["run"]);
+    }
+    scratch.ok(&["run"]);
+    assert_eq!(scratch.value("SELECT count(*), min(state) FROM runs"), "1,complete");
+}

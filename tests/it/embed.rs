@@ -1,0 +1,226 @@
+//! `embed` over a real socket: batches, their faults, and that no text is paid twice.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::fault_server::{FaultServer, Reply, embedding, embeddings};
+use crate::scratch::Scratch;
+
+const ROWS: usize = 1000;
+
+/// Rows, vectors, distinct vectors and the least error.
+const SQL: &str = "SELECT count(*), count(embedding), count(DISTINCT embedding), min(embed_call['error']) FROM embed(\
+                   (SELECT value FROM generate_series(1, 1000)), model => 'm', text => 'the text ' || value)";
+
+fn row(scratch: &Scratch, sql: &str) -> String {
+    scratch.ok(&["sql", "--format", "csv", "-c", sql]).lines().nth(1).unwrap().to_owned()
+}
+
+/// How often the server answered each text.
+fn answered_texts(server: &FaultServer, answered: impl Fn(&Value) -> bool) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for asked in server.asked().into_iter().filter(|asked| answered(&asked.body)) {
+        for text in asked.body["input"].as_array().unwrap() {
+            *counts.entry(text.as_str().unwrap().to_owned()).or_default() += 1;
+        }
+    }
+    counts
+}
+
+#[test]
+fn texts_travel_in_batches_and_each_is_a_call_of_its_own() {
+    let server = FaultServer::start(embeddings);
+    let price = "embed_batch_size = 50\nprice_per_million = { input = 1000000.0, output = 0.0 }\n";
+    let scratch = Scratch::new(server.url(), 2, price);
+    assert_eq!(row(&scratch, SQL), format!("{ROWS},{ROWS},{ROWS},"));
+    assert_eq!(server.asked()[0].path, "/v1/embeddings");
+    assert_eq!(answered_texts(&server, |_| true).len(), ROWS);
+    let most = server.asked().iter().map(|asked| asked.body["input"].as_array().unwrap().len()).max();
+    assert_eq!(most, Some(50));
+    // A few batches go out before they are full, when the rows come slowly.
+    assert!(server.count() <= 60, "{}", server.count());
+    assert!(server.max_in_flight() <= 2);
+    // Three words a text: tokens and cost are the server's, shared among its texts.
+    let calls = "SELECT count(*) || ' ' || sum(prompt_tokens) || ' ' || sum(cost_usd) FROM calls";
+    assert_eq!(scratch.value(calls), "1000 3000 3000.0");
+    assert_eq!(scratch.value("SELECT count(*) FROM attempts WHERE billed"), "1000");
+
+    // All of them replay, in whatever batches they would travel now.
+    let before = server.count();
+    let replayed = format!("{SQL} WHERE embed_call['replayed']");
+    assert_eq!(row(&scratch, &replayed), format!("{ROWS},{ROWS},{ROWS},"));
+    let more = SQL.replace("1000)", "1010)");
+    assert_eq!(row(&scratch, &more), "1010,1010,1010,");
+    let new: usize = server.asked()[before..].iter().map(|asked| asked.body["input"].as_array().unwrap().len()).sum();
+    assert_eq!(new, 10);
+}
+
+#[test]
+fn a_vector_is_that_of_its_text_whatever_the_order_of_the_answer() {
+    let server = FaultServer::start(embeddings);
+    let scratch = Scratch::new(server.url(), 1, "dimensions = 4\n");
+    let sql = "SELECT value AS t, embedding AS e, arrow_typeof(embedding) AS ty FROM embed(\
+               (SELECT value::TEXT AS value FROM generate_series(1, 20)), model => 'm', text => value)";
+    let out = scratch.ok(&["sql", "--format", "json", "-c", sql]);
+    let rows: Vec<Value> = match serde_json::from_str::<Value>(&out) {
+        Ok(Value::Array(rows)) => rows,
+        _ => out.lines().map(|line| serde_json::from_str(line).unwrap()).collect(),
+    };
+    assert_eq!(rows.len(), 20);
+    for row in rows {
+        assert_eq!(row["e"], embedding(0, row["t"].as_str().unwrap(), 4)["embedding"], "{row}");
+        assert_eq!(row["ty"], "FixedSizeList(4 x Float32)");
+    }
+    // The length that the configuration tells is not sent: many servers refuse it.
+    assert!(server.asked().iter().all(|asked| asked.body.get("dimensions").is_none()));
+}
+
+#[test]
+fn a_batch_too_large_is_halved_and_no_later_one_is_larger() {
+    for status in [400, 413] {
+        let server = FaultServer::start(move |body, nth| match body["input"].as_array().unwrap().len() {
+            n if n > 20 => Reply::Status(status, None, format!("batch size {n} > 20")),
+            _ => embeddings(body, nth),
+        });
+        let scratch = Scratch::new(server.url(), 1, "");
+        assert_eq!(row(&scratch, SQL), format!("{ROWS},{ROWS},{ROWS},"));
+        let answered = answered_texts(&server, |body| body["input"].as_array().unwrap().len() <= 20);
+        assert_eq!((answered.len(), answered.values().max()), (ROWS, Some(&1)));
+        // With 64 refused once for each batch that was already on its way, and 16 at a time after that.
+        let refused = server.asked().iter().filter(|asked| asked.body["input"].as_array().unwrap().len() > 20).count();
+        assert!(refused < server.count() / 2, "{refused} of {}", server.count());
+    }
+}
+
+#[test]
+fn one_text_that_is_refused_is_one_error_row() {
+    let server = FaultServer::start(|body, nth| {
+        let texts = body["input"].as_array().unwrap();
+        match texts.iter().any(|text| text == "the text 777") {
+            true => Reply::Status(400, None, "maximum context length exceeded".into()),
+            false => embeddings(body, nth),
+        }
+    });
+    let scratch = Scratch::new(server.url(), 2, "");
+    let out = row(&scratch, SQL);
+    assert_eq!(out, "1000,999,999,refused 400: maximum context length exceeded");
+    assert_eq!(scratch.value("SELECT count(*) FROM calls"), "999");
+    // The refusal of one is no reason to send fewer from then on.
+    assert!(server.count() < 40, "{}", server.count());
+}
+
+#[test]
+fn embeddings_that_are_wrong_are_errors_of_their_rows() {
+    let server = FaultServer::start(|body, _| {
+        let texts: Vec<&str> = body["input"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+        let mut data: Vec<String> = Vec::new();
+        for (index, text) in texts.iter().enumerate() {
+            match *text {
+                "missing" => {}
+                "short" => data.push(embedding(index, text, 3).to_string()),
+                "nan" => data.push(format!("{{\"index\": {index}, \"embedding\": [NaN, 1.0, 1.0, 1.0]}}")),
+                _ => data.push(embedding(index, text, 4).to_string()),
+            }
+        }
+        Reply::Answer(format!("{{\"data\": [{}]}}", data.join(",")), Duration::ZERO)
+    });
+    let scratch = Scratch::new(server.url(), 2, "dimensions = 4\n");
+    let sql = "SELECT column1, embedding IS NULL, embed_call['error'] FROM embed((SELECT * FROM (VALUES ('a'), ('missing'), \
+               ('nan'), ('short'))), model => 'm', text => column1) ORDER BY 1";
+    let out = scratch.ok(&["sql", "--format", "csv", "-c", sql]);
+    assert_eq!(
+        out.lines().skip(1).collect::<Vec<_>>(),
+        [
+            "a,false,",
+            "missing,true,the server gave no embedding of this text",
+            "nan,true,the embedding has a value that is no number",
+            "short,true,\"the embedding has 3 dimensions, not 4\"",
+        ]
+    );
+    // The short one is an answer, read against a length that may be the wrong one; the other two are none.
+    assert_eq!(scratch.value("SELECT count(*) FROM calls"), "2");
+    scratch.ok(&["sql", "-c", sql]);
+    let again: HashSet<String> =
+        server.asked().last().unwrap().body["input"].as_array().unwrap().iter().map(|t| t.to_string()).collect();
+    assert!(!again.contains("\"a\"") && !again.contains("\"short\""), "{again:?}");
+    let error = scratch.run(&["sql", "-c", &sql.replace("text =>", "on_error => 'fail', text =>")]);
+    assert!(String::from_utf8_lossy(&error.stderr).contains("embed (model m) failed for a row"));
+}
+
+#[test]
+fn with_one_request_in_ten_throttled_every_text_comes_once_and_is_paid_once() {
+    let throttled: &'static AtomicUsize = Box::leak(Box::default());
+    let server = FaultServer::start(move |body, nth| {
+        if nth % 10 == 3 {
+            throttled.fetch_add(1, Ordering::SeqCst);
+            return Reply::Status(429, Some("0.01".into()), "slow down".into());
+        }
+        embeddings(body, nth)
+    });
+    let scratch = Scratch::new(server.url(), 4, "");
+    assert_eq!(row(&scratch, SQL), format!("{ROWS},{ROWS},{ROWS},"));
+    assert!(throttled.load(Ordering::SeqCst) >= 1);
+    assert_eq!(server.answered() as usize + throttled.load(Ordering::SeqCst), server.count());
+    assert_eq!(scratch.value("SELECT count(*) FROM attempts WHERE billed"), "1000");
+    assert_eq!(scratch.value("SELECT sum(prompt_tokens) FROM calls"), "3000");
+}
+
+#[test]
+fn what_was_paid_before_a_failure_is_not_paid_again() {
+    for fault in [Reply::Status(500, None, "oops".into()), Reply::TornJson] {
+        let broken: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(true)));
+        let answered: &'static Mutex<BTreeMap<String, usize>> = Box::leak(Box::default());
+        let server = FaultServer::start(move |body, nth| {
+            // Every other batch fails, with its retry, until the server is well.
+            let sum: u32 = body["input"].to_string().bytes().map(u32::from).sum();
+            if broken.load(Ordering::SeqCst) && sum.is_multiple_of(2) {
+                return fault.clone();
+            }
+            let mut answered = answered.lock().unwrap();
+            for text in body["input"].as_array().unwrap() {
+                *answered.entry(text.to_string()).or_default() += 1;
+            }
+            embeddings(body, nth)
+        });
+        let scratch = Scratch::new(server.url(), 4, "embed_batch_size = 100\n");
+        let first = row(&scratch, SQL);
+        let paid = answered.lock().unwrap().len();
+        assert!(first.starts_with(&format!("{ROWS},{paid},{paid},")) && paid < ROWS, "{first} {paid}");
+        assert!(first.contains("(after 2 attempts)"), "{first}");
+        broken.store(false, Ordering::SeqCst);
+        assert_eq!(row(&scratch, SQL), format!("{ROWS},{ROWS},{ROWS},"));
+        let answered = answered.lock().unwrap();
+        assert_eq!((answered.len(), answered.values().max()), (ROWS, Some(&1)));
+    }
+}
+
+#[test]
+fn a_wrong_key_stops_the_query_with_that_reason() {
+    let server = FaultServer::start(|_, _| Reply::Status(401, None, "no such key".into()));
+    let scratch = Scratch::new(server.url(), 2, "");
+    let output = scratch.run(&["sql", "-c", SQL]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        error.contains("the first 10 calls of model m all failed alike") && error.contains("no such key"),
+        "{error}"
+    );
+    assert!(server.count() <= 16, "{}", server.count());
+}
+
+#[test]
+fn equal_texts_at_once_are_one_text_of_one_request() {
+    let server = FaultServer::start(|body, nth| match embeddings(body, nth) {
+        Reply::Answer(text, _) => Reply::Answer(text, Duration::from_millis(50)),
+        other => other,
+    });
+    let scratch = Scratch::new(server.url(), 4, "");
+    let one = "SELECT count(embedding) AS n FROM embed((SELECT 'same' AS t FROM generate_series(1, 100)), model => 'm', text => t)";
+    let out = scratch.ok(&["sql", "--format", "csv", "-c", &format!("{one} UNION ALL {one}")]);
+    assert_eq!(out.lines().skip(1).collect::<Vec<_>>(), ["100", "100"]);
+    assert_eq!(server.count(), 1);
+    assert_eq!(server.asked()[0].body["input"], json!(["same"]));
+}

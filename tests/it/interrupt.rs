@@ -1,0 +1,147 @@
+//! Ctrl-C and SIGTERM on the real program, and runs that stop by themselves since everything fails alike.
+
+use std::io::Write;
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::fault_server::{FaultServer, Reply, answer};
+use crate::scratch::Scratch;
+
+const MANY: &str = "SELECT count(*) FROM generate((SELECT value FROM generate_series(1, 10000)), model => 'm', \
+                    prompt => 'question ' || value)";
+
+const PUBLISH: &str = "COPY (SELECT q AS question, completion AS answer_text, arrow_cast([], 'List(Utf8)') AS reasons \
+                       FROM generate((SELECT 'question ' || value AS q FROM generate_series(1, 100)), model => 'm', \
+                       prompt => q)) TO 'runs' STORED AS CURATED;";
+
+fn wait_until(what: &str, condition: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
+}
+
+#[test]
+fn a_second_ctrl_c_stops_at_once_although_the_server_hangs() {
+    let server = FaultServer::start(|_, _| Reply::Hang);
+    let scratch = Scratch::new(server.url(), 4, "");
+    scratch.write("sql/60_publish.sql", PUBLISH);
+    let mut child = scratch.start(&["run"]);
+    wait_until("requests", || server.in_flight() == 4);
+    signal(&child, "-INT");
+    // It waits for what is in flight.
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(child.try_wait().unwrap().is_none());
+    let second = Instant::now();
+    signal(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    assert!(second.elapsed() < Duration::from_secs(10), "{:?}", second.elapsed());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{error}");
+    assert_eq!(server.count(), 4);
+    assert_eq!(scratch.value("SELECT state, stopped_by FROM runs"), "incomplete,interrupted");
+    assert!(!scratch.path().join("runs").read_dir().is_ok_and(|mut entries| entries.next().is_some()));
+}
+
+#[test]
+fn sigterm_is_a_ctrl_c_and_the_run_goes_on_later() {
+    let server = FaultServer::start(|body, nth| match answer(body, nth) {
+        Reply::Answer(text, _) => Reply::Answer(text, Duration::from_millis(50)),
+        other => other,
+    });
+    let scratch = Scratch::new(server.url(), 4, "");
+    scratch.write("sql/60_publish.sql", PUBLISH);
+    let child = scratch.start(&["run"]);
+    wait_until("answers", || server.answered() >= 10);
+    signal(&child, "-TERM");
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{error}");
+    for part in ["no new calls", "of 100 rows", "run the same command to go on"] {
+        assert!(error.contains(part), "'{part}' is not in {error}");
+    }
+    assert_eq!(scratch.value("SELECT count(*) FROM calls"), server.count().to_string());
+    assert_eq!(scratch.value("SELECT state, stopped_by FROM runs"), "incomplete,interrupted");
+    scratch.ok(&["run"]);
+    assert_eq!(server.count(), 100);
+    assert_eq!(scratch.value("SELECT count(*), min(state) FROM runs"), "1,complete");
+}
+
+#[test]
+fn in_the_shell_ctrl_c_stops_the_query_and_not_the_shell() {
+    let server = FaultServer::start(|body, nth| match answer(body, nth) {
+        Reply::Answer(text, _) => Reply::Answer(text, Duration::from_millis(300)),
+        other => other,
+    });
+    let scratch = Scratch::new(server.url(), 4, "");
+    // `script` gives the program a terminal; what it is told goes through that terminal.
+    let program = format!("{} -w {} sql", env!("CARGO_BIN_EXE_seedmill"), scratch.path().display());
+    let mut child = Command::new("script")
+        .args(["-qefc", &program, "/dev/null"])
+        .env("TERM", "dumb")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("`script` of util-linux");
+    let mut keys = child.stdin.take().unwrap();
+    let mut press = |text: &str| {
+        keys.write_all(text.as_bytes()).unwrap();
+        keys.flush().unwrap();
+    };
+    press(&format!("{MANY};\r"));
+    wait_until("requests", || server.in_flight() == 4);
+    press("\x03");
+    let asked = server.count();
+    press("SELECT 6 * 7 AS answer;\r");
+    press("\\q\r");
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("the query was stopped") && said.contains("| 42     |"), "{said}");
+    // What was in flight is recorded, and no more was sent.
+    assert!(server.count() <= asked + 4, "{} after {asked}", server.count());
+    assert_eq!(scratch.value("SELECT count(*) FROM calls"), server.count().to_string());
+}
+
+#[test]
+fn a_wrong_key_or_a_wrong_name_stops_ten_thousand_rows_within_a_few_requests() {
+    for (status, sentence) in [(401, "no such key"), (404, "no such model")] {
+        let server = FaultServer::start(move |_, _| Reply::Status(status, None, sentence.into()));
+        let scratch = Scratch::new(server.url(), 8, "");
+        let output = scratch.run(&["sql", "-c", MANY]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{error}");
+        assert!(error.contains("of model m all failed alike") && error.contains(sentence), "{error}");
+        assert!(server.count() < 10 + 2 * 8, "{}", server.count());
+    }
+}
+
+#[test]
+fn where_nobody_is_there_a_run_stops_within_seconds_in_spite_of_its_retries() {
+    // Two addresses that refuse: bound a moment ago, and bound no more.
+    let closed = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let scratch = Scratch::new("http://127.0.0.1:1/v1", 8, "");
+    scratch.write(
+        "seedmill.toml",
+        &format!(
+            "[models.m]\nprovider = \"openai\"\nbase_urls = [\"http://{}/v1\", \"http://{}/v1\"]\nmodel = \"m-1\"\n\
+             max_retries = 6\nmax_in_flight = 64\n",
+            closed(),
+            closed()
+        ),
+    );
+    let start = Instant::now();
+    let output = scratch.run(&["sql", "-c", MANY]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("of model m all failed alike") && error.contains("no connection to"), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    let attempts: usize = scratch.value("SELECT count(*) FROM attempts").parse().unwrap();
+    assert!(attempts < 500, "{attempts}");
+}
