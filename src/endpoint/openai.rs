@@ -12,7 +12,7 @@ use reqwest::{Client, Response, Url, redirect};
 use super::context_bound::least_tokens;
 use super::openai_body::{body, reserved};
 use super::openai_error::{cut, refuses_response_format, retry_after, says_too_long, server_message};
-use super::replicas::{Replica, Replicas, Visit};
+use super::replicas::{Replica, Replicas};
 use super::secrets::Secrets;
 use super::{
     Answer, Completion, EmbeddingAnswer, Endpoint, ErrorKind, ModelIdentity, Parameters, Request, SendError,
@@ -84,26 +84,10 @@ impl OpenAiEndpoint {
         })
     }
 
-    /// The replica that the next request goes to.
-    fn visit(&self) -> Result<Visit<'_>, SendError> {
-        let visit = self.replicas.choose(Instant::now());
-        visit.ok_or_else(|| SendError::new(ErrorKind::Request, "the model has no base_urls"))
-    }
-
-    /// Tells the replicas what became of a request. The error is then as users may see it.
-    fn ended<T>(&self, visit: &Visit<'_>, result: Result<T, SendError>) -> Result<T, SendError> {
-        let elsewhere = visit.ended(result.as_ref().err().map(|error| error.kind), Instant::now());
-        result.map_err(|mut error| {
-            error.again |= elsewhere;
-            error.message = cut(&self.secrets.hide(error.message));
-            error
-        })
-    }
-
-    async fn attempt(&self, replica: &Replica, request: &Request) -> Result<Answer, SendError> {
+    async fn attempt(&self, replica: &Replica, key: Option<&str>, request: &Request) -> Result<Answer, SendError> {
         let response_format = request.schema.is_some() && !self.states_schema.load(Ordering::Relaxed);
         let body = body(&self.config, request, response_format).to_string();
-        let (status, body) = self.post(replica, &replica.url, body, response_format).await?;
+        let (status, body) = self.post(replica, &replica.url, key, body, response_format).await?;
         match Completion::from_body(&body) {
             Ok(completion) => Ok(Answer { status, body, completion }),
             Err(missing) => Err(torn(replica, &body, missing)),
@@ -115,11 +99,12 @@ impl OpenAiEndpoint {
         &self,
         replica: &Replica,
         url: &Url,
+        key: Option<&str>,
         body: String,
         response_format: bool,
     ) -> Result<(u16, String), SendError> {
         let mut post = self.client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
-        if let Some(key) = self.secrets.key()? {
+        if let Some(key) = key {
             let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
                 let message = format!("the key of model '{}' has characters that no header takes", self.config.model);
                 SendError::new(ErrorKind::Request, message)
@@ -132,16 +117,32 @@ impl OpenAiEndpoint {
         if !status.is_success() {
             return Err(self.refused(replica, response, response_format).await);
         }
-        let (status, limit) = (status.as_u16(), self.config.max_response_bytes);
+        let limit = self.config.max_response_bytes;
         let (body, end) = read(response, limit).await;
         end.map_err(|e| self.failed(replica, e))?;
         if body.len() as u64 > limit {
             let message = format!("the answer of {} is longer than max_response_bytes = {limit}", replica.place);
             return Err(SendError::new(ErrorKind::TooLarge, message));
         }
-        let not_text = |_| SendError::new(ErrorKind::TornBody, format!("{}: the answer is not UTF-8", replica.place));
-        let body = String::from_utf8(body).map_err(not_text)?;
-        Ok((status, self.secrets.hide(body)))
+        let body = String::from_utf8(body).map_err(|_| torn(replica, "", "the answer is not UTF-8".to_owned()))?;
+        Ok((status.as_u16(), self.secrets.hide(body)))
+    }
+
+    /// Sends one attempt to the replica whose turn it is, and tells the replicas what became of it.
+    async fn visit<T>(
+        &self,
+        attempt: impl AsyncFnOnce(&Replica, Option<&str>) -> Result<T, SendError>,
+    ) -> Result<T, SendError> {
+        let key = self.secrets.key()?;
+        let visit = self.replicas.choose(Instant::now());
+        let visit = visit.ok_or_else(|| SendError::new(ErrorKind::Request, "the model has no base_urls"))?;
+        let result = attempt(visit.replica(), key).await;
+        let elsewhere = visit.ended(result.as_ref().err().map(|error| error.kind), Instant::now());
+        result.map_err(|mut error| {
+            error.again |= elsewhere;
+            error.message = cut(&self.secrets.hide(error.message));
+            error
+        })
     }
 
     /// No answer came: why.
@@ -221,23 +222,19 @@ impl Endpoint for OpenAiEndpoint {
         if let Some(key) = reserved(&request.parameters.extra) {
             return Err(SendError::new(ErrorKind::Request, format!("extra may not set '{key}'")));
         }
-        let visit = self.visit()?;
-        let result = self.attempt(visit.replica(), request).await;
-        self.ended(&visit, result)
+        self.visit(async |replica, key| self.attempt(replica, key, request).await).await
     }
 
     async fn embed(&self, texts: &[&str], parameters: &Parameters) -> Result<Vec<EmbeddingAnswer>, SendError> {
         if let Some(key) = openai_embeddings::reserved_key(&parameters.extra) {
             return Err(SendError::new(ErrorKind::Request, format!("extra may not set '{key}'")));
         }
-        let visit = self.visit()?;
-        let replica = visit.replica();
         let body = openai_embeddings::body(&self.config, texts, parameters).to_string();
-        let result = self.post(replica, &replica.embeddings, body, false).await;
-        let result = result.and_then(|(_, body)| {
+        self.visit(async |replica, key| {
+            let (_, body) = self.post(replica, &replica.embeddings, key, body, false).await?;
             openai_embeddings::read(&body, texts).map_err(|missing| torn(replica, &body, missing))
-        });
-        self.ended(&visit, result)
+        })
+        .await
     }
 }
 
@@ -245,7 +242,7 @@ impl Endpoint for OpenAiEndpoint {
 fn torn(replica: &Replica, body: &str, missing: String) -> SendError {
     let message = match serde_json::from_str::<serde_json::Value>(body) {
         Ok(value) if value.get("error").is_some() => server_message(body).unwrap_or(missing),
-        Err(_) if body.trim_start().starts_with('<') => "the answer is a web page".into(),
+        Err(_) if body.trim_start().starts_with('<') => "the answer is a web page".to_owned(),
         _ => missing,
     };
     SendError::new(ErrorKind::TornBody, format!("{}: {message}", replica.place))

@@ -21,6 +21,7 @@ const LONGEST_OUT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Replica {
     pub url: Url,
+    /// The same server's `/embeddings`.
     pub embeddings: Url,
     /// `host:port`, for messages: the rest of an address may hold a secret.
     pub place: String,

@@ -128,7 +128,7 @@ impl CallRuntime {
                 Ok(Err(error)) if matches!(error.kind, ErrorKind::Busy(429 | 503)) => {
                     permit.throttled(error.retry_after);
                 }
-                Ok(Err(error)) if may_be_billed(error) => self.spending.unanswered(estimated, most_usd),
+                Ok(Err(error)) if error.kind.may_be_billed() => self.spending.unanswered(estimated, most_usd),
                 _ => {}
             }
             drop(permit);
@@ -187,7 +187,8 @@ impl CallRuntime {
                 attempt.status = error.kind.status();
                 attempt.error_kind = Some(error.kind.name().to_owned());
                 attempt.error = Some(error.message.clone());
-                attempt.billed = may_be_billed(&error);
+                // The server may have billed an answer that never arrived whole.
+                attempt.billed = error.kind.may_be_billed();
                 attempt.cost_usd = if attempt.billed { most_usd } else { 0.0 };
                 (vec![Record::Attempt(attempt)], Err(error))
             }
@@ -227,11 +228,6 @@ pub(super) fn record(
     };
     let completion = Ok(Arc::new(completion));
     (record, Answered { completion, replayed: false, latency_ms: Some(millis(latency)), cost_usd })
-}
-
-/// Whether the server may have billed an answer that never arrived whole.
-pub(super) fn may_be_billed(error: &SendError) -> bool {
-    error.kind.may_be_billed()
 }
 
 /// A guess before the answer is there, of prompt and answer: four bytes a token, and all of `max_tokens`.
