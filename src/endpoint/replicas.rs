@@ -128,6 +128,8 @@ impl Visit<'_> {
                     tracing::warn!("{place} does not answer; it is left out for {} s", wait.as_secs());
                 }
             }
+            // Nothing was sent.
+            Some(ErrorKind::Request | ErrorKind::Cancelled) => {}
             // Whatever else it says, it is there.
             _ => {
                 if health.out.is_some() {

@@ -34,6 +34,9 @@ impl Breaker {
     /// A call was given up, or an attempt found nobody there for the second time: whichever of a model's servers could
     /// be reached has been preferred by then. `Err` where this was one too many.
     pub fn failed(&self, model: &str, error: &SendError) -> Result<()> {
+        if error.kind.is_of_one_request() {
+            return Ok(());
+        }
         let mut models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         let seen = models.entry(model.to_owned()).or_default();
         let alike = seen.failures.entry((error.kind.name(), error.kind.status())).or_default();

@@ -142,9 +142,7 @@ impl CallRuntime {
             };
             call.shape.stage.error(&error);
             let Some(delay) = model.retry.delay(attempt, &error, jitter(call.id, attempt)) else {
-                if !error.kind.is_of_one_request() {
-                    self.breaker.failed(&model.name, &error)?;
-                }
+                self.breaker.failed(&model.name, &error)?;
                 let tries = if attempt == 0 { String::new() } else { format!(" (after {} attempts)", attempt + 1) };
                 return Ok(Err(format!("{error}{tries}")));
             };

@@ -383,6 +383,7 @@ async fn embed(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, 
         Reply::Answer(text, delay) => {
             tokio::time::sleep(delay).await;
             shared.answered.fetch_add(1, Ordering::SeqCst);
+            shared.billed.fetch_add(1, Ordering::SeqCst);
             json_response(text.into())
         }
         Reply::Status(code, retry_after, message) => error(code, retry_after, &message),
@@ -390,8 +391,10 @@ async fn embed(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, 
             let whole = whole(&body);
             json_response(whole[..whole.len() / 2].to_owned().into())
         }
+        Reply::Foreign(kind, body) => ([(header::CONTENT_TYPE, kind)], body).into_response(),
+        Reply::CloseBeforeHeaders => std::panic::resume_unwind(Box::new("closed on purpose")),
         Reply::Hang => std::future::pending().await,
-        other => panic!("no test asks for embeddings with {other:?}"),
+        other => unreachable!("{other:?} is for completions"),
     }
 }
 

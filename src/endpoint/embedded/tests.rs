@@ -172,12 +172,14 @@ async fn tokens_and_stop_strings_end_an_answer() {
 #[tokio::test]
 async fn what_cannot_be_answered_is_an_error_that_says_why() {
     let fixture = fixture();
-    let message = async |request: Request| {
+    let message_of_kind = async |request: Request, kind: ErrorKind| {
         let error = fixture.endpoint.send(&request).await.unwrap_err();
-        assert_eq!(error.kind, ErrorKind::Request);
+        assert_eq!(error.kind, kind);
         error.message
     };
-    let long = message(request(&"a b ".repeat(600), None, 5, None)).await;
+    let message = async |request: Request| message_of_kind(request, ErrorKind::Request).await;
+    let long = request(&"a b ".repeat(600), None, 5, None);
+    let long = message_of_kind(long, ErrorKind::ContextOverflow(None)).await;
     assert!(long.contains("2400 tokens") && long.contains("2048"), "{long}");
     assert!(message(request("", None, 5, None)).await.contains("empty"));
     let schema = message(request("x", None, 5, Some(json!({"type": "colour"})))).await;
