@@ -131,6 +131,11 @@ impl State {
 impl FollowedLog {
     fn read_news(&mut self, shared: &Shared) -> Result<(), LedgerError> {
         let len = self.file.len()?;
+        if len <= self.read {
+            // A write that failed was taken back.
+            (self.read, self.len) = (len, len);
+            return Ok(());
+        }
         if len == self.len {
             return Ok(());
         }
