@@ -24,7 +24,9 @@ impl Completion {
         let string = |value: Option<&Value>| value.and_then(Value::as_str).map(str::to_owned);
         if let Some(embedding) = string(body.pointer("/data/0/embedding")) {
             let prompt_tokens = body.pointer("/usage/prompt_tokens").and_then(Value::as_u64);
-            return Ok(Completion { text: embedding, prompt_tokens, ..Completion::default() });
+            // Nothing is generated: where tokens are counted, these are none.
+            let completion_tokens = prompt_tokens.map(|_| 0);
+            return Ok(Completion { text: embedding, prompt_tokens, completion_tokens, ..Completion::default() });
         }
         let choice = body.pointer("/choices/0").ok_or("the answer has no choices")?;
         let message = choice.get("message");

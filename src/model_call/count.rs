@@ -78,7 +78,7 @@ pub async fn count_calls(
                 key.copy_from_slice(&call.id.as_bytes()[..16]);
                 if !counted.0.insert(key) {
                     count.repeated += 1;
-                } else if ledger.contains(&call.id) {
+                } else if ledger.known(&[call.id]) == [true] {
                     count.in_ledger += 1;
                 } else {
                     count.prompt_bytes += call.request.messages.iter().map(|m| m.content.len() as u64).sum::<u64>();
