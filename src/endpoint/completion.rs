@@ -25,7 +25,9 @@ impl Completion {
         let body: Value = serde_json::from_str(body).map_err(|e| format!("the answer is not JSON ({e})"))?;
         if let Some(embedding) = body.pointer("/data/0/embedding").and_then(Value::as_str) {
             let prompt_tokens = body.pointer("/usage/prompt_tokens").and_then(Value::as_u64);
-            return Ok(Completion { text: embedding.to_owned(), prompt_tokens, ..Completion::default() });
+            // Nothing is generated: where tokens are counted, these are none.
+            let completion_tokens = prompt_tokens.map(|_| 0);
+            return Ok(Completion { text: embedding.to_owned(), prompt_tokens, completion_tokens, ..Completion::default() });
         }
         let choice = body.get("choices").and_then(|choices| choices.get(0)).ok_or("the answer has no choices")?;
         let mut reasoning = Vec::new();

@@ -20,8 +20,11 @@ use super::runtime::CallRuntime;
 use crate::endpoint::{Answer, Completion, EmbeddingAnswer, ErrorKind, Model, Parameters, SendError};
 use crate::ledger::{AttemptRecord, Record};
 
-/// A request goes out when it is full, or when its first text has waited this long.
-const FLUSH_AFTER: Duration = Duration::from_millis(5);
+/// A request goes out when it is full, or when no text has come for this long …
+const QUIET: Duration = Duration::from_millis(5);
+
+/// … or when its first text has waited this long.
+const FLUSH_AFTER: Duration = Duration::from_millis(100);
 
 /// What becomes of one text; `Err` stops the query.
 type TextAnswer = Result<Result<Answered, String>>;
@@ -104,10 +107,17 @@ impl Embedder {
         } else if gathered.texts.len() == 1 {
             let mine = gathered.taken;
             tokio::spawn(async move {
-                tokio::time::sleep(FLUSH_AFTER).await;
-                let batch = {
+                let (start, mut seen) = (Instant::now(), 1);
+                let batch = loop {
+                    tokio::time::sleep(QUIET).await;
                     let mut gathered = embedder.gathered();
-                    if gathered.taken == mine { gathered.take() } else { Vec::new() }
+                    if gathered.taken != mine {
+                        return;
+                    }
+                    if gathered.texts.len() == seen || start.elapsed() >= FLUSH_AFTER {
+                        break gathered.take();
+                    }
+                    seen = gathered.texts.len();
                 };
                 embedder.send(runtime, batch).await;
             });
@@ -125,11 +135,17 @@ impl Embedder {
                     Err(stopped) => return stop(batch, stopped),
                     Ok(Ok(answers)) => {
                         runtime.breaker.answered(&self.model.name);
+                        let unsent = batch.split_off(answers.len().min(batch.len()));
                         for (text, answer) in batch.into_iter().zip(answers) {
                             // Nobody waits any more: it is in the ledger.
                             let _ = text.answer.send(Ok(answer));
                         }
-                        return true;
+                        if unsent.is_empty() {
+                            return true;
+                        }
+                        // There was no budget for these; the next attempt says so.
+                        (batch, attempt) = (unsent, 0);
+                        continue;
                     }
                     Ok(Err(error)) => error,
                 };
@@ -183,7 +199,8 @@ impl Embedder {
         false
     }
 
-    /// One request, recorded for each of its texts whatever becomes of it.
+    /// One request, recorded for each of its texts whatever becomes of it. Where there is budget for some of the
+    /// texts only, these are the first ones, and the others have no answers.
     async fn attempt(
         &self,
         runtime: &Arc<CallRuntime>,
@@ -205,10 +222,11 @@ impl Embedder {
         let Some(permit) = permit.filter(|_| !runtime.interrupt.is_cancelled() && wanted()) else {
             return exec_err!("{INTERRUPTED}");
         };
-        runtime.spending.start()?;
+        let sent = usize::try_from(runtime.spending.start_up_to(batch.len() as u64)?).unwrap_or(batch.len());
+        let (batch, texts) = (&batch[..sent], &texts[..sent]);
         let outstanding = (runtime.outstanding(), stage.request(attempt));
         let (time_ms, start) = (Utc::now().timestamp_millis(), Instant::now());
-        let result = model.endpoint.embed(&texts, &self.parameters).await;
+        let result = model.endpoint.embed(texts, &self.parameters).await;
         let latency = start.elapsed();
         match &result {
             Ok(answers) => {

@@ -74,6 +74,11 @@ impl Spending {
 
     /// Counts one more request, if there is budget for it.
     pub fn start(&self) -> Result<()> {
+        self.start_up_to(1).map(drop)
+    }
+
+    /// Counts up to so many calls that travel in one request, and says for how many there is budget: at least one.
+    pub fn start_up_to(&self, calls: u64) -> Result<u64> {
         let max_cost_usd = f64::from_bits(self.max_cost_usd.load(Relaxed));
         let (max_calls, max_tokens) = (self.max_calls.load(Relaxed), self.max_tokens.load(Relaxed));
         let limit = if self.cost_usd.get() >= max_cost_usd {
@@ -81,9 +86,9 @@ impl Spending {
         } else if self.tokens.load(Relaxed) >= max_tokens {
             format!("max_tokens = {max_tokens}")
         } else {
-            let one_more = |requests| (requests < max_calls).then_some(requests + 1);
-            match self.requests.fetch_update(Relaxed, Relaxed, one_more) {
-                Ok(_) => return Ok(()),
+            let more = |requests: u64| (requests < max_calls).then(|| max_calls.min(requests.saturating_add(calls)));
+            match self.requests.fetch_update(Relaxed, Relaxed, more) {
+                Ok(before) => return Ok(calls.min(max_calls - before)),
                 Err(_) => format!("max_calls = {max_calls}"),
             }
         };

@@ -87,7 +87,8 @@ impl Incomplete {
     /// The run is published: it and what earlier runs of its pipeline left unfinished are history.
     pub(crate) fn published(&self, root: &Path) -> Result<()> {
         for other in incomplete_runs(root, &self.out)? {
-            if other.pipeline == self.pipeline && other.run_id <= self.run_id {
+            // By milliseconds: of two runs of one second the ids say nothing.
+            if other.pipeline == self.pipeline && other.started <= self.started {
                 let path = file(root, &other.run_id);
                 fs::remove_file(&path).map_err(at("cannot remove", &path))?;
             }

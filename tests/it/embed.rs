@@ -212,6 +212,17 @@ fn a_wrong_key_stops_the_query_with_that_reason() {
 }
 
 #[test]
+fn every_text_counts_as_a_call_of_the_budget() {
+    let server = FaultServer::start(embeddings);
+    let scratch = Scratch::new(server.url(), 4, "[budget]\nmax_calls = 100\n");
+    let output = scratch.run(&["sql", "-c", SQL]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("the budget max_calls = 100 is spent"), "{error}");
+    assert_eq!(answered_texts(&server, |_| true).len(), 100);
+    assert_eq!(scratch.value("SELECT count(*) FROM calls"), "100");
+}
+
+#[test]
 fn equal_texts_at_once_are_one_text_of_one_request() {
     let server = FaultServer::start(|body, nth| match embeddings(body, nth) {
         Reply::Answer(text, _) => Reply::Answer(text, Duration::from_millis(50)),
