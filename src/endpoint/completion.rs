@@ -27,7 +27,12 @@ impl Completion {
             let prompt_tokens = body.pointer("/usage/prompt_tokens").and_then(Value::as_u64);
             // Nothing is generated: where tokens are counted, these are none.
             let completion_tokens = prompt_tokens.map(|_| 0);
-            return Ok(Completion { text: embedding.to_owned(), prompt_tokens, completion_tokens, ..Completion::default() });
+            return Ok(Completion {
+                text: embedding.to_owned(),
+                prompt_tokens,
+                completion_tokens,
+                ..Completion::default()
+            });
         }
         let choice = body.get("choices").and_then(|choices| choices.get(0)).ok_or("the answer has no choices")?;
         let mut reasoning = Vec::new();

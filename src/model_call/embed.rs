@@ -150,7 +150,11 @@ impl Embedder {
                     Ok(Err(error)) => error,
                 };
                 first.call.shape.stage.error(&error);
-                if batch.len() > 1 && matches!(error.kind, ErrorKind::Refused(400 | 413 | 422)) {
+                let too_much = matches!(
+                    error.kind,
+                    ErrorKind::Refused(400 | 413 | 422) | ErrorKind::ContextOverflow(Some(_)) | ErrorKind::TooLarge
+                );
+                if batch.len() > 1 && too_much {
                     return self.halve(runtime, batch).await;
                 }
                 let delay = self.model.retry.delay(attempt, &error, jitter(first.call.id, attempt));
@@ -188,10 +192,10 @@ impl Embedder {
     /// Every text of the batch gets the error.
     fn give_up(&self, runtime: &CallRuntime, batch: Vec<Waiting>, error: &SendError, attempt: u32) -> bool {
         let tries = if attempt == 0 { String::new() } else { format!(" (after {} attempts)", attempt + 1) };
-        for _ in &batch {
-            if let Err(stopped) = runtime.breaker.failed(&self.model.name, error) {
-                return stop(batch, stopped);
-            }
+        if !error.kind.is_of_one_request()
+            && let Err(stopped) = runtime.breaker.failed(&self.model.name, error)
+        {
+            return stop(batch, stopped);
         }
         for text in batch {
             let _ = text.answer.send(Ok(Err(format!("{error}{tries}"))));

@@ -48,7 +48,8 @@ fn totals_tell_by_model_and_error_what_was_paid_and_what_failed() {
     let errors: Vec<&str> = totals[4..].iter().map(|line| line.rsplit_once(' ').unwrap().0).collect();
     assert!(errors[0].starts_with("m-1 answered 1,202 1,202 $0.02"), "{text}");
     assert!(errors.iter().any(|line| line.ends_with(" 1 0 $0")), "{text}");
-    assert!(errors.iter().any(|line| line.ends_with(" 2 2 $0")), "{text}");
+    // Nobody knows what the server bills for a torn answer: the most it can be.
+    assert!(errors.iter().any(|line| line.ends_with(" 2 2 $0.002052")), "{text}");
     let json = scratch.ok(&["calls", "--format", "json"]);
     assert!(json.contains(r#""calls":1202"#) && json.contains(r#""billed_failures":2"#), "{json}");
 }

@@ -107,7 +107,7 @@ fn one_text_that_is_refused_is_one_error_row() {
     });
     let scratch = Scratch::new(server.url(), 2, "");
     let out = row(&scratch, SQL);
-    assert_eq!(out, "1000,999,999,refused 400: maximum context length exceeded");
+    assert_eq!(out, "1000,999,999,context_overflow 400: maximum context length exceeded");
     assert_eq!(scratch.value("SELECT count(*) FROM calls"), "999");
     // The refusal of one is no reason to send fewer from then on.
     assert!(server.count() < 40, "{}", server.count());
