@@ -91,7 +91,7 @@ fn gc_drops_nothing_unasked_and_keeps_what_was_used_and_what_runs_name() {
     assert!(scratch.ok(&old).starts_with("no call goes"), "{}", scratch.ok(&old));
     // Nobody can say yes here, so these two only tell.
     for more in [&[][..], &["--dry-run"]] {
-        let text = scratch.ok(&[&["calls", "gc", "--older-than", &age()], more].concat());
+        let text = scratch.ok(&[&["calls", "gc", "--older-than", age().as_str()][..], more].concat());
         let told = lines(&text);
         assert!(told[0].starts_with("calls that no run has used since "), "{text}");
         assert!(told[2].starts_with("m-1 6 ") && told[2].contains('$'), "{text}");
@@ -99,7 +99,7 @@ fn gc_drops_nothing_unasked_and_keeps_what_was_used_and_what_runs_name() {
         assert_eq!(text.contains("nothing was dropped"), more.is_empty(), "{text}");
         assert_eq!(scratch.value("SELECT count(*) FROM calls"), "12");
     }
-    let text = scratch.ok(&["calls", "gc", "--older-than", &age(), "--yes"]);
+    let text = scratch.ok(&["calls", "gc", "--older-than", age().as_str(), "--yes"]);
     assert!(lines(&text)[2].starts_with("m-1 6 ") && text.contains("dropped; the ledger took"), "{text}");
     assert_eq!(scratch.value("SELECT count(*) FROM calls"), "6");
     assert_eq!(scratch.value("SELECT count(*) FROM attempts"), "12");
