@@ -321,6 +321,6 @@ async fn first_and_last_time_are_those_of_asking_and_of_the_latest_use() {
         }
         let sql = "SELECT sample FROM calls WHERE last_time > first_time AND first_time = time AND model = 'writer'";
         assert_eq!(query(folder.path(), sql).await, "| 1      |");
-        assert_eq!(query(folder.path(), "SELECT max(first_time) = max(time) AS same FROM calls").await, "| true |");
+        assert_eq!(query(folder.path(), "SELECT max(first_time) = max(time) AS a FROM calls").await, "| true |");
     }
 }
