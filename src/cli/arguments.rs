@@ -1,6 +1,7 @@
 //! The arguments, as clap reads them.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -173,9 +174,36 @@ pub struct TasksArguments {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct CallsArguments {
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
+    #[command(subcommand)]
+    pub command: Option<CallsCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CallsCommand {
+    /// Merge the ledger's small files into large ones; other processes may go on
+    Compact,
+    /// Drop calls that no run has used for long; what a published run names stays, and so does the history of attempts
+    Gc(GcArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct GcArguments {
+    /// Drop what no run has used for this long: 12h, 30d, 8w
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub older_than: Duration,
+    /// Only say what would go
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Drop it without asking
+    #[arg(long, conflicts_with = "dry_run")]
+    pub yes: bool,
+    /// The folder of the published runs whose calls stay [default: runs/ beside seedmill.toml]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,8 +4,9 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use datafusion::common::Result;
+use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::displayable;
 
@@ -13,7 +14,7 @@ use super::arguments::ExplainArguments;
 use super::{EXIT_OK, output};
 use crate::model_call::{
     CallCount, CallEstimate, CallHistory, CallKind, CallNode, CountedCalls, Dollars, TotalEstimate, call_nodes,
-    count_calls, estimate,
+    count_calls, estimate, estimate_counted,
 };
 use crate::session::{OpenOptions, Workspace};
 
@@ -31,7 +32,15 @@ pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Resu
     let history = workspace.read_history().await?;
     let optimized = workspace.ctx().state().optimize(&plan)?;
     let physical = workspace.ctx().state().create_physical_plan(&plan).await?;
-    let estimates = estimate(&physical, &history)?;
+    let calls = call_nodes(&optimized)?;
+    let counts = if arguments.count { Some(count(&workspace, &calls).await?) } else { None };
+    let estimates = match &counts {
+        None => estimate(&physical, &history)?,
+        Some(counts) => {
+            let rows: Vec<_> = counts.iter().map(|(call, count)| (Arc::clone(call.spec()), count.rows)).collect();
+            estimate_counted(&physical, &rows, &history)?
+        }
+    };
     let width = if arguments.full { usize::MAX } else { NODE_CHARS };
     let mut text = String::new();
     // Writing to a String cannot fail.
@@ -39,12 +48,12 @@ pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Resu
     if arguments.physical {
         let _ = writeln!(text, "\n{}", displayable(physical.as_ref()).indent(false));
     }
-    write_total(&mut text, &estimates);
+    write_total(&mut text, &estimates, counts.is_some());
     for warning in workspace.warnings().list() {
         let _ = writeln!(text, "note: {warning}");
     }
-    if arguments.count {
-        write_counts(&mut text, &workspace, &call_nodes(&optimized)?, &history).await?;
+    if let Some(counts) = counts {
+        write_counts(&mut text, &workspace, &counts, &history)?;
     }
     output::text(&text)?;
     Ok(EXIT_OK)
@@ -94,7 +103,7 @@ impl Tree<'_> {
     }
 }
 
-fn write_total(out: &mut String, estimates: &[CallEstimate]) {
+fn write_total(out: &mut String, estimates: &[CallEstimate], is_counted: bool) {
     let total = TotalEstimate::of(estimates);
     let at_least = if total.is_partial { " at least, since a part is unknown" } else { "" };
     let _ = writeln!(
@@ -104,30 +113,36 @@ fn write_total(out: &mut String, estimates: &[CallEstimate]) {
         total.tokens,
         Dollars(total.cost_usd)
     );
-    let _ = writeln!(
-        out,
-        "Rows are DataFusion's estimates; --count runs the part without calls and counts the first calls exactly"
-    );
+    let advice = if is_counted {
+        "Rows at the first calls are counted; further up they are estimated from there"
+    } else {
+        "Rows are estimated from the tables' statistics; --count counts the rows and calls that come first"
+    };
+    let _ = writeln!(out, "{advice}");
 }
 
-/// What the first calls come to: those whose input has no calls.
-async fn write_counts(
+/// Counts the first calls: those whose input has none.
+async fn count<'a>(workspace: &Workspace, calls: &'a [CallNode]) -> Result<Vec<(&'a CallNode, CallCount)>> {
+    let (mut counts, mut counted) = (Vec::new(), CountedCalls::default());
+    for call in calls {
+        if call_nodes(call.input())?.is_empty() {
+            counts.push((call, count_calls(workspace.ctx(), &workspace.runtime, call, &mut counted).await?));
+        }
+    }
+    Ok(counts)
+}
+
+fn write_counts(
     out: &mut String,
     workspace: &Workspace,
-    calls: &[CallNode],
+    counts: &[(&CallNode, CallCount)],
     history: &CallHistory,
 ) -> Result<()> {
     let mut table = vec![
         ["stage", "model", "rows", "calls", "repeated", "in the ledger", "to ask", "tokens", "cost"].map(str::to_owned),
     ];
-    let (mut counted, mut total) = (CountedCalls::default(), 0);
-    for call in calls {
-        if !call_nodes(call.input())?.is_empty() {
-            continue;
-        }
-        let count = count_calls(workspace.ctx(), &workspace.runtime, call, &mut counted).await?;
-        let (tokens, cost) = cost_to_ask(workspace, call, &count, history)?;
-        total += count.to_ask();
+    for (call, count) in counts {
+        let (tokens, cost) = cost_to_ask(workspace, call, count, history)?;
         table.push([
             count.stage.clone(),
             count.model.clone(),
@@ -142,7 +157,7 @@ async fn write_counts(
     }
     let _ = writeln!(out, "\nThe first calls, counted:");
     write_table(out, &table);
-    let _ = writeln!(out, "{total} calls are to be asked");
+    let _ = writeln!(out, "{} calls are to be asked", counts.iter().map(|(_, count)| count.to_ask()).sum::<u64>());
     Ok(())
 }
 
@@ -155,7 +170,7 @@ fn cost_to_ask(
 ) -> Result<(String, String)> {
     let spec = call.spec();
     let model = workspace.runtime.models.get(&spec.model);
-    let model = model.map_err(|e| datafusion::common::DataFusionError::Plan(e.to_string()))?;
+    let model = model.map_err(|e| DataFusionError::Plan(e.to_string()))?;
     let sent_as = &model.endpoint.identity().model;
     let average = history.of_stage(&spec.call_as, sent_as).or_else(|| history.of_model(sent_as));
     let prompt = count.prompt_bytes as f64 / TOKEN_BYTES;

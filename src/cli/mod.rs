@@ -3,6 +3,8 @@
 mod arguments;
 mod budget_check;
 mod calls;
+mod calls_compact;
+mod calls_gc;
 mod console;
 mod ending;
 mod explain;
@@ -15,6 +17,7 @@ mod shell;
 mod sql;
 mod stage_view;
 mod tasks;
+mod text_table;
 
 use std::process::ExitCode;
 

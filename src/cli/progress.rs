@@ -132,7 +132,8 @@ impl Shown {
             }
             let bar = &self.bars[index];
             bar.set_prefix(format!("{:width$}", view.title()));
-            bar.set_length(view.rows);
+            // An empty bar is full.
+            bar.set_length(view.rows.max(1));
             bar.set_position(view.counts.rows_done);
             bar.set_message(view.line());
         }

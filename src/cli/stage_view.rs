@@ -139,10 +139,10 @@ impl StageViews {
             };
             let expected = match views.last() {
                 _ if index == 0 => self.seeds.unwrap_or(0),
-                // As many rows for a row as the stage before has given so far.
+                // As many rows for a row as the stage before has given so far; those that it still holds are no loss.
                 Some(before) if before.counts.rows_done > 0 && self.planned.contains(&name) => {
                     let share = before.counts.rows_out as f64 / before.counts.rows_done as f64;
-                    (before.rows as f64 * share).round() as u64
+                    (before.rows as f64 * share.max(1.0)).round() as u64
                 }
                 _ => 0,
             };

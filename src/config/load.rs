@@ -95,6 +95,9 @@ fn model(root: &Path, mut section: Section) -> Result<ModelConfig, ConfigError> 
     let seconds = |n: &f64| *n > 0.0 && *n <= 86_400.0;
     set(&mut config.timeout_seconds, section.take_if("timeout_seconds", "seconds above 0, at most 86400", seconds)?);
     set(&mut config.max_retries, section.take("max_retries")?);
+    let base =
+        section.take_if("retry_base_seconds", "seconds above 0, at most 60", |n: &f64| *n > 0.0 && *n <= 60.0)?;
+    set(&mut config.retry_base_seconds, base);
     set(&mut config.response_format, section.take("response_format")?);
     config.dimensions = section.take_if("dimensions", "a whole number from 1", |n: &u32| *n > 0)?;
     if let Some(n) = section.take_if("embed_batch_size", "a whole number from 1", |n: &u32| *n > 0)? {
@@ -153,6 +156,8 @@ fn server(root: &Path, section: &mut Section, config: &mut ModelConfig) -> Resul
     config.requests_per_minute = section.take_if("requests_per_minute", "a whole number from 1", positive)?;
     config.tokens_per_minute = section.take_if("tokens_per_minute", "a whole number from 1", positive)?;
     set(&mut config.adapt_to_latency, section.take("adapt_to_latency")?);
+    set(&mut config.max_response_bytes, section.take_if("max_response_bytes", "a whole number from 1", positive)?);
+    set(&mut config.max_completion_tokens, section.take("max_completion_tokens")?);
     Ok(())
 }
 
@@ -248,6 +253,9 @@ mod tests {
             requests_per_minute = 10000
             tokens_per_minute = 2000000
             adapt_to_latency = true
+            max_response_bytes = 1000000
+            max_completion_tokens = true
+            retry_base_seconds = 0.01
             timeout_seconds = 30
             max_retries = 2
             response_format = false
@@ -291,7 +299,8 @@ mod tests {
             serde_json::json!({"chat_template_kwargs": {"enable_thinking": false}, "list": [1.5, "x"], "n": 1})
         );
         assert_eq!((writer.timeout_seconds, writer.response_format), (30.0, false));
-        assert!(writer.adapt_to_latency && !ModelConfig::openai("", "").adapt_to_latency);
+        assert!(writer.adapt_to_latency && writer.max_completion_tokens);
+        assert_eq!((writer.max_response_bytes, writer.retry_base_seconds), (1_000_000, 0.01));
         assert_eq!(config.models["small"].weights, Some(config.root.join("w.gguf")));
         assert!(config.models.contains_key("local"));
         assert_eq!(config.budget.max_cost_usd, Some(50.0));

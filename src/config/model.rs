@@ -1,6 +1,7 @@
 //! One `[models.<name>]` table of `seedmill.toml`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use serde_json::{Map, Value};
@@ -47,7 +48,7 @@ impl Price {
 }
 
 /// A configured model. No secret is in it: keys are named by environment variable.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct ModelConfig {
     pub provider: Provider,
     /// For `openai`: one or more `…/v1` addresses without a trailing slash.
@@ -75,6 +76,12 @@ pub struct ModelConfig {
     pub timeout_seconds: f64,
     /// How often a failed attempt is made again.
     pub max_retries: u32,
+    /// The widest wait before the first retry, in seconds; it doubles with each one, up to 60 s.
+    pub retry_base_seconds: f64,
+    /// An answer with a longer body is cut off and is an error.
+    pub max_response_bytes: u64,
+    /// Whether `max_tokens` is sent as `max_completion_tokens`, as OpenAI's reasoning models want it.
+    pub max_completion_tokens: bool,
     /// Whether the server takes `response_format`; otherwise the schema is stated in the prompt.
     pub response_format: bool,
     /// The length of this model's embeddings, so that `embed` gives FLOAT[n]; it is not sent.
@@ -83,6 +90,22 @@ pub struct ModelConfig {
     pub embed_batch_size: usize,
     /// For `embedded`: a GGUF file of the user's instead of the built-in model's.
     pub weights: Option<PathBuf>,
+}
+
+/// Without the values of headers and the queries of addresses, which may be secrets.
+impl fmt::Debug for ModelConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let urls: Vec<&str> =
+            self.base_urls.iter().map(|url| url.split(['?', '#']).next().unwrap_or_default()).collect();
+        f.debug_struct("ModelConfig")
+            .field("provider", &self.provider)
+            .field("model", &self.model)
+            .field("revision", &self.revision)
+            .field("base_urls", &urls)
+            .field("headers", &self.headers.keys())
+            .field("max_in_flight", &self.max_in_flight)
+            .finish_non_exhaustive()
+    }
 }
 
 impl ModelConfig {
@@ -106,6 +129,9 @@ impl ModelConfig {
             price_per_million: Price::default(),
             timeout_seconds: 600.0,
             max_retries: 0,
+            retry_base_seconds: 0.5,
+            max_response_bytes: 64 << 20,
+            max_completion_tokens: false,
             response_format: true,
             dimensions: None,
             embed_batch_size: 64,

@@ -2,6 +2,7 @@
 //! In: one logical request. Out: one raw answer, to be made durable before anyone parses it.
 
 mod completion;
+mod context_bound;
 #[cfg(feature = "embedded")]
 pub mod embedded;
 mod latency_window;
@@ -12,8 +13,10 @@ mod openai_body;
 mod openai_embeddings;
 mod openai_error;
 mod rate_bucket;
+mod replicas;
 mod request;
 mod retry;
+mod secrets;
 mod send_error;
 
 use std::fmt::Debug;
@@ -69,6 +72,12 @@ pub struct EmbeddingAnswer {
 #[async_trait]
 pub trait Endpoint: Debug + Send + Sync {
     fn identity(&self) -> &ModelIdentity;
+
+    /// What can be said of a request before it is sent: an error that sending it would surely bring, too. The caller
+    /// asks before it takes a permit, and counts no attempt.
+    fn check(&self, _request: &Request) -> Result<(), SendError> {
+        Ok(())
+    }
 
     async fn send(&self, request: &Request) -> Result<Answer, SendError>;
 

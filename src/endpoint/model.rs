@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use thiserror::Error;
 
@@ -33,7 +34,8 @@ pub enum ModelError {
 
 impl Model {
     pub fn new(name: impl Into<ModelName>, config: ModelConfig, endpoint: Arc<dyn Endpoint>) -> Self {
-        let (limiter, retry) = (Limiter::new(&config), RetryPolicy::new(config.max_retries));
+        let base = Duration::try_from_secs_f64(config.retry_base_seconds).unwrap_or_default();
+        let (limiter, retry) = (Limiter::new(&config), RetryPolicy::new(config.max_retries, base));
         Model { name: name.into(), config, endpoint, limiter, retry }
     }
 

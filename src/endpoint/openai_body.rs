@@ -15,12 +15,12 @@ pub(super) fn reserved(extra: &Map<String, Value>) -> Option<&'static str> {
     RESERVED.into_iter().find(|key| extra.contains_key(*key))
 }
 
-/// The body, with its keys in one fixed order.
-pub(super) fn body(config: &ModelConfig, request: &Request) -> Value {
+/// The body, with its keys in one fixed order. A schema travels as `response_format`, else it is stated in the prompt.
+pub(super) fn body(config: &ModelConfig, request: &Request, response_format: bool) -> Value {
     let mut body = Map::new();
     let schema = request.schema.as_deref();
     let messages = match schema {
-        Some(schema) if !config.response_format => stating(&request.messages, schema),
+        Some(schema) if !response_format => stating(&request.messages, schema),
         _ => request.messages.clone(),
     };
     body.insert("model".into(), config.model.as_str().into());
@@ -42,12 +42,13 @@ pub(super) fn body(config: &ModelConfig, request: &Request) -> Value {
     };
     set("temperature", parameters.temperature.map(Value::from));
     set("top_p", parameters.top_p.map(Value::from));
-    set("max_tokens", parameters.max_tokens.map(Value::from));
+    let max_tokens = if config.max_completion_tokens { "max_completion_tokens" } else { "max_tokens" };
+    set(max_tokens, parameters.max_tokens.map(Value::from));
     set("seed", parameters.seed.map(Value::from));
     set("stop", (!parameters.stop.is_empty()).then(|| parameters.stop.as_slice().into()));
     set(
         "response_format",
-        schema.filter(|_| config.response_format).map(|schema| {
+        schema.filter(|_| response_format).map(|schema| {
             json!({"type": "json_schema", "json_schema": {"name": "answer", "strict": true, "schema": schema}})
         }),
     );
@@ -113,7 +114,7 @@ mod tests {
             ..ModelConfig::openai("http://h/v1", "m")
         };
         assert_eq!(
-            body(&config, &request()).to_string(),
+            body(&config, &request(), true).to_string(),
             r#"{"model":"m","messages":[{"role":"system","content":"Be short."},{"role":"user","content":"Why?"}],"#
                 .to_owned()
                 + r#""temperature":0.5,"max_tokens":8,"seed":7,"stop":["\n"],"response_format":{"type":"json_schema","#
@@ -124,10 +125,10 @@ mod tests {
 
     #[test]
     fn a_server_without_response_format_is_told_the_schema_in_the_last_user_message() {
-        let config = ModelConfig { response_format: false, ..ModelConfig::openai("http://h/v1", "m") };
+        let config = ModelConfig::openai("http://h/v1", "m");
         let mut request = request();
         request.messages.push(Message::new("assistant", "Because"));
-        let body = body(&config, &request);
+        let body = body(&config, &request, false);
         assert!(body.get("response_format").is_none());
         let content = body["messages"][1]["content"].as_str().unwrap();
         assert!(content.starts_with("Why?\n\nAnswer with one JSON value"), "{content}");
@@ -137,8 +138,15 @@ mod tests {
     #[test]
     fn a_base_model_gets_the_contents_as_one_prompt() {
         let config = ModelConfig { api: Api::Completions, ..ModelConfig::openai("http://h/v1", "m") };
-        let body = body(&config, &request());
+        let body = body(&config, &request(), true);
         assert_eq!(body["prompt"], "Be short.\n\nWhy?");
         assert!(body.get("messages").is_none());
+    }
+
+    #[test]
+    fn the_limit_of_tokens_goes_under_the_name_that_the_server_takes() {
+        let config = ModelConfig { max_completion_tokens: true, ..ModelConfig::openai("http://h/v1", "o4") };
+        let body = body(&config, &request(), true);
+        assert_eq!((&body["max_completion_tokens"], body.get("max_tokens")), (&json!(8), None));
     }
 }

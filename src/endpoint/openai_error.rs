@@ -33,6 +33,34 @@ pub(super) fn cut(message: &str) -> String {
     }
 }
 
+/// Whether a refusal is about the schema that `response_format` carried: the names it has with OpenAI, vLLM, TGI,
+/// llama.cpp and the gateways before them.
+pub(super) fn refuses_response_format(body: &str) -> bool {
+    let body = body.to_lowercase();
+    ["response_format", "response format", "json_schema", "json schema", "guided", "structured"]
+        .iter()
+        .any(|name| body.contains(name))
+}
+
+/// Whether a refusal says that the prompt does not fit: the words of OpenAI and vLLM, llama.cpp, TGI, Anthropic, Mistral.
+pub(super) fn says_too_long(body: &str) -> bool {
+    let body = body.to_lowercase();
+    [
+        "context_length_exceeded",
+        "context length",
+        "exceed_context_size",
+        "context size",
+        "context window",
+        "max_new_tokens` must be <=",
+        "prompt is too long",
+        "input is too long",
+        "too many tokens",
+        "max_model_len",
+    ]
+    .iter()
+    .any(|words| body.contains(words))
+}
+
 /// How long the server asks us to wait: `retry-after-ms` (as OpenAI and Azure send it), else `Retry-After`
 /// (RFC 9110 §10.2.3).
 pub(super) fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
@@ -78,6 +106,25 @@ mod tests {
             ("retry-after".parse().unwrap(), "1".parse().unwrap()),
         ]);
         assert_eq!(retry_after(&headers, now), Some(Duration::from_millis(250)));
+    }
+
+    #[test]
+    fn refusals_are_told_apart_by_their_words() {
+        let too_long = [
+            r#"{"error":{"message":"This model's maximum context length is 8192 tokens. However, you requested 9000","code":"context_length_exceeded"}}"#,
+            r#"{"error":{"code":400,"message":"the request exceeds the available context size. try increasing it","type":"exceed_context_size_error"}}"#,
+            r#"{"error":"Input validation error: `inputs` tokens + `max_new_tokens` must be <= 4096"}"#,
+            r#"{"error":{"message":"prompt is too long: 210000 tokens > 200000 maximum"}}"#,
+        ];
+        assert!(too_long.iter().all(|body| says_too_long(body) && !refuses_response_format(body)));
+        let formats = [
+            r#"{"error":{"message":"Invalid parameter: 'response_format' of type 'json_schema' is not supported with this model."}}"#,
+            r#"{"detail":"Guided decoding is not available"}"#,
+            r#"{"message":"Structured outputs are disabled"}"#,
+        ];
+        assert!(formats.iter().all(|body| refuses_response_format(body) && !says_too_long(body)));
+        let other = r#"{"error":{"message":"The model `m` does not exist."}}"#;
+        assert!(!says_too_long(other) && !refuses_response_format(other));
     }
 
     #[test]

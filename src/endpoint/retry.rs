@@ -19,14 +19,17 @@ pub struct RetryPolicy {
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(600);
 
 impl RetryPolicy {
-    pub fn new(max_retries: u32) -> Self {
-        RetryPolicy { max_retries, base: Duration::from_millis(500), cap: Duration::from_secs(60) }
+    pub fn new(max_retries: u32, base: Duration) -> Self {
+        RetryPolicy { max_retries, base, cap: Duration::from_secs(60) }
     }
 
     /// The wait before the next attempt; `None` to give up. `attempt` counts the failures before this one, from 0;
     /// `jitter` is a random number in [0, 1). What the server asks for is waited first, so that those who were
     /// told the same do not come back at the same moment.
     pub fn delay(&self, attempt: u32, error: &SendError, jitter: f64) -> Option<Duration> {
+        if error.again {
+            return Some(Duration::ZERO);
+        }
         if attempt >= self.max_retries || !error.kind.is_retryable() {
             return None;
         }
@@ -41,9 +44,11 @@ mod tests {
     use super::*;
     use crate::endpoint::ErrorKind;
 
+    const BASE: Duration = Duration::from_millis(500);
+
     #[test]
     fn the_window_doubles_up_to_its_cap() {
-        let policy = RetryPolicy::new(100);
+        let policy = RetryPolicy::new(100, BASE);
         let error = SendError::new(ErrorKind::Busy(503), "");
         let longest = |attempt| policy.delay(attempt, &error, 1.0).unwrap();
         assert_eq!(longest(0), Duration::from_millis(500));
@@ -56,16 +61,18 @@ mod tests {
     fn what_the_server_asks_is_the_least_wait() {
         let mut error = SendError::new(ErrorKind::Busy(429), "");
         error.retry_after = Some(Duration::from_secs(7));
-        let delay = RetryPolicy::new(1).delay(0, &error, 0.5).unwrap();
+        let delay = RetryPolicy::new(1, BASE).delay(0, &error, 0.5).unwrap();
         assert_eq!(delay, Duration::from_millis(7250));
         error.retry_after = Some(Duration::from_secs(86_400));
-        assert_eq!(RetryPolicy::new(1).delay(0, &error, 0.0), Some(MAX_RETRY_AFTER));
+        assert_eq!(RetryPolicy::new(1, BASE).delay(0, &error, 0.0), Some(MAX_RETRY_AFTER));
     }
 
     #[test]
     fn refusals_and_spent_retries_are_given_up() {
-        let policy = RetryPolicy::new(2);
+        let policy = RetryPolicy::new(2, BASE);
         assert_eq!(policy.delay(0, &SendError::new(ErrorKind::Refused(400), ""), 0.5), None);
         assert_eq!(policy.delay(2, &SendError::new(ErrorKind::Timeout, ""), 0.5), None);
+        let again = SendError { again: true, ..SendError::new(ErrorKind::Refused(400), "") };
+        assert_eq!(policy.delay(2, &again, 0.5), Some(Duration::ZERO), "sent otherwise, it is no retry");
     }
 }

@@ -13,11 +13,15 @@ pub enum ErrorKind {
     Reset,
     /// A 2xx status with a body that is no completion.
     TornBody,
+    /// A 2xx status with a body over `max_response_bytes`, of which no more was read.
+    TooLarge,
     /// 408, 409, 429 and 5xx.
     Busy(u16),
     /// Every other status: asking again would give the same.
     Refused(u16),
-    /// The request could not be made at all (no key in the environment, weights missing, a prompt over the context).
+    /// The prompt does not fit into the model's context: the server's status, or `None` where it was not sent.
+    ContextOverflow(Option<u16>),
+    /// The request could not be made at all (no key in the environment, weights missing).
     Request,
     Cancelled,
 }
@@ -29,8 +33,10 @@ impl ErrorKind {
             ErrorKind::Timeout => "timeout",
             ErrorKind::Reset => "reset",
             ErrorKind::TornBody => "torn_body",
+            ErrorKind::TooLarge => "too_large",
             ErrorKind::Busy(_) => "busy",
             ErrorKind::Refused(_) => "refused",
+            ErrorKind::ContextOverflow(_) => "context_overflow",
             ErrorKind::Request => "request",
             ErrorKind::Cancelled => "cancelled",
         }
@@ -39,8 +45,19 @@ impl ErrorKind {
     pub fn status(self) -> Option<u16> {
         match self {
             ErrorKind::Busy(status) | ErrorKind::Refused(status) => Some(status),
+            ErrorKind::ContextOverflow(status) => status,
             _ => None,
         }
+    }
+
+    /// Whether the server may have billed an answer that did not arrive whole.
+    pub fn may_be_billed(self) -> bool {
+        matches!(self, ErrorKind::TornBody | ErrorKind::TooLarge | ErrorKind::Reset | ErrorKind::Timeout)
+    }
+
+    /// Whether it says something of this request only, and nothing of the next one.
+    pub fn is_of_one_request(self) -> bool {
+        matches!(self, ErrorKind::ContextOverflow(_) | ErrorKind::TooLarge)
     }
 
     /// Whether the same attempt may succeed later in the same run.
@@ -60,11 +77,14 @@ pub struct SendError {
     pub message: String,
     /// What the server asked us to wait (Retry-After).
     pub retry_after: Option<Duration>,
+    /// The same request may succeed at once, because it goes elsewhere or travels otherwise: it is sent again without a
+    /// wait, and that is no retry.
+    pub again: bool,
 }
 
 impl SendError {
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), retry_after: None }
+        Self { kind, message: message.into(), retry_after: None, again: false }
     }
 }
 
@@ -78,3 +98,16 @@ impl fmt::Display for SendError {
 }
 
 impl std::error::Error for SendError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_pass_is_asked_again_and_what_will_not_is_not() {
+        let kinds = [ErrorKind::Connect, ErrorKind::Timeout, ErrorKind::Reset, ErrorKind::TornBody];
+        assert!(kinds.into_iter().all(ErrorKind::is_retryable));
+        let kinds = [ErrorKind::TooLarge, ErrorKind::ContextOverflow(None), ErrorKind::Request, ErrorKind::Cancelled];
+        assert!(!kinds.into_iter().any(ErrorKind::is_retryable));
+    }
+}

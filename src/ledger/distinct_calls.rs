@@ -1,5 +1,6 @@
-//! `DistinctCallsExec`: the rows of its inputs, input after input, each call once.
-//! Two processes at once may both have paid for one call; the oldest file's answer is shown, as `find` gives it.
+//! `DistinctCallsExec`: the rows of its inputs, input after input, each call once, and no call that an input which is
+//! only looked at has. Two processes at once may both have paid for one call; the oldest file's answer is shown, as
+//! `find` gives it.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -30,16 +31,18 @@ use super::index::{self, Key};
 #[derive(Debug)]
 pub(super) struct DistinctCallsExec {
     inputs: Vec<Arc<dyn ExecutionPlan>>,
+    /// For each input whether its rows come out; an input that is only looked at has ids alone.
+    shown: Vec<bool>,
     output: Vec<usize>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl DistinctCallsExec {
-    /// `input_columns` (indices into the schema of `calls`) are the columns of every input, `output` picks among
-    /// these by position.
+    /// Inputs, oldest first, each with whether its rows come out. `input_columns` (indices into the schema of `calls`)
+    /// are the columns of each that is shown, `output` picks among these by position.
     pub(super) fn try_new(
-        inputs: Vec<Arc<dyn ExecutionPlan>>,
+        inputs: Vec<(Arc<dyn ExecutionPlan>, bool)>,
         input_columns: &[usize],
         output: Vec<usize>,
     ) -> Result<DistinctCallsExec> {
@@ -50,8 +53,10 @@ impl DistinctCallsExec {
             EmissionType::Incremental,
             Boundedness::Bounded,
         );
+        let (inputs, shown) = inputs.into_iter().unzip();
         Ok(DistinctCallsExec {
             inputs,
+            shown,
             output,
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -61,7 +66,8 @@ impl DistinctCallsExec {
 
 impl DisplayAs for DistinctCallsExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("DistinctCallsExec")
+        let seen = self.shown.iter().filter(|shown| !**shown).count();
+        write!(f, "DistinctCallsExec: inputs={}, of which only ids={seen}", self.inputs.len())
     }
 }
 
@@ -97,6 +103,7 @@ impl ExecutionPlan for DistinctCallsExec {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         Ok(Arc::new(DistinctCallsExec {
             inputs,
+            shown: self.shown.clone(),
             output: self.output.clone(),
             properties: Arc::clone(&self.properties),
             metrics: ExecutionPlanMetricsSet::new(),
@@ -114,12 +121,18 @@ impl ExecutionPlan for DistinctCallsExec {
         };
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let output = self.output.clone();
-        let rows = in_order(self.inputs.clone(), context).map(move |batch| {
-            let batch = seen.keep_new(&batch?)?.project(&output)?;
-            metrics.record_output(batch.num_rows());
-            Ok(batch)
+        let inputs = self.inputs.iter().cloned().zip(self.shown.iter().copied()).collect();
+        let rows = in_order(inputs, context).try_filter_map(move |(batch, shown)| {
+            let mut new_rows = || -> Result<_> {
+                let new = seen.keep_new(&batch)?;
+                if !shown || new.num_rows() == 0 {
+                    return Ok(None);
+                }
+                metrics.record_output(new.num_rows());
+                Ok(Some(new.project(&output)?))
+            };
+            std::future::ready(new_rows())
         });
-        let rows = rows.try_filter(|batch| std::future::ready(batch.num_rows() > 0));
         Ok(Box::pin(RecordBatchStreamAdapter::new(self.schema(), rows)))
     }
 
@@ -130,19 +143,22 @@ impl ExecutionPlan for DistinctCallsExec {
 
 /// All partitions of all inputs, one after the other; each begins when the one before has ended.
 fn in_order(
-    inputs: Vec<Arc<dyn ExecutionPlan>>,
+    inputs: Vec<(Arc<dyn ExecutionPlan>, bool)>,
     context: Arc<TaskContext>,
-) -> impl Stream<Item = Result<RecordBatch>> + Send {
+) -> impl Stream<Item = Result<(RecordBatch, bool)>> + Send {
     stream::iter(inputs)
-        .flat_map(|input| {
+        .flat_map(|(input, shown)| {
             let partitions = input.output_partitioning().partition_count();
-            stream::iter((0..partitions).map(move |partition| (Arc::clone(&input), partition)))
+            stream::iter((0..partitions).map(move |partition| (Arc::clone(&input), partition, shown)))
         })
-        .map(move |(input, partition)| input.execute(partition, Arc::clone(&context)))
+        .map(move |(input, partition, shown)| -> Result<_> {
+            let rows = input.execute(partition, Arc::clone(&context))?;
+            Ok(rows.map_ok(move |batch| (batch, shown)))
+        })
         .try_flatten()
 }
 
-/// The calls shown so far, counted in the query's memory pool.
+/// The calls that came so far, counted in the query's memory pool.
 struct Seen {
     keys: HashSet<Key>,
     memory: MemoryReservation,

@@ -25,6 +25,9 @@ pub enum LedgerError {
     /// The thread that writes has ended: the process is going down, or it panicked.
     #[error("the ledger in {path} takes no more records: its writer has ended", path = path.display())]
     WriterEnded { path: PathBuf },
+    /// Another process is at work there that this work cannot go beside.
+    #[error("the ledger in {path} is {by}; try again when that has ended", path = path.display())]
+    Busy { path: PathBuf, by: &'static str },
     #[error("reading the ledger in {path} was cancelled: {detail}", path = path.display())]
     Cancelled { path: PathBuf, detail: String },
 }

@@ -55,20 +55,27 @@ fn shard(key: &Key) -> usize {
 }
 
 impl Index {
-    /// An index of many places at once; of two places of one key the first wins.
-    pub(super) fn build(places: impl IntoIterator<Item = (Key, Place)>) -> Index {
+    /// An index of many places at once, and the places that lost: of two places of one key the first wins.
+    pub(super) fn build(places: impl IntoIterator<Item = (Key, Place)>) -> (Index, Vec<Place>) {
         let mut shards = vec![Vec::new(); 1 << SHARD_BITS];
         for (key, place) in places {
             shards[shard(&key)].push(Entry { key, place });
         }
         let mut len = 0;
+        let mut repeats = Vec::new();
         for shard in &mut shards {
             shard.sort_by_key(|entry| entry.key); // stable: the first stays first
-            shard.dedup_by(|later, first| later.key == first.key);
+            shard.dedup_by(|later, first| {
+                let repeats_first = later.key == first.key;
+                if repeats_first {
+                    repeats.push(later.place);
+                }
+                repeats_first
+            });
             shard.shrink_to_fit();
             len += shard.len();
         }
-        Index { shards, len }
+        (Index { shards, len }, repeats)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -79,6 +86,11 @@ impl Index {
         let shard = &self.shards[shard(key)];
         let found = shard.binary_search_by(|entry| entry.key.cmp(key)).ok()?;
         Some(shard[found].place)
+    }
+
+    /// All keys with their places, in no order that means anything.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Key, Place)> {
+        self.shards.iter().flatten().map(|entry| (&entry.key, entry.place))
     }
 
     /// Adds a place, unless the key has one already.
@@ -114,10 +126,11 @@ mod tests {
 
     #[test]
     fn an_index_takes_at_most_40_bytes_a_call_however_it_grew() {
-        let mut index = Index::build((0..100_000).map(|n| (numbered(n), Place::new(1, n))));
+        let (mut index, repeats) = Index::build((0..100_000).map(|n| (numbered(n), Place::new(1, n))));
         for n in 100_000..200_000 {
             index.insert(numbered(n), Place::new(2, n));
         }
+        assert_eq!(repeats, []);
         let bytes: usize = index.shards.iter().map(|s| s.capacity() * size_of::<Entry>()).sum();
         assert_eq!(index.len(), 200_000);
         assert!(bytes <= 40 * index.len(), "{bytes} bytes");
@@ -129,7 +142,8 @@ mod tests {
     #[test]
     fn the_first_place_of_a_call_wins_and_moves_only_with_its_own_source() {
         let a = numbered(1);
-        let mut index = Index::build([(a, Place::new(7, 1)), (a, Place::new(8, 2))]);
+        let (mut index, repeats) = Index::build([(a, Place::new(7, 1)), (a, Place::new(8, 2))]);
+        assert_eq!(repeats, [Place::new(8, 2)]);
         index.insert(a, Place::new(9, 3));
         assert_eq!((index.len(), index.get(&a)), (1, Some(Place::new(7, 1))));
         index.relocate(&a, 8, Place::new(10, 0));

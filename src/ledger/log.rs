@@ -81,6 +81,12 @@ impl LogFile {
         Ok(file.metadata().map_err(LedgerError::io("read", &self.path))?.len())
     }
 
+    /// Makes all durable that is written so far, whoever wrote it.
+    pub(super) fn sync(&self) -> Result<(), LedgerError> {
+        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.sync_data().map_err(LedgerError::io("sync", &self.path))
+    }
+
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
         file.seek(SeekFrom::Start(offset))?;
@@ -196,6 +202,17 @@ impl LogReader {
         Ok(LogReader { log: Arc::clone(log), reader, offset: HEADER_LEN, len, damaged: false })
     }
 
+    /// Reads on from the end of a frame, up to `len` bytes.
+    pub(super) fn from(log: &Arc<LogFile>, offset: u64, len: u64) -> LogReader {
+        let reader = BufReader::with_capacity(1 << 18, log.cursor(offset));
+        LogReader { log: Arc::clone(log), reader, offset, len, damaged: false }
+    }
+
+    /// The length up to which it reads.
+    pub(super) fn end(&self) -> u64 {
+        self.len
+    }
+
     /// The next good frame, or `None` at the end: of the log, or of what is not torn.
     pub(super) fn next_frame(&mut self) -> Result<Option<Frame>, LedgerError> {
         while self.offset < self.len {
@@ -228,17 +245,6 @@ impl LogReader {
             );
         }
         Ok(None)
-    }
-
-    /// Goes on reading at the end of a frame read before, up to what the log holds now.
-    pub(super) fn from(log: &Arc<LogFile>, offset: u64) -> Result<LogReader, LedgerError> {
-        let reader = BufReader::with_capacity(1 << 18, log.cursor(offset));
-        Ok(LogReader { log: Arc::clone(log), reader, offset, len: log.len()?, damaged: false })
-    }
-
-    /// Where the last good frame ended, once `next_frame` gave `None`.
-    pub(super) fn position(&self) -> u64 {
-        self.offset
     }
 
     /// Whether something before the last good frame could not be read.

@@ -12,7 +12,17 @@
 //!    and the half-written folder is swept; after it only the segment counts, and the log is deleted by the next
 //!    opener. No row is lost or shown twice at any step.
 //! 5. **A log has one writer**, which holds its file lock. A log whose lock can be had belonged to a dead process.
-//! 6. **Readers need no lock**, and see whole groups only.
+//! 6. **Readers wait for no writer**, and see whole groups only. They share a lock of the folder (`hold`), and so does
+//!    an open ledger: it keeps replaced segments in place, no more. (Only gc, which needs the ledger for itself, lets
+//!    readers wait.)
+//! 7. **A merged segment replaces its inputs at once.** Compaction (1) takes `compaction.lock`, (2) writes
+//!    `compaction-<unique>.tmp/` with the list `replaces.json` of its inputs, (3) syncs it, (4) renames it to
+//!    `segment-<unique>/` (the commit point), and (5) deletes the inputs when nobody has a hold on the folder: at its
+//!    end, or at the next compaction or opening. Before (4) only the inputs count and the half-written folder is swept;
+//!    after it what `replaces.json` names counts no more, there or not. The merged segment stands at the age of its
+//!    oldest input, and only neighbours in age are merged, so the oldest answer to a call stays the one that is shown.
+//! 8. **gc drops whole calls only, and nothing that is in use.** It is a compaction that leaves out calls, alone on
+//!    the folder from its decision to its last commit; their attempts and uses stay.
 //!
 //! And between processes that write at once: **a call is asked by one of them**, which holds its claim until the
 //! answer is durable ([`Ledger::find_or_claim`]); the others read it from that one's log.
@@ -22,10 +32,16 @@
 mod block;
 mod claims;
 mod columns;
+mod compact;
+mod crash_points;
+mod distinct;
 mod distinct_calls;
 mod error;
+mod find_or_claim;
 mod folder;
-mod foreign;
+mod follow;
+mod gc;
+mod hold;
 mod identity;
 mod index;
 #[cfg(test)]
@@ -33,14 +49,18 @@ mod invariants;
 mod log;
 mod log_scan;
 mod record;
+mod rewrite;
 mod segment;
 mod store;
+mod table_scan;
 mod tables;
 mod writer;
 
 pub use claims::Claim;
+pub use compact::{Compacted, Totals, compact};
 pub use error::LedgerError;
-pub use foreign::Lookup;
+pub use find_or_claim::Lookup;
+pub use gc::{GarbageCollector, Share, Unused};
 pub use identity::{CallId, CallKey, KeyTemplate};
 pub use record::{AttemptRecord, CallRecord, Record, UseRecord};
 pub use store::{Ledger, Pending, StoredAnswer};

@@ -23,7 +23,7 @@ use super::columns::{Rows, Table};
 use super::folder::{self, OwnedLog};
 use super::index::{self, Key};
 use super::log::{LogFile, LogReader};
-use super::{CallId, LedgerError, Record, StoredAnswer};
+use super::{CallId, LedgerError, Record, StoredAnswer, crash_points};
 
 /// One answer is read by its block: a page of each of the columns that an answer needs.
 pub(super) const BLOCK_ROWS: u64 = 50;
@@ -71,13 +71,16 @@ pub(super) fn seal(folder: &Path, log: &OwnedLog) -> Result<Vec<Key>, LedgerErro
     for mut file in files {
         file.write(&mut rows)?;
         file.finish()?;
+        crash_points::pass("segment half written");
     }
 
     if any {
         let segment = folder::segment_path(folder, &log.unique);
         folder::sync_folder(&unfinished)?;
+        crash_points::pass("segment written");
         fs::rename(&unfinished, &segment).map_err(LedgerError::io("rename", &unfinished))?;
         folder::sync_folder(folder)?;
+        crash_points::pass("segment renamed");
     } else {
         fs::remove_dir_all(&unfinished).map_err(LedgerError::io("remove", &unfinished))?;
     }
@@ -92,15 +95,15 @@ pub(super) fn seal(folder: &Path, log: &OwnedLog) -> Result<Vec<Key>, LedgerErro
 }
 
 /// One Parquet file being written.
-struct SegmentFile {
-    table: Table,
+pub(super) struct SegmentFile {
+    pub(super) table: Table,
     path: PathBuf,
     columns: Vec<usize>,
     writer: ArrowWriter<File>,
 }
 
 impl SegmentFile {
-    fn create(folder: &Path, table: Table) -> Result<SegmentFile, LedgerError> {
+    pub(super) fn create(folder: &Path, table: Table) -> Result<SegmentFile, LedgerError> {
         let path = folder.join(table.file_name());
         let file = File::create_new(&path).map_err(LedgerError::io("create", &path))?;
         // Without Arrow's own schema the texts are plain strings to every reader, not views.
@@ -112,10 +115,15 @@ impl SegmentFile {
 
     fn write(&mut self, rows: &mut Rows) -> Result<(), LedgerError> {
         let batch = rows.take(self.table, &self.columns).map_err(LedgerError::arrow("written", &self.path))?;
-        self.writer.write(&batch).map_err(LedgerError::parquet("written", &self.path))
+        self.write_batch(&batch)
     }
 
-    fn finish(self) -> Result<(), LedgerError> {
+    /// Adds rows with all columns of the table.
+    pub(super) fn write_batch(&mut self, batch: &RecordBatch) -> Result<(), LedgerError> {
+        self.writer.write(batch).map_err(LedgerError::parquet("written", &self.path))
+    }
+
+    pub(super) fn finish(self) -> Result<(), LedgerError> {
         let file = self.writer.into_inner().map_err(LedgerError::parquet("written", &self.path))?;
         file.sync_all().map_err(LedgerError::io("sync", &self.path))
     }

@@ -1,5 +1,6 @@
 //! The ledger opened: what is known, where it lies, and the way to the thread that writes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,9 +8,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::{mpsc, oneshot};
 
 use super::block::{Block, BlockCache};
-use super::claims::Claims;
-use super::folder::{self, OwnedLog};
-use super::foreign::{Foreign, Tail};
+use super::claims::{Claim, Claims};
+use super::distinct::Distinct;
+use super::folder::{self, Listing, OwnedLog};
+use super::follow::Followed;
+use super::hold::Hold;
 use super::index::{self, Index, Key, Place};
 use super::log::{LogFile, LogReader};
 use super::segment::{self, BLOCK_ROWS, Footers, Segment};
@@ -39,7 +42,7 @@ pub struct StoredAnswer {
 /// each writes a log of its own.
 #[derive(Debug)]
 pub struct Ledger {
-    pub(super) shared: Arc<Shared>,
+    shared: Arc<Shared>,
     commands: mpsc::Sender<Command>,
 }
 
@@ -64,7 +67,7 @@ impl Ledger {
     }
 
     /// The stored answer to a call: of this process's own appends as soon as they returned, and of all that was
-    /// durable at open. What other processes have written since is looked for by [`Ledger::find_or_claim`] only.
+    /// durable at open. What other processes have written since is not looked for.
     pub async fn find(&self, id: &CallId) -> Result<Option<StoredAnswer>, LedgerError> {
         let key = index::key(id);
         let mut gone = None;
@@ -80,6 +83,22 @@ impl Ledger {
             return Ok(self.block(at, source).await?.find(id));
         }
         Ok(None)
+    }
+
+    /// The right to ask a call; `None` where another has it.
+    pub(super) fn claim(&self, id: &CallId) -> Option<Claim> {
+        self.shared.claims.claim(id)
+    }
+
+    /// The stored answer to a call that [`Ledger::find`] did not have, if another process has written it since. Where
+    /// nobody else writes it costs two looks at the file system.
+    pub(super) async fn find_of_others(&self, id: &CallId) -> Result<Option<StoredAnswer>, LedgerError> {
+        if self.shared.others_wrote()? {
+            let shared = Arc::clone(&self.shared);
+            let followed = tokio::task::spawn_blocking(move || shared.follow_others()).await;
+            followed.map_err(|e| self.cancelled(e.to_string()))??;
+        }
+        self.find(id).await
     }
 
     /// Appends records as one atomic group, and returns when they are durable. All that arrives during one fsync (up
@@ -211,10 +230,15 @@ pub(super) struct Shared {
     index: RwLock<Index>,
     /// By number; `None` once a log has become a segment.
     sources: RwLock<Vec<Option<Source>>>,
+    /// The numbers of the segments among the sources: of those at opening and our own, not of those that others have
+    /// sealed since.
+    segments: RwLock<BTreeMap<String, u32>>,
+    pub(super) followed: Followed,
+    /// Keeps the segments where they are that the index points to, also when they are merged meanwhile.
+    _hold: Hold,
     blocks: BlockCache,
     footers: Footers,
-    pub(super) foreign: Foreign,
-    pub(super) claims: Arc<Claims>,
+    claims: Arc<Claims>,
 }
 
 /// A log to seal some time, and its number among the sources.
@@ -228,14 +252,26 @@ impl Shared {
     /// Reads a folder: the index of all calls, oldest file first, and the logs whose owners are dead.
     fn open(folder: PathBuf) -> Result<(Shared, Vec<NumberedLog>), LedgerError> {
         fs::create_dir_all(&folder).map_err(LedgerError::io("create", &folder))?;
+        if !folder::list(&folder)?.replaced.is_empty()
+            && let Some(_alone) = Hold::alone(&folder)?
+        {
+            folder::remove_replaced(&folder)?;
+        }
+        let hold = Hold::shared(&folder)?;
+        Self::open_held(folder, hold)
+    }
+
+    /// Opens a folder, which exists and stays as long as the hold.
+    pub(super) fn open_held(folder: PathBuf, hold: Hold) -> Result<(Shared, Vec<NumberedLog>), LedgerError> {
         let listing = folder::list(&folder)?;
         folder::sweep(&folder, &listing)?;
 
+        let mut segments = BTreeMap::new();
+        let followed = Followed::default();
+        let mut sealed = Vec::new();
         let mut sources = Vec::new();
         let mut places = Vec::new();
         let mut adopted = Vec::new();
-        let mut known = Vec::new();
-        let mut tails = Vec::new();
         for unique in listing.uniques() {
             let source = source_number(sources.len());
             let mut log = None;
@@ -252,28 +288,32 @@ impl Shared {
             }
             match log {
                 Some(OpenedLog { file, orphan, read }) => {
-                    sources.push(Some(Source::Log(Arc::clone(&file))));
-                    match orphan {
-                        Some(log) => adopted.push(NumberedLog { log, source }),
-                        None => tails.push(Tail { unique: unique.to_owned(), file, source, read }),
-                    }
+                    let others = orphan.is_none().then(|| (source, Arc::clone(&file), read));
+                    followed.add(unique, others);
+                    sources.push(Some(Source::Log(file)));
+                    adopted.extend(orphan.map(|log| NumberedLog { log, source }));
                 }
                 None if folder::segment_path(&folder, unique).exists() => {
                     let segment = Segment::new(&folder, unique);
-                    places
-                        .extend(segment.keys()?.into_iter().zip(0..).map(|(key, row)| (key, Place::new(source, row))));
+                    let keys = segment.keys()?;
+                    segments.insert(unique.to_owned(), source);
+                    sealed.push((unique, source, keys.len() as u64));
+                    places.extend(keys.into_iter().zip(0..).map(|(key, row)| (key, Place::new(source, row))));
                     sources.push(Some(Source::Segment(Arc::new(segment))));
                 }
-                None => continue, // a log without records, deleted by its owner meanwhile
+                None => {} // a log without records, deleted by its owner meanwhile
             }
-            known.push(unique.to_owned());
         }
+        let (index, repeats) = Index::build(places);
+        write_distinct(&folder, &listing, &sealed, &repeats);
         let shared = Shared {
-            foreign: Foreign::new(known.into_iter(), tails),
             claims: Claims::new(folder.join("claims")),
             folder,
-            index: RwLock::new(Index::build(places)),
+            index: RwLock::new(index),
             sources: RwLock::new(sources),
+            segments: RwLock::new(segments),
+            followed,
+            _hold: hold,
             blocks: BlockCache::new(BLOCK_CACHE_BYTES),
             footers: Footers::default(),
         };
@@ -301,28 +341,41 @@ impl Shared {
 
     /// Makes a log that this process has begun known to readers.
     pub(super) fn add_log(&self, unique: &str) -> Result<u32, LedgerError> {
-        self.foreign.begun(unique);
         let log = LogFile::open(folder::log_path(&self.folder, unique))?;
+        self.followed.add(unique, None);
         Ok(self.add_source(Source::Log(Arc::new(log))))
     }
 
     /// Makes calls known that are durable in a log's frame.
     pub(super) fn add_calls<'a>(&self, calls: impl Iterator<Item = &'a CallId>, source: u32, offset: u64) {
-        self.add_places(calls.map(|call| (index::key(call), Place::new(source, offset))));
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        for call in calls {
+            index.insert(index::key(call), Place::new(source, offset));
+        }
     }
 
-    /// Makes known where calls lie that have no place yet.
-    pub(super) fn add_places(&self, places: impl Iterator<Item = (Key, Place)>) {
+    /// Makes calls of another process known where none of an older file is.
+    pub(super) fn add_places(&self, places: &[(Key, Place)]) {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        for (key, place) in places {
+        for &(key, place) in places {
             index.insert(key, place);
         }
     }
 
+    /// Makes a segment of another process known.
+    pub(super) fn add_segment(&self, segment: Segment, keys: &[Key]) {
+        let source = self.add_source(Source::Segment(Arc::new(segment)));
+        let places: Vec<_> = keys.iter().zip(0..).map(|(key, row)| (*key, Place::new(source, row))).collect();
+        self.add_places(&places);
+    }
+
     /// Seals a log and moves its answers' places into the segment.
     pub(super) fn seal(&self, log: &NumberedLog) -> Result<(), LedgerError> {
+        let unique = &log.log.unique;
         let keys = segment::seal(&self.folder, &log.log)?;
-        let to = self.add_source(Source::Segment(Arc::new(Segment::new(&self.folder, &log.log.unique))));
+        self.write_distinct(log, &keys)?;
+        let to = self.add_source(Source::Segment(Arc::new(Segment::new(&self.folder, unique))));
+        self.segments.write().unwrap_or_else(PoisonError::into_inner).insert(unique.clone(), to);
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         for (key, row) in keys.iter().zip(0..) {
             index.relocate(key, log.source, Place::new(to, row));
@@ -334,6 +387,57 @@ impl Shared {
         }
         Ok(())
     }
+
+    /// Writes down which rows of a new segment repeat an older call, if all older files are known here.
+    fn write_distinct(&self, log: &NumberedLog, keys: &[Key]) -> Result<(), LedgerError> {
+        let unique = &log.log.unique;
+        let listing = folder::list(&self.folder)?;
+        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let known = listing.segments.range(..unique.clone()).all(|older| segments.contains_key(older));
+        if !known || listing.has_log_before(unique) || !listing.segments.contains(unique) {
+            return Ok(());
+        }
+        // What others have written since is younger: it repeats this segment, not this segment it.
+        let older: BTreeSet<u32> = segments.values().copied().collect();
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let repeated = |key: &Key| index.get(key).is_some_and(|place| older.contains(&place.source()));
+        let repeats = keys.iter().zip(0..).filter(|(key, _)| repeated(key)).map(|(_, row)| row).collect();
+        Distinct { rows: keys.len() as u64, repeats }.write(&folder::segment_path(&self.folder, unique));
+        Ok(())
+    }
+
+    /// The number of a segment that is known here.
+    pub(super) fn segment_number(&self, unique: &str) -> Option<u32> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).get(unique).copied()
+    }
+
+    /// Whether a row of a segment is the first record of its call among all segments.
+    pub(super) fn is_first(&self, key: &Key, at: Place) -> bool {
+        match self.place(key) {
+            Some(first) => first == at || matches!(self.source(first.source()), Some(Source::Log(_))),
+            None => true,
+        }
+    }
+
+    /// The numbers of the sources that hold answers to such calls.
+    pub(super) fn sources_with(&self, calls: &dyn Fn(&Key) -> bool) -> BTreeSet<u32> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.iter().filter(|(key, _)| calls(key)).map(|(_, place)| place.source()).collect()
+    }
+}
+
+/// Writes down for each segment which rows repeat an older call, where that is not done yet and cannot change.
+fn write_distinct(folder: &Path, listing: &Listing, sealed: &[(&str, u32, u64)], repeats: &[Place]) {
+    for &(unique, source, rows) in sealed {
+        let segment = folder::segment_path(folder, unique);
+        if listing.has_log_before(unique) || Distinct::read(folder, unique).is_some() {
+            continue;
+        }
+        let of_segment = repeats.iter().filter(|place| place.source() == source);
+        let mut repeats: Vec<u64> = of_segment.map(|place| place.position()).collect();
+        repeats.sort_unstable();
+        Distinct { rows, repeats }.write(&segment);
+    }
 }
 
 fn source_number(position: usize) -> u32 {
@@ -344,7 +448,7 @@ fn source_number(position: usize) -> u32 {
 struct OpenedLog {
     file: Arc<LogFile>,
     orphan: Option<OwnedLog>,
-    /// Where its last good frame ended.
+    /// The end of the last whole group.
     read: u64,
 }
 
@@ -372,11 +476,12 @@ fn open_log(
             }
         }
     }
-    let Some(locked) = locked else {
-        return Ok(Some(OpenedLog { file, orphan: None, read: reader.position() }));
-    };
     let torn = reader.torn_bytes();
-    let len = reader.position();
+    let Some(locked) = locked else {
+        let read = reader.end() - torn;
+        return Ok(Some(OpenedLog { file, orphan: None, read }));
+    };
+    let len = file.len()? - torn;
     if torn > 0 {
         tracing::warn!("the last {torn} bytes of {} were torn by a crash and are cut", path.display());
         locked.set_len(len).and_then(|()| locked.sync_all()).map_err(LedgerError::io("cut", &path))?;

@@ -1,63 +1,63 @@
 //! The tables `calls`, `attempts` and `call_uses`: what lies in a ledger's folder when a query is planned.
-//! Readers take no lock, so they see what running processes have written so far.
+//! Readers wait for no writer, so they see what running processes have written so far.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DFSchema, plan_datafusion_err};
-use datafusion::datasource::TableType;
-use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
-use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::{TableType, provider_as_source};
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::functions::core::expr_fn::greatest;
+use datafusion::functions_aggregate::expr_fn::max;
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
-use datafusion::physical_expr::PhysicalExpr;
+use datafusion::logical_expr::{Expr, JoinType, LogicalPlanBuilder, TableProviderFilterPushDown, col};
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::empty::EmptyExec;
-use datafusion::physical_plan::union::UnionExec;
-use object_store::ObjectMeta;
-use object_store::path::Path as ObjectPath;
+use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 
 use super::columns::Table;
-use super::distinct_calls::DistinctCallsExec;
-use super::log::LogFile;
-use super::log_scan::{LogScanExec, LogSnapshot};
-use super::{LedgerError, folder};
+use super::hold::Hold;
+use super::table_scan::{TableScan, files};
 
 /// The tables of the ledger in a local folder, which need not exist yet, under their names. They may be queried
 /// while any process writes there.
 ///
 /// - `calls`, one row a call: call_id (64 hex digits), provider, model, revision, variant, sample INT, messages and
 ///   parameters (JSON), response (the raw body), finish_reason, prompt_tokens and completion_tokens BIGINT, cost_usd
-///   DOUBLE, time TIMESTAMP (ms, UTC).
+///   DOUBLE, time TIMESTAMP (ms, UTC): when the request was sent that was answered; first_time, the same; last_time,
+///   when a run last used the answer. A query that asks for last_time also reads call_uses.
 /// - `attempts`, one row a request: call_id, model, time, latency_ms BIGINT, status INT (HTTP; NULL without an
 ///   answer), error_kind and error (NULL for an answer), billed BOOLEAN, cost_usd DOUBLE.
 /// - `call_uses`, one row for each use of a call by a run: run_id, call_id, stage, replayed BOOLEAN, time.
 pub fn tables(path: &Path) -> Vec<(&'static str, Arc<dyn TableProvider>)> {
+    tables_held(path, None)
+}
+
+/// The same tables for one who has a hold on the folder already, and so cannot have another.
+pub(super) fn tables_held(path: &Path, hold: Option<&Hold>) -> Vec<(&'static str, Arc<dyn TableProvider>)> {
     let table = |table: Table| {
-        let provider: Arc<dyn TableProvider> = Arc::new(LedgerTable { folder: path.to_owned(), table });
+        let stored = StoredTable { folder: path.to_owned(), table, hold: hold.cloned() };
+        let provider: Arc<dyn TableProvider> = match table {
+            Table::Calls => Arc::new(Calls { stored }),
+            Table::Attempts | Table::CallUses => Arc::new(stored),
+        };
         (table.name(), provider)
     };
     Table::ALL.into_iter().map(table).collect()
 }
 
-#[derive(Debug)]
-struct LedgerTable {
+/// A table with the columns that are stored.
+#[derive(Debug, Clone)]
+struct StoredTable {
     folder: PathBuf,
     table: Table,
+    hold: Option<Hold>,
 }
 
-/// Columns of `calls` that are the same in every record of one call: a filter on them cannot change which of
-/// several records is shown.
-const IDENTITY: [&str; 8] = ["call_id", "provider", "model", "revision", "variant", "sample", "messages", "parameters"];
-
 #[async_trait]
-impl TableProvider for LedgerTable {
+impl TableProvider for StoredTable {
     fn schema(&self) -> SchemaRef {
         Arc::clone(self.table.schema())
     }
@@ -66,16 +66,9 @@ impl TableProvider for LedgerTable {
         TableType::Base
     }
 
-    /// Filters skip row groups and pages of segments; the filter itself stays above.
+    /// Filters skip row groups, pages and rows of segments; they are evaluated again above, for the logs.
     fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
-        let of_identity = |filter: &Expr| filter.column_refs().iter().all(|c| IDENTITY.contains(&c.name.as_str()));
-        Ok(filters
-            .iter()
-            .map(|filter| match self.table {
-                Table::Calls if !of_identity(filter) => TableProviderFilterPushDown::Unsupported,
-                _ => TableProviderFilterPushDown::Inexact,
-            })
-            .collect())
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
     }
 
     async fn scan(
@@ -85,149 +78,117 @@ impl TableProvider for LedgerTable {
         filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let (folder, table) = (self.folder.clone(), self.table);
-        let files = tokio::task::spawn_blocking(move || files(&folder, table))
+        let StoredTable { folder, table, hold } = self.clone();
+        let files = tokio::task::spawn_blocking(move || files(&folder, table, hold))
             .await
             .map_err(|e| DataFusionError::External(Box::new(e)))??;
         let columns = projection.cloned().unwrap_or_else(|| (0..table.schema().fields().len()).collect());
-        if files.is_empty() {
-            return Ok(Arc::new(EmptyExec::new(Arc::new(table.schema().project(&columns)?))));
-        }
-        let predicate = conjunction(filters.to_vec())
-            .map(|filter| state.create_physical_expr(filter, &DFSchema::try_from(self.schema())?))
-            .transpose()?;
-        let scan = Scan { table, predicate };
-        match table {
-            Table::Calls => scan.calls(files, &columns),
-            Table::Attempts | Table::CallUses => scan.all(files, &columns, state.config().target_partitions()),
-        }
+        TableScan::new(table, &columns, filters, state)?.plan(files)
     }
 }
 
-/// A file with rows of a table, as it was when listed.
+const TIME: &str = "time";
+const FIRST_TIME: &str = "first_time";
+const LAST_TIME: &str = "last_time";
+
+static CALLS_WITH_TIMES: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let stored = Table::Calls.schema();
+    let time = stored.fields().iter().find(|field| field.name() == TIME).map(|field| field.data_type().clone());
+    let derived = time.into_iter().flat_map(|time| {
+        [Arc::new(Field::new(FIRST_TIME, time.clone(), false)), Arc::new(Field::new(LAST_TIME, time, true))]
+    });
+    Arc::new(Schema::new(stored.fields().iter().cloned().chain(derived).collect::<Vec<_>>()))
+});
+
+fn stored_name(name: &str) -> &str {
+    if name == FIRST_TIME { TIME } else { name }
+}
+
+/// The table `calls`: what is stored, and the times of first and last use.
 #[derive(Debug)]
-enum TableFile {
-    Segment(Box<PartitionedFile>),
-    Log(LogSnapshot),
+struct Calls {
+    stored: StoredTable,
 }
 
-/// All files of a table, oldest first.
-fn files(folder: &Path, table: Table) -> Result<Vec<TableFile>> {
-    let folder = std::path::absolute(folder)?;
-    let listing = folder::list(&folder)?;
-    let mut files = Vec::new();
-    for unique in listing.uniques() {
-        if !listing.segments.contains(unique) {
-            match LogFile::open(folder::log_path(&folder, unique)) {
-                Ok(log) => {
-                    let len = log.len()?;
-                    files.push(TableFile::Log(LogSnapshot { log: Arc::new(log), len }));
-                    continue;
-                }
-                Err(e) if e.is_not_found() => {} // sealed since
-                Err(e) => return Err(e.into()),
-            }
-        }
-        let path = folder::segment_path(&folder, unique).join(table.file_name());
-        match std::fs::metadata(&path) {
-            Ok(metadata) => {
-                let meta = ObjectMeta {
-                    location: ObjectPath::from_absolute_path(&path)?,
-                    last_modified: metadata.modified()?.into(),
-                    size: metadata.len(),
-                    e_tag: None,
-                    version: None,
-                };
-                files.push(TableFile::Segment(Box::new(PartitionedFile::new_from_meta(meta))));
-            }
-            // A log without records, deleted since. (A listed segment has all its files.)
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && !listing.segments.contains(unique) => {}
-            Err(e) => return Err(LedgerError::io("read", &path)(e).into()),
-        }
-    }
-    Ok(files)
-}
-
-struct Scan {
-    table: Table,
-    predicate: Option<Arc<dyn PhysicalExpr>>,
-}
-
-impl Scan {
-    /// Every row of every file, segments in up to `target_partitions` partitions.
-    fn all(
-        &self,
-        files: Vec<TableFile>,
-        columns: &[usize],
-        target_partitions: usize,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let mut logs = Vec::new();
-        let mut segments = Vec::new();
-        for file in files {
-            match file {
-                TableFile::Segment(file) => segments.push(*file),
-                TableFile::Log(log) => logs.push(log),
-            }
-        }
-        let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
-        if !segments.is_empty() {
-            inputs.push(self.segments(FileGroup::new(segments).split_files(target_partitions), columns)?);
-        }
-        if !logs.is_empty() {
-            inputs.push(Arc::new(LogScanExec::try_new(self.table, columns.to_vec(), logs)?));
-        }
-        UnionExec::try_new(inputs)
+#[async_trait]
+impl TableProvider for Calls {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&CALLS_WITH_TIMES)
     }
 
-    /// Each call once, and the oldest record of it.
-    fn calls(&self, files: Vec<TableFile>, columns: &[usize]) -> Result<Arc<dyn ExecutionPlan>> {
-        let id = self.table.schema().index_of("call_id")?;
-        let others = columns.iter().copied().filter(|&column| column != id);
-        let input_columns: Vec<usize> = std::iter::once(id).chain(others).collect();
-        let output = columns
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        let stored = |filter: &&Expr| filter.column_refs().iter().all(|c| ![FIRST_TIME, LAST_TIME].contains(&c.name()));
+        Ok(filters
             .iter()
-            .map(|column| input_columns.iter().position(|c| c == column))
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| plan_datafusion_err!("the ledger's table calls was asked for unknown columns"))?;
+            .map(|filter| match stored(filter) {
+                true => TableProviderFilterPushDown::Inexact,
+                false => TableProviderFilterPushDown::Unsupported,
+            })
+            .collect())
+    }
 
-        let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
-        let mut run = Vec::new();
-        for file in files {
-            match file {
-                TableFile::Segment(file) => run.push(*file),
-                TableFile::Log(log) => {
-                    self.end_run(&mut run, &input_columns, &mut inputs)?;
-                    inputs.push(Arc::new(LogScanExec::try_new(self.table, input_columns.clone(), vec![log])?));
-                }
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = self.schema();
+        let columns = projection.cloned().unwrap_or_else(|| (0..schema.fields().len()).collect());
+        let names: Vec<&str> = columns.iter().map(|&column| schema.field(column).name().as_str()).collect();
+        if names.contains(&LAST_TIME) {
+            return self.with_last_time(state, &names, filters).await;
+        }
+        let mut stored = Vec::new();
+        for name in &names {
+            let column = self.stored.schema().index_of(stored_name(name))?;
+            if !stored.contains(&column) {
+                stored.push(column);
             }
         }
-        self.end_run(&mut run, &input_columns, &mut inputs)?;
-        Ok(Arc::new(DistinctCallsExec::try_new(inputs, &input_columns, output)?))
+        let scan = self.stored.scan(state, Some(&stored), filters, limit).await?;
+        if !names.contains(&FIRST_TIME) {
+            return Ok(scan);
+        }
+        let input = scan.schema();
+        let column = |name: &&str| {
+            let expr = Arc::new(Column::new_with_schema(stored_name(name), &input)?);
+            Ok(ProjectionExpr { expr, alias: (*name).to_owned() })
+        };
+        Ok(Arc::new(ProjectionExec::try_new(names.iter().map(column).collect::<Result<Vec<_>>>()?, scan)?))
     }
+}
 
-    /// Scans successive segments one after the other.
-    fn end_run(
+impl Calls {
+    /// The calls joined to the latest of their uses.
+    async fn with_last_time(
         &self,
-        run: &mut Vec<PartitionedFile>,
-        columns: &[usize],
-        inputs: &mut Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<()> {
-        if !run.is_empty() {
-            inputs.push(self.segments(vec![FileGroup::new(std::mem::take(run))], columns)?);
+        state: &dyn Session,
+        names: &[&str],
+        filters: &[Expr],
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let uses = StoredTable { table: Table::CallUses, ..self.stored.clone() };
+        let uses = LogicalPlanBuilder::scan("uses", provider_as_source(Arc::new(uses)), None)?
+            .aggregate([col("uses.call_id")], [max(col("uses.time")).alias("used")])?
+            .build()?;
+        let mut calls = LogicalPlanBuilder::scan("calls", provider_as_source(Arc::new(self.stored.clone())), None)?;
+        if let Some(filter) = conjunction(filters.to_vec()) {
+            calls = calls.filter(filter)?;
         }
-        Ok(())
-    }
-
-    fn segments(&self, groups: Vec<FileGroup>, columns: &[usize]) -> Result<Arc<dyn ExecutionPlan>> {
-        let mut source = ParquetSource::new(Arc::clone(self.table.schema()));
-        if let Some(predicate) = &self.predicate {
-            source = source.with_predicate(Arc::clone(predicate));
-        }
-        let config = FileScanConfigBuilder::new(ObjectStoreUrl::local_filesystem(), Arc::new(source))
-            .with_file_groups(groups)
-            .with_projection_indices(Some(columns.to_vec()))?
-            .with_preserve_order(self.table == Table::Calls)
-            .build();
-        Ok(DataSourceExec::from_data_source(config))
+        let column = |name: &str| match name {
+            FIRST_TIME => col("calls.time").alias(FIRST_TIME),
+            LAST_TIME => greatest(vec![col("calls.time"), col("used")]).alias(LAST_TIME),
+            name => col(format!("calls.{name}")).alias(name),
+        };
+        let plan = calls
+            .join(uses, JoinType::Left, (vec!["calls.call_id"], vec!["uses.call_id"]), None)?
+            .project(names.iter().map(|name| column(name)))?
+            .build()?;
+        state.create_physical_plan(&plan).await
     }
 }

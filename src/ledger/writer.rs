@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use super::log::FrameEncoder;
 use super::store::{NumberedLog, Shared};
-use super::{LedgerError, Record, folder};
+use super::{LedgerError, Record, crash_points, folder};
 
 /// A group of this many records is full.
 const GROUP_RECORDS: usize = 256;
@@ -136,6 +136,9 @@ impl Writer {
             }
         };
         let offset = log.log.len;
+        crash_points::pass_after("group half written", || {
+            let _ = log.log.file.write_all(&frame[..frame.len() / 2]);
+        });
         match log.log.file.write_all(&frame).and_then(|()| log.log.file.sync_data()) {
             Ok(()) => {
                 log.log.len += frame.len() as u64;

@@ -100,6 +100,9 @@ impl CallRuntime {
         if call.shape.embeds {
             return self.embed(model, call, stop).await;
         }
+        if let Err(error) = model.endpoint.check(&call.request) {
+            return Ok(Err(error.to_string()));
+        }
         let (prompt_tokens, answer_tokens) = estimated_tokens(&call.request);
         let estimated = prompt_tokens + answer_tokens;
         let most_usd = model.config.price_per_million.cost_usd(prompt_tokens, answer_tokens);
@@ -125,7 +128,7 @@ impl CallRuntime {
                 Ok(Err(error)) if matches!(error.kind, ErrorKind::Busy(429 | 503)) => {
                     permit.throttled(error.retry_after);
                 }
-                Ok(Err(error)) if may_be_billed(error) => self.spending.unanswered(estimated, most_usd),
+                Ok(Err(error)) if error.kind.may_be_billed() => self.spending.unanswered(estimated, most_usd),
                 _ => {}
             }
             drop(permit);
@@ -138,12 +141,10 @@ impl CallRuntime {
                 Err(error) => error,
             };
             call.shape.stage.error(&error);
-            let delay = match error.kind.is_retryable() {
-                true => model.retry.delay(attempt, &error, jitter(call.id, attempt)),
-                false => None,
-            };
-            let Some(delay) = delay else {
-                self.breaker.failed(&model.name, &error)?;
+            let Some(delay) = model.retry.delay(attempt, &error, jitter(call.id, attempt)) else {
+                if !error.kind.is_of_one_request() {
+                    self.breaker.failed(&model.name, &error)?;
+                }
                 let tries = if attempt == 0 { String::new() } else { format!(" (after {} attempts)", attempt + 1) };
                 return Ok(Err(format!("{error}{tries}")));
             };
@@ -155,7 +156,7 @@ impl CallRuntime {
             if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
                 return exec_err!("{INTERRUPTED}");
             }
-            attempt += 1;
+            attempt += u32::from(!error.again);
         }
     }
 
@@ -188,7 +189,8 @@ impl CallRuntime {
                 attempt.status = error.kind.status();
                 attempt.error_kind = Some(error.kind.name().to_owned());
                 attempt.error = Some(error.message.clone());
-                attempt.billed = may_be_billed(&error);
+                // The server may have billed an answer that never arrived whole.
+                attempt.billed = error.kind.may_be_billed();
                 attempt.cost_usd = if attempt.billed { most_usd } else { 0.0 };
                 (vec![Record::Attempt(attempt)], Err(error))
             }
@@ -228,11 +230,6 @@ pub(super) fn record(
     };
     let completion = Ok(Arc::new(completion));
     (record, Answered { completion, replayed: false, latency_ms: Some(millis(latency)), cost_usd })
-}
-
-/// Whether the server may have billed an answer that never arrived whole.
-pub(super) fn may_be_billed(error: &SendError) -> bool {
-    matches!(error.kind, ErrorKind::TornBody | ErrorKind::Reset | ErrorKind::Timeout)
 }
 
 /// A guess before the answer is there, of prompt and answer: four bytes a token, and all of `max_tokens`.

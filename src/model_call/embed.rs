@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::call::Call;
-use super::caller::{Answered, INTERRUPTED, jitter, may_be_billed, millis, record};
+use super::caller::{Answered, INTERRUPTED, jitter, millis, record};
 use super::embed_vector::to_body;
 use super::runtime::CallRuntime;
 use crate::endpoint::{Answer, Completion, EmbeddingAnswer, ErrorKind, Model, Parameters, SendError};
@@ -153,11 +153,15 @@ impl Embedder {
                 if batch.len() > 1 && matches!(error.kind, ErrorKind::Refused(400 | 413 | 422)) {
                     return self.halve(runtime, batch).await;
                 }
-                let delay = match error.kind.is_retryable() {
-                    true => self.model.retry.delay(attempt, &error, jitter(first.call.id, attempt)),
-                    false => None,
-                };
+                let delay = self.model.retry.delay(attempt, &error, jitter(first.call.id, attempt));
                 let Some(delay) = delay else { return self.give_up(&runtime, batch, &error, attempt) };
+                // A server that is not there at the second attempt either is not waited for batch by batch.
+                if attempt > 0
+                    && error.kind == ErrorKind::Connect
+                    && let Err(stopped) = runtime.breaker.failed(&self.model.name, &error)
+                {
+                    return stop(batch, stopped);
+                }
                 tracing::debug!(model = %self.model.name, %error, ?delay, "an attempt failed; it is made again");
                 if runtime.interrupt.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
                     return stop(batch, DataFusionError::Execution(INTERRUPTED.to_owned()));
@@ -232,7 +236,7 @@ impl Embedder {
                 runtime.spending.answered(tokens.unwrap_or(estimated), cost_usd.unwrap_or(most_usd));
             }
             Err(error) if matches!(error.kind, ErrorKind::Busy(429 | 503)) => permit.throttled(error.retry_after),
-            Err(error) if may_be_billed(error) => runtime.spending.unanswered(estimated, most_usd),
+            Err(error) if error.kind.may_be_billed() => runtime.spending.unanswered(estimated, most_usd),
             Err(_) => {}
         }
         drop(permit);
@@ -249,7 +253,7 @@ impl Embedder {
                     record.status = error.kind.status();
                     record.error_kind = Some(error.kind.name().to_owned());
                     record.error = Some(error.message.clone());
-                    record.billed = may_be_billed(&error);
+                    record.billed = error.kind.may_be_billed();
                     records.push(Record::Attempt(record));
                 }
                 Err(error)

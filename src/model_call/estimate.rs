@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use datafusion::common::Result;
 use datafusion::common::stats::Precision;
-use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs, StatisticsContext};
 
 use super::exec::CallExec;
@@ -53,11 +53,18 @@ pub struct CallEstimate {
     pub prompt_tokens: Option<f64>,
     pub completion_tokens: Option<f64>,
     pub cost_usd: Option<f64>,
+    /// Prompt and completion tokens of one call.
+    pub tokens_a_call: (Option<f64>, Option<f64>),
     pub basis: Basis,
 }
 
 impl CallEstimate {
-    pub(super) fn new(spec: &CallSpec, model: &Model, rows: Precision<usize>, history: &CallHistory) -> Self {
+    pub(super) fn of(call: &CallExec, statistics: &StatisticsContext, history: &CallHistory) -> Result<Self> {
+        let said = statistics.compute(call.input().as_ref(), &StatisticsArgs::new())?.num_rows;
+        Ok(Self::new(call.spec(), call.model(), call.input_rows(said), history))
+    }
+
+    fn new(spec: &CallSpec, model: &Model, rows: Precision<usize>, history: &CallHistory) -> Self {
         let calls = times(rows, spec.sample_count() as usize);
         let sent_as = &model.endpoint.identity().model;
         let (prompt, completion, basis) = if let Some(average) = history.of_stage(&spec.call_as, sent_as) {
@@ -87,6 +94,7 @@ impl CallEstimate {
             prompt_tokens,
             completion_tokens,
             cost_usd,
+            tokens_a_call: (prompt, completion),
             basis,
         }
     }
@@ -97,9 +105,13 @@ impl CallEstimate {
 impl fmt::Display for CallEstimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "rows{}, calls{}", Count(self.rows), Count(self.calls))?;
-        match (self.prompt_tokens, self.completion_tokens) {
-            (Some(prompt), Some(completion)) => write!(f, ", tokens~{prompt:.0} in + {completion:.0} out")?,
-            (None, Some(completion)) => write!(f, ", tokens<={completion:.0} out")?,
+        let (prompt, completion, each) = match self.calls {
+            Precision::Absent => (self.tokens_a_call.0, self.tokens_a_call.1, " a call"),
+            _ => (self.prompt_tokens, self.completion_tokens, ""),
+        };
+        match (prompt, completion) {
+            (Some(prompt), Some(completion)) => write!(f, ", tokens~{prompt:.0} in + {completion:.0} out{each}")?,
+            (None, Some(completion)) => write!(f, ", tokens<={completion:.0} out{each}")?,
             _ => f.write_str(", tokens unknown")?,
         }
         match self.cost_usd {
@@ -129,7 +141,7 @@ pub struct Dollars(pub f64);
 impl fmt::Display for Dollars {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
-            cost if cost == 0.0 => f.write_str("$0"),
+            0.0 => f.write_str("$0"),
             cost if cost < 1.0 => write!(f, "${cost:.4}"),
             cost => write!(f, "${cost:.2}"),
         }
@@ -164,13 +176,32 @@ pub fn estimate(plan: &Arc<dyn ExecutionPlan>, history: &CallHistory) -> Result<
     let (statistics, mut estimates) = (StatisticsContext::new(), Vec::new());
     plan.apply(|node| {
         if let Some(call) = node.downcast_ref::<CallExec>() {
-            let rows = statistics.compute(call.input().as_ref(), &StatisticsArgs::new())?.num_rows;
-            estimates.push(CallEstimate::new(call.spec(), call.model(), rows, history));
+            estimates.push(CallEstimate::of(call, &statistics, history)?);
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
     estimates.reverse();
     Ok(estimates)
+}
+
+/// The same where the rows that reach the first calls have been counted, as [`super::count_calls`] and a plain count
+/// do: what is above them is estimated from there, also where the input itself says nothing of its rows.
+pub fn estimate_counted(
+    plan: &Arc<dyn ExecutionPlan>,
+    counted: &[(Arc<CallSpec>, u64)],
+    history: &CallHistory,
+) -> Result<Vec<CallEstimate>> {
+    let mut counted = counted.to_vec();
+    let plan = Arc::clone(plan).transform_up(|node| {
+        let Some(call) = node.downcast_ref::<CallExec>() else { return Ok(Transformed::no(node)) };
+        // A view that is used twice has one spec in two places, and two counts.
+        let Some(place) = counted.iter().position(|(spec, _)| Arc::ptr_eq(spec, call.spec())) else {
+            return Ok(Transformed::no(node));
+        };
+        let rows = usize::try_from(counted.remove(place).1).unwrap_or(usize::MAX);
+        Ok(Transformed::yes(Arc::new(call.with_counted_rows(rows))))
+    })?;
+    estimate(&plan.data, history)
 }
 
 /// How many rows a call gives for so many: exact only where a row is always one row.
@@ -197,6 +228,7 @@ mod tests {
             prompt_tokens: None,
             completion_tokens: cost_usd.map(|_| 1000.0),
             cost_usd,
+            tokens_a_call: (Some(40.0), None),
             basis,
         }
     }
@@ -218,6 +250,14 @@ mod tests {
         assert_eq!(
             estimated(Basis::Nothing, Precision::Absent, None).to_string(),
             "rows unknown, calls unknown, tokens unknown, cost unknown (nothing: no call to go by yet, and no max_tokens)"
+        );
+        let average = CallEstimate {
+            tokens_a_call: (Some(40.2), Some(8.0)),
+            ..estimated(Basis::Model(5), Precision::Absent, None)
+        };
+        assert_eq!(
+            average.to_string(),
+            "rows unknown, calls unknown, tokens~40 in + 8 out a call, cost unknown (the average of 5 calls of this model)"
         );
     }
 

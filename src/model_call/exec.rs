@@ -11,6 +11,7 @@ use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{EmissionType, ReplaceChildrenOptions};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{
     ChildStats, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
@@ -48,6 +49,8 @@ pub struct CallExec {
     stage: OnceLock<Arc<StageProgress>>,
     /// What it would cost, where the plan is explained.
     estimate: Option<String>,
+    /// The rows of the input, where somebody has counted them.
+    counted_rows: Option<usize>,
 }
 
 impl CallExec {
@@ -65,8 +68,19 @@ impl CallExec {
             input.boundedness(),
         ));
         let depth = stages(&input);
-        let (metrics, stage) = (ExecutionPlanMetricsSet::new(), OnceLock::new());
-        Self { spec, model, runtime, input, depth, schema, properties, metrics, stage, estimate: None }
+        Self {
+            spec,
+            model,
+            runtime,
+            input,
+            depth,
+            schema,
+            properties,
+            metrics: ExecutionPlanMetricsSet::new(),
+            stage: OnceLock::new(),
+            estimate: None,
+            counted_rows: None,
+        }
     }
 
     pub(super) fn spec(&self) -> &Arc<CallSpec> {
@@ -83,9 +97,35 @@ impl CallExec {
 
     /// The same node, which shows this text with itself.
     pub(super) fn with_estimate(&self, estimate: String) -> Self {
+        Self { estimate: Some(estimate), ..self.over(Arc::clone(&self.input)) }
+    }
+
+    /// The same node, which knows how many rows its input has.
+    pub(super) fn with_counted_rows(&self, rows: usize) -> Self {
+        Self { counted_rows: Some(rows), ..self.over(Arc::clone(&self.input)) }
+    }
+
+    /// How many rows the input has, where its statistics say so many. Scans do not count their own limits.
+    pub(super) fn input_rows(&self, mut said: Precision<usize>) -> Precision<usize> {
+        let mut below = &self.input;
+        loop {
+            if let Some(fetch) = below.fetch() {
+                said = Precision::Inexact(said.get_value().map_or(fetch, |rows| fetch.min(*rows)));
+            }
+            match below.children().as_slice() {
+                [input] if below.is::<ProjectionExec>() => below = *input,
+                _ => return self.counted_rows.map_or(said, Precision::Exact),
+            }
+        }
+    }
+
+    fn over(&self, input: Arc<dyn ExecutionPlan>) -> Self {
         let (spec, model, runtime) = (Arc::clone(&self.spec), Arc::clone(&self.model), Arc::clone(&self.runtime));
-        let node = CallExec::new(spec, model, runtime, Arc::clone(&self.input), Arc::clone(&self.schema));
-        Self { estimate: Some(estimate), ..node }
+        Self {
+            estimate: self.estimate.clone(),
+            counted_rows: self.counted_rows,
+            ..CallExec::new(spec, model, runtime, input, Arc::clone(&self.schema))
+        }
     }
 
     fn pump_metrics(&self, partition: usize) -> PumpMetrics {
@@ -153,12 +193,7 @@ impl ExecutionPlan for CallExec {
         _options: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match children.pop() {
-            Some(input) if children.is_empty() => {
-                let (spec, model, runtime) =
-                    (Arc::clone(&self.spec), Arc::clone(&self.model), Arc::clone(&self.runtime));
-                let node = CallExec::new(spec, model, runtime, input, Arc::clone(&self.schema));
-                Ok(Arc::new(Self { estimate: self.estimate.clone(), ..node }))
-            }
+            Some(input) if children.is_empty() => Ok(Arc::new(self.over(input))),
             _ => internal_err!("{} takes exactly one child", self.name()),
         }
     }
@@ -216,7 +251,7 @@ impl ExecutionPlan for CallExec {
         _args: &StatisticsArgs,
     ) -> Result<Arc<Statistics>> {
         let rows = input_stats.first().map_or(Precision::Absent, |input| input.num_rows);
-        let num_rows = output_rows(&self.spec, rows);
+        let num_rows = output_rows(&self.spec, self.input_rows(rows));
         Ok(Arc::new(Statistics { num_rows, ..Statistics::new_unknown(&self.schema) }))
     }
 }

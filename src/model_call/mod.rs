@@ -37,7 +37,7 @@ mod warnings;
 
 pub use caller::INTERRUPTED;
 pub use count::{CallCount, CountedCalls, count_calls};
-pub use estimate::{Basis, CallEstimate, Dollars, TotalEstimate, estimate};
+pub use estimate::{Basis, CallEstimate, Dollars, TotalEstimate, estimate, estimate_counted};
 pub use extension::CallQueryPlanner;
 pub use history::{Average, CallHistory, SharedHistory};
 pub use literal::fold_variables;

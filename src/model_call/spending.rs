@@ -2,8 +2,8 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use datafusion::common::{DataFusionError, Result};
 
@@ -23,8 +23,8 @@ pub struct Spending {
     cost_usd: Dollars,
     /// Requests without an answer that may have been billed all the same.
     unanswered: AtomicU64,
-    /// The limit that was met first.
-    spent: OnceLock<String>,
+    /// The limit that was met first, of those that hold.
+    spent: Mutex<Option<String>>,
 }
 
 /// The stop of a run whose budget is spent.
@@ -48,7 +48,7 @@ impl Spending {
             tokens: AtomicU64::default(),
             cost_usd: Dollars::default(),
             unanswered: AtomicU64::default(),
-            spent: OnceLock::new(),
+            spent: Mutex::default(),
         };
         spending.limit(budget);
         spending
@@ -56,9 +56,20 @@ impl Spending {
 
     /// Sets the limits. What has been spent stays spent.
     pub fn limit(&self, budget: Budget) {
-        self.max_calls.store(budget.max_calls.unwrap_or(u64::MAX), Relaxed);
-        self.max_tokens.store(budget.max_tokens.unwrap_or(u64::MAX), Relaxed);
-        self.max_cost_usd.store(budget.max_cost_usd.unwrap_or(f64::INFINITY).to_bits(), Relaxed);
+        let changed = [
+            (&self.max_calls, budget.max_calls.unwrap_or(u64::MAX)),
+            (&self.max_tokens, budget.max_tokens.unwrap_or(u64::MAX)),
+            (&self.max_cost_usd, budget.max_cost_usd.unwrap_or(f64::INFINITY).to_bits()),
+        ]
+        .map(|(limit, value)| limit.swap(value, Relaxed) != value);
+        // With other limits it is another stop.
+        if changed.contains(&true) {
+            *self.first() = None;
+        }
+    }
+
+    fn first(&self) -> MutexGuard<'_, Option<String>> {
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts one more request, if there is budget for it.
@@ -81,7 +92,7 @@ impl Spending {
                 Err(_) => format!("max_calls = {max_calls}"),
             }
         };
-        let limit = self.spent.get_or_init(|| limit).clone();
+        let limit = self.first().get_or_insert(limit).clone();
         Err(DataFusionError::External(Box::new(self.stop(limit))))
     }
 
@@ -99,7 +110,7 @@ impl Spending {
 
     /// The limit that stopped the run first, with all that is spent by now; `None` where none did.
     pub fn spent(&self) -> Option<BudgetSpent> {
-        self.spent.get().map(|limit| self.stop(limit.clone()))
+        self.first().clone().map(|limit| self.stop(limit))
     }
 
     /// What has been spent.

@@ -7,8 +7,10 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 #[derive(Default)]
 pub struct Warnings {
     said: Mutex<Vec<String>>,
-    listener: OnceLock<Box<dyn Fn(&str) + Send + Sync>>,
+    listener: OnceLock<Listener>,
 }
+
+type Listener = Box<dyn Fn(&str) + Send + Sync>;
 
 impl fmt::Debug for Warnings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -81,7 +81,7 @@ pub fn newest_run(out: &Path) -> Option<PathBuf> {
 }
 
 /// Name and path of every complete run, oldest first.
-fn run_folders(out: &Path) -> Result<Vec<(String, PathBuf)>> {
+pub(super) fn run_folders(out: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut folders: Vec<(String, PathBuf)> = match fs::read_dir(out) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
         Err(e) => return Err(at("cannot list", out)(e)),

@@ -88,7 +88,8 @@ impl Workspace {
         let models = Arc::new(Models::new(&config));
         let mut run = Run::new(&config.root, config.tasks.target, pipeline.sha256());
         run.out = Some(config.out.clone());
-        run.pipeline = pipeline.folder.clone();
+        // However it is written on the command line. A folder that is not there has no stages and publishes nothing.
+        run.pipeline = std::fs::canonicalize(&pipeline.folder).unwrap_or_else(|_| pipeline.folder.clone());
         let run = Arc::new(run);
         let runtime =
             Arc::new(CallRuntime::new(Arc::clone(&models), config.ledger.path.clone(), run.id.clone(), config.budget));

@@ -1,6 +1,8 @@
 //! Budgets: what a run may spend stops it, marks it as incomplete, publishes nothing and loses nothing.
 
 use std::process::Output;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::fault_server::{FaultServer, Reply, answer};
@@ -160,9 +162,11 @@ fn retries_count_as_requests_and_never_pass_max_calls() {
 
 #[test]
 fn a_failed_run_is_shown_with_its_reason_until_a_later_one_is_published() {
-    let server = FaultServer::start(|body, nth| match nth {
-        0..20 => Reply::Status(401, None, "no such key".into()),
-        _ => slow(body, nth),
+    let has_key = Arc::new(AtomicBool::new(false));
+    let key = Arc::clone(&has_key);
+    let server = FaultServer::start(move |body, nth| match key.load(Ordering::SeqCst) {
+        false => Reply::Status(401, None, "no such key".into()),
+        true => slow(body, nth),
     });
     let scratch = pipeline(&server, "");
     let output = scratch.run(&["run"]);
@@ -170,9 +174,9 @@ fn a_failed_run_is_shown_with_its_reason_until_a_later_one_is_published() {
     assert_eq!(scratch.value("SELECT state, stopped_by, models[1] FROM runs"), "incomplete,failed,m");
     assert!(scratch.value("SELECT reason FROM runs").contains("no such key"));
     assert_eq!(out(&scratch), [""; 0]);
-    while server.count() < 20 {
-        scratch.run(&["run"]);
-    }
+    assert_eq!(scratch.run(&["run"]).status.code(), Some(1));
+    assert_eq!(scratch.value("SELECT count(*), max(state) FROM runs"), "2,incomplete");
+    has_key.store(true, Ordering::SeqCst);
     scratch.ok(&["run"]);
     assert_eq!(scratch.value("SELECT count(*), min(state) FROM runs"), "1,complete");
 }

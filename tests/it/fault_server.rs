@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::TcpListener;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use axum::Router;
@@ -24,10 +25,22 @@ pub enum Reply {
     Answer(String, Duration),
     /// A status, the header `Retry-After`, and `error.message`.
     Status(u16, Option<String>, String),
+    /// A whole completion that ended for this reason, e.g. `length`.
+    Finished(String, &'static str),
+    /// A whole completion under another content type.
+    AnswerAs(String, &'static str),
+    /// A whole completion with fields of the wrong types: a number as content, texts as counts.
+    WrongTypes,
+    /// Status 200, a content type, and a body that is no completion: a web page, an error, no choices.
+    Foreign(&'static str, String),
     /// Status 200 and the first half of a completion, properly ended.
     TornJson,
     /// Status 200 and the first half of a completion, then the connection breaks.
     ResetMidBody,
+    /// The connection is closed before anything was sent.
+    CloseBeforeHeaders,
+    /// A whole completion, one byte each such time.
+    Drip(Duration),
     /// No reply until the client goes away.
     Hang,
 }
@@ -51,19 +64,42 @@ struct Shared {
     in_flight: AtomicUsize,
     max_in_flight: AtomicUsize,
     answered: AtomicU64,
+    billed: AtomicU64,
+}
+
+impl Shared {
+    /// A whole completion, made and about to be sent.
+    fn whole(&self, body: &Value, text: &str, finish_reason: &str) -> String {
+        self.billed.fetch_add(1, Ordering::SeqCst);
+        self.answered.fetch_add(1, Ordering::SeqCst);
+        completion(body, text, finish_reason).to_string()
+    }
+
+    /// The first half of a completion that is billed all the same.
+    fn half(&self, body: &Value) -> String {
+        self.billed.fetch_add(1, Ordering::SeqCst);
+        let whole = completion(body, "an answer that never ends well", "stop").to_string();
+        whole[..whole.len() / 2].to_owned()
+    }
 }
 
 /// Runs until dropped, on a thread of its own: tests may block theirs.
 pub struct FaultServer {
     url: String,
     shared: Arc<Shared>,
-    _stop: oneshot::Sender<()>,
+    stop: oneshot::Sender<()>,
+    thread: JoinHandle<()>,
 }
 
 impl FaultServer {
     /// The behaviour is asked with each request's body and number, from 0.
     pub fn start(behaviour: impl Fn(&Value, u64) -> Reply + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        FaultServer::start_at("127.0.0.1:0", behaviour)
+    }
+
+    /// At an address where one was before, e.g. `127.0.0.1:8000`.
+    pub fn start_at(address: &str, behaviour: impl Fn(&Value, u64) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
@@ -72,6 +108,7 @@ impl FaultServer {
             in_flight: AtomicUsize::new(0),
             max_in_flight: AtomicUsize::new(0),
             answered: AtomicU64::new(0),
+            billed: AtomicU64::new(0),
         });
         let app = Router::new()
             .route("/v1/chat/completions", post(handle))
@@ -80,7 +117,7 @@ impl FaultServer {
             .layer(DefaultBodyLimit::disable())
             .with_state(shared.clone());
         let (stop, stopped) = oneshot::channel::<()>();
-        std::thread::spawn(move || {
+        let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
             runtime.block_on(async {
                 let listener = tokio::net::TcpListener::from_std(listener).unwrap();
@@ -91,7 +128,18 @@ impl FaultServer {
                 }
             });
         });
-        FaultServer { url, shared, _stop: stop }
+        FaultServer { url, shared, stop, thread }
+    }
+
+    /// Closes every connection and the port, and comes back when that is done.
+    pub fn stop(self) {
+        drop(self.stop);
+        self.thread.join().unwrap();
+    }
+
+    /// `host:port`.
+    pub fn address(&self) -> &str {
+        self.url.trim_start_matches("http://").trim_end_matches("/v1")
     }
 
     /// The `base_url`, ending in `/v1`.
@@ -121,6 +169,11 @@ impl FaultServer {
     /// The number of whole completions sent.
     pub fn answered(&self) -> u64 {
         self.shared.answered.load(Ordering::SeqCst)
+    }
+
+    /// The number of completions that a server would have billed: the whole ones, and those cut off on their way.
+    pub fn billed(&self) -> u64 {
+        self.shared.billed.load(Ordering::SeqCst)
     }
 
     /// The number of requests being worked on.
@@ -267,18 +320,38 @@ async fn handle(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap,
     match (shared.behaviour)(&body, nth) {
         Reply::Answer(text, delay) => {
             tokio::time::sleep(delay).await;
-            shared.answered.fetch_add(1, Ordering::SeqCst);
-            json_response(completion(&body, &text).into())
+            json_response(shared.whole(&body, &text, "stop").into())
         }
+        Reply::Finished(text, reason) => json_response(shared.whole(&body, &text, reason).into()),
+        Reply::AnswerAs(text, kind) => {
+            ([(header::CONTENT_TYPE, kind)], shared.whole(&body, &text, "stop")).into_response()
+        }
+        Reply::WrongTypes => {
+            let mut whole: Value = serde_json::from_str(&shared.whole(&body, "42", "stop")).unwrap();
+            whole["choices"][0]["message"]["content"] = json!(42);
+            whole["usage"] = json!({"prompt_tokens": "many", "completion_tokens": "3"});
+            json_response(whole.to_string().into())
+        }
+        Reply::Foreign(kind, body) => ([(header::CONTENT_TYPE, kind)], body).into_response(),
         Reply::Status(code, retry_after, message) => error(code, retry_after, &message),
-        Reply::TornJson => json_response(half(&body).into()),
+        Reply::TornJson => json_response(shared.half(&body).into()),
         Reply::ResetMidBody => {
-            let first = stream::iter([Ok(Bytes::from(half(&body)))]);
+            let first = stream::iter([Ok(Bytes::from(shared.half(&body)))]);
             let breaks = stream::once(async {
                 tokio::time::sleep(Duration::from_millis(20)).await;
                 Err(std::io::Error::other("broken on purpose"))
             });
             json_response(Body::from_stream(first.chain(breaks)))
+        }
+        // Ends the task of this connection, without the message that a panic prints.
+        Reply::CloseBeforeHeaders => std::panic::resume_unwind(Box::new("closed on purpose")),
+        Reply::Drip(pause) => {
+            let bytes = completion(&body, "an answer that takes its time", "stop").to_string().into_bytes();
+            let drops = stream::iter(bytes).then(move |byte| async move {
+                tokio::time::sleep(pause).await;
+                Ok::<_, std::io::Error>(Bytes::from(vec![byte]))
+            });
+            json_response(Body::from_stream(drops))
         }
         Reply::Hang => std::future::pending().await,
     }
@@ -318,6 +391,7 @@ async fn embed(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, 
             json_response(whole[..whole.len() / 2].to_owned().into())
         }
         Reply::Hang => std::future::pending().await,
+        other => panic!("no test asks for embeddings with {other:?}"),
     }
 }
 
@@ -334,20 +408,15 @@ fn error(code: u16, retry_after: Option<String>, message: &str) -> Response {
     response
 }
 
-fn half(body: &Value) -> String {
-    let whole = completion(body, "an answer that never ends well");
-    whole[..whole.len() / 2].to_owned()
-}
-
 /// A completion body of the kind that was asked for. A token is a word.
-fn completion(body: &Value, text: &str) -> String {
+fn completion(body: &Value, text: &str, finish_reason: &str) -> Value {
     let prompt = body.get("messages").or_else(|| body.get("prompt")).map(Value::to_string).unwrap_or_default();
     let (prompt_tokens, completion_tokens) = (prompt.split_whitespace().count(), text.split_whitespace().count());
     let (object, choice) = if body.get("messages").is_some() {
         let message = json!({"role": "assistant", "content": text});
-        ("chat.completion", json!({"index": 0, "message": message, "finish_reason": "stop"}))
+        ("chat.completion", json!({"index": 0, "message": message, "finish_reason": finish_reason}))
     } else {
-        ("text_completion", json!({"index": 0, "text": text, "finish_reason": "stop"}))
+        ("text_completion", json!({"index": 0, "text": text, "finish_reason": finish_reason}))
     };
     json!({
         "id": format!("cmpl-{}", content_key(body)),
@@ -361,5 +430,4 @@ fn completion(body: &Value, text: &str) -> String {
             "total_tokens": prompt_tokens + completion_tokens,
         },
     })
-    .to_string()
 }

@@ -3,14 +3,17 @@
 mod answers;
 mod arguments;
 mod budget;
+mod calls_command;
 mod embed;
 mod fault_server;
+mod faults;
 mod first_rows;
 mod growth;
 mod guard;
 mod identity;
 mod interrupt;
 mod kill;
+mod ledger_kill;
 mod once;
 mod openai;
 #[cfg(feature = "peers")]
@@ -20,3 +23,4 @@ mod planner;
 mod progress;
 mod resume;
 mod scratch;
+mod secrets;

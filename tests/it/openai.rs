@@ -169,6 +169,123 @@ async fn the_same_request_is_sent_as_the_same_bytes() {
 }
 
 #[tokio::test]
+async fn only_what_may_pass_is_asked_again() {
+    let retried = |code: u16| async move { failure(Reply::Status(code, None, "x".into())).await.kind.is_retryable() };
+    for code in [408, 409, 429, 500, 502, 503, 504, 529] {
+        assert!(retried(code).await, "{code}");
+    }
+    for code in [400, 401, 402, 403, 404, 405, 410, 413, 415, 422, 301, 307] {
+        assert!(!retried(code).await, "{code}");
+    }
+    let page = |kind| Reply::Foreign(kind, "<html>Log in</html>".into());
+    let error = |body: &str| Reply::Foreign("application/json", body.into());
+    for (reply, message) in [
+        (Reply::TornJson, "is not JSON"),
+        (Reply::ResetMidBody, "broke"),
+        (Reply::CloseBeforeHeaders, "broke"),
+        (page("text/html"), "the answer is a web page"),
+        (page("application/json"), "the answer is a web page"),
+        (error(r#"{"choices": []}"#), "the answer has no choices"),
+        (error(r#"{"error": {"message": "upstream is gone", "code": 502}}"#), "upstream is gone"),
+        (error("[]"), "the answer has no choices"),
+        (error(""), "is not JSON"),
+    ] {
+        let error = failure(reply.clone()).await;
+        assert!(error.kind.is_retryable() && error.message.contains(message), "{reply:?}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_over_the_limit_is_cut_off_and_not_asked_for_again() {
+    let server = FaultServer::start(|_, _| Reply::Answer("long ".repeat(100_000), Duration::ZERO));
+    let config = ModelConfig { max_response_bytes: 10_000, ..config(&server) };
+    let error = OpenAiEndpoint::new(&config).unwrap().send(&request("Why?")).await.unwrap_err();
+    assert_eq!((error.kind, error.kind.is_retryable(), error.kind.may_be_billed()), (ErrorKind::TooLarge, false, true));
+    assert!(error.message.contains("longer than max_response_bytes = 10000"), "{error}");
+}
+
+#[tokio::test]
+async fn an_answer_that_drips_is_given_up_after_the_whole_time() {
+    let server = FaultServer::start(|_, _| Reply::Drip(Duration::from_millis(50)));
+    let config = ModelConfig { timeout_seconds: 0.5, ..config(&server) };
+    let error = OpenAiEndpoint::new(&config).unwrap().send(&request("Why?")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Timeout);
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed_and_carries_no_key() {
+    let elsewhere = FaultServer::start(answer);
+    let target = format!("{}/chat/completions", elsewhere.url());
+    let redirecting = axum::Router::new().fallback(move || {
+        let target = target.clone();
+        async move { axum::response::Redirect::temporary(&target) }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let serving = tokio::spawn(async move { axum::serve(listener, redirecting).await });
+    let config = ModelConfig { api_key_env: Some("PATH".into()), ..ModelConfig::openai(url, "m") };
+    let error = OpenAiEndpoint::new(&config).unwrap().send(&request("Why?")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Refused(307));
+    assert!(error.message.contains("redirects elsewhere; put the right address in base_urls"), "{error}");
+    assert_eq!(elsewhere.count(), 0);
+    serving.abort();
+}
+
+#[tokio::test]
+async fn https_at_a_server_without_a_certificate_is_no_connection() {
+    let server = FaultServer::start(answer);
+    let config = ModelConfig::openai(server.url().replace("http://", "https://"), "m");
+    let error = OpenAiEndpoint::new(&config).unwrap().send(&request("Why?")).await.unwrap_err();
+    assert_eq!((error.kind, server.count()), (ErrorKind::Connect, 0));
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_response_format_is_told_the_schema_in_the_prompt_from_then_on() {
+    for (code, message) in [
+        (400, "Unrecognized request argument supplied: response_format"),
+        (422, "json_schema is not a valid type"),
+        (501, "Guided decoding is not implemented"),
+    ] {
+        let server = FaultServer::start(move |body, nth| match body.get("response_format") {
+            Some(_) => Reply::Status(code, None, message.into()),
+            None => answer(body, nth),
+        });
+        let endpoint = endpoint(&server);
+        let error = endpoint.send(&request("Why?")).await.unwrap_err();
+        assert!(error.again && error.message == message, "{error:?}");
+        for prompt in ["Why?", "How?"] {
+            endpoint.send(&request(prompt)).await.unwrap();
+        }
+        let asked = server.asked();
+        assert_eq!(asked.len(), 3, "one refusal, however many calls");
+        assert!(asked[1..].iter().all(|asked| asked.raw.contains("It must follow this JSON schema")));
+    }
+    // Another refusal is one.
+    let error = failure(Reply::Status(400, None, "temperature is out of range".into())).await;
+    assert!(!error.again);
+}
+
+#[tokio::test]
+async fn a_prompt_over_the_context_is_known_before_it_is_sent_and_from_the_servers_words() {
+    let server = FaultServer::start(answer);
+    let config = ModelConfig { context_length: Some(100), ..config(&server) };
+    let endpoint = OpenAiEndpoint::new(&config).unwrap();
+    assert!(endpoint.check(&request(&"word ".repeat(98))).is_ok());
+    let error = endpoint.check(&request(&"word ".repeat(99))).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::ContextOverflow(None));
+    assert!(error.to_string().starts_with("context_overflow: the prompt takes at least 101 tokens"), "{error}");
+    let mut with_answer = request("Why?");
+    with_answer.parameters = Arc::new(Parameters { max_tokens: Some(98), ..Default::default() });
+    let error = endpoint.check(&with_answer).unwrap_err();
+    assert!(error.message.contains("with max_tokens = 98 takes at least 101 tokens"), "{error}");
+    assert!(OpenAiEndpoint::new(&ModelConfig::openai("http://h/v1", "m")).unwrap().check(&with_answer).is_ok());
+
+    let words = "This model's maximum context length is 8192 tokens. However, you requested 9000 tokens.";
+    let error = failure(Reply::Status(400, None, words.into())).await;
+    assert_eq!((error.kind, error.kind.is_retryable()), (ErrorKind::ContextOverflow(Some(400)), false));
+}
+
+#[tokio::test]
 async fn several_addresses_share_the_work_and_a_dead_one_is_passed_over() {
     let slow = |body: &Value, nth| match answer(body, nth) {
         Reply::Answer(text, _) => Reply::Answer(text, Duration::from_millis(50)),
@@ -187,11 +304,65 @@ async fn several_addresses_share_the_work_and_a_dead_one_is_passed_over() {
     };
     let one = ModelConfig { base_urls: vec![dead, servers[0].url().to_owned()], ..both };
     let endpoint = OpenAiEndpoint::new(&one).unwrap();
-    let mut failed = 0;
+    let mut failed = Vec::new();
     for _ in 0..6 {
-        failed += usize::from(endpoint.send(&request).await.is_err());
+        failed.extend(endpoint.send(&request).await.err());
     }
-    assert_eq!(failed, 1);
+    assert_eq!(failed.len(), 1);
+    assert!(failed[0].again, "another server is there: no wait");
+}
+
+/// A run over one server that is there and one that comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_dies_costs_a_call_no_wait_and_is_asked_again_when_it_is_back() {
+    let slow = |body: &Value, nth| match answer(body, nth) {
+        Reply::Answer(text, _) => Reply::Answer(text, Duration::from_millis(20)),
+        other => other,
+    };
+    let (stays, dies) = (FaultServer::start(slow), FaultServer::start(slow));
+    let address = dies.address().to_owned();
+    let urls = [dies.url().to_owned(), stays.url().to_owned()];
+    // A wait would be a minute.
+    let settings = ModelConfig {
+        base_urls: urls.into(),
+        max_in_flight: 8,
+        max_retries: 3,
+        retry_base_seconds: 60.0,
+        ..config(&stays)
+    };
+    let endpoint = Arc::new(OpenAiEndpoint::new(&settings).unwrap());
+    let models = Models::from_models(vec![Model::new("writer", settings, endpoint)]);
+    let model = models.get("writer").unwrap();
+    let call = async |n: u32| {
+        let request = request(&format!("Question {n}?"));
+        let mut attempts = 0;
+        loop {
+            let _permit = model.limiter.acquire(100, 0).await;
+            attempts += 1;
+            match model.endpoint.send(&request).await {
+                Ok(_) => return attempts,
+                Err(error) => {
+                    let wait = model.retry.delay(0, &error, 1.0).unwrap();
+                    assert_eq!(wait, Duration::ZERO, "{error:?}");
+                }
+            }
+        }
+    };
+    assert_eq!(join_all((0..20).map(&call)).await.iter().sum::<u32>(), 20);
+    let before = dies.count();
+    assert!(before >= 8, "{before}");
+    dies.stop();
+    // So that the client, too, has seen its connections closed.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let attempts: u32 = join_all((20..60).map(&call)).await.iter().sum();
+    assert!((41..=48).contains(&attempts), "{attempts}: those in flight met it, and nobody after them");
+
+    let back = FaultServer::start_at(&address, slow);
+    assert_eq!(join_all((60..64).map(&call)).await.iter().sum::<u32>(), 4);
+    assert_eq!(back.count(), 0, "it is out for 5 s");
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(join_all((64..84).map(&call)).await.iter().sum::<u32>(), 20);
+    assert!(back.count() >= 3, "{}", back.count());
 }
 
 #[tokio::test]

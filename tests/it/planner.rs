@@ -106,6 +106,48 @@ async fn a_drawn_filter_stays_above_the_call_so_that_it_draws_among_the_answers(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn in_and_exists_over_passed_through_columns_save_calls_and_over_answers_do_not() {
+    let session = Session::new().await;
+    session.batches("CREATE TABLE few AS VALUES (3), (4), (40)").await;
+    session.batches("CREATE TABLE gone AS VALUES (0, 'row 0'), (1, 'row 1')").await;
+    for (function, on_error) in [("generate", "keep"), ("enrich", "keep"), ("enrich", "drop"), ("enrich", "fail")] {
+        let from =
+            |variant: &str| call(function, &format!("{variant} {on_error}"), &format!(", on_error => '{on_error}'"));
+        for (variant, sql, expected) in [
+            ("in", "SELECT id, q FROM {} WHERE id IN (SELECT column1 FROM few)", (2, 2)),
+            ("not in", "SELECT id, q FROM {} WHERE id NOT IN (SELECT column1 FROM gone)", (28, 28)),
+            (
+                "exists",
+                "SELECT q FROM (SELECT id + 1 AS next, q FROM {}) AS e
+                        WHERE EXISTS (SELECT 1 FROM few WHERE few.column1 = e.next) AND e.q <> 'x'",
+                (2, 2),
+            ),
+            (
+                "anti",
+                "SELECT id, q FROM {} AS e
+                      WHERE NOT EXISTS (SELECT 1 FROM gone WHERE gone.column2 = e.p AND gone.column1 < e.rest)",
+                (28, 28),
+            ),
+            ("answer", "SELECT id, q FROM {} WHERE q NOT IN (SELECT column2 FROM gone)", (30, 30)),
+            (
+                "both",
+                "SELECT id, q FROM {} AS e
+                      WHERE NOT EXISTS (SELECT 1 FROM gone WHERE gone.column1 = e.id AND gone.column2 <> e.q)",
+                (30, 28),
+            ),
+        ] {
+            assert_eq!(
+                session.asks(&sql.replace("{}", &from(variant))).await,
+                expected,
+                "{function} {on_error}: {sql}"
+            );
+        }
+    }
+    let chain = second_call(&format!("{} WHERE q <> 'x'", call("enrich", "chain in", "")), "chain in");
+    assert_eq!(session.asks(&format!("SELECT r FROM {chain} WHERE rest IN (SELECT column1 FROM few)")).await, (4, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_limit_goes_below_enrich_with_keep_and_below_nothing_else() {
     let session = Session::new().await;
     let keep = call("enrich", "limit", "");
@@ -302,4 +344,112 @@ async fn the_first_row_through_a_filter_arrives_long_before_the_last_call() {
         let asked = session.server.count();
         assert!(asked < 150, "{} rows after {asked} of 300 calls in {partitions} partitions", first.num_rows());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_an_order_and_has_none_below_a_call_is_said_once() {
+    let session = Session::new().await;
+    for (input, warning) in [
+        ("SELECT p FROM t LIMIT 3", Some("LIMIT without ORDER BY")),
+        ("SELECT p FROM (SELECT DISTINCT p FROM t) LIMIT 3", Some("LIMIT without ORDER BY")),
+        // DataFusion itself drops the order of a subquery without a limit.
+        ("SELECT p FROM (SELECT p, id FROM t ORDER BY id) AS s LIMIT 3", Some("LIMIT without ORDER BY")),
+        ("SELECT p FROM t ORDER BY id LIMIT 3", None),
+        ("SELECT p FROM t ORDER BY id", None),
+        ("SELECT max(p) AS p FROM t LIMIT 1", None),
+        ("SELECT * FROM (VALUES ('a'), ('b')) AS v(p) LIMIT 1", None),
+        ("SELECT array_to_string(array_agg(p), ' ') AS p FROM t GROUP BY id % 3", Some("array_agg() without ORDER BY")),
+        ("SELECT array_to_string(array_agg(p ORDER BY id), ' ') AS p FROM t GROUP BY id % 3", None),
+        ("SELECT first_value(p) AS p FROM t", Some("first_value() without ORDER BY")),
+        ("SELECT last_value(p ORDER BY id) AS p FROM t", None),
+        ("SELECT p || row_number() OVER () AS p FROM t", Some("row_number() OVER without ORDER BY")),
+        ("SELECT p || row_number() OVER (PARTITION BY id % 2 ORDER BY id) AS p FROM t", None),
+        ("SELECT DISTINCT ON (id % 3) p FROM t", Some("DISTINCT ON without ORDER BY")),
+        ("SELECT DISTINCT ON (id % 3) p FROM t ORDER BY id % 3, id", None),
+        ("SELECT p FROM t WHERE id IN (SELECT id FROM t LIMIT 2)", Some("LIMIT without ORDER BY")),
+    ] {
+        let session = Session::new().await;
+        session.batches("CREATE TABLE t AS SELECT value AS id, 'row ' || value AS p FROM generate_series(0, 9)").await;
+        let plan = format!("EXPLAIN SELECT * FROM generate(({input}), model => 'm', prompt => p, call_as => 'c')");
+        session.batches(&plan).await;
+        session.batches(&plan).await;
+        let said = session.workspace.warnings().list();
+        assert_eq!(said.len(), usize::from(warning.is_some()), "{input}: {said:?}");
+        if let Some(warning) = warning {
+            assert!(said[0].starts_with(warning), "{input}: {said:?}");
+            assert!(said[0].contains(" stands below a call of generate (model m, c): "), "{said:?}");
+        }
+    }
+    // Above the call it makes no other call.
+    session.batches(&format!("EXPLAIN SELECT array_agg(q) FROM {} LIMIT 3", call("generate", "above", ""))).await;
+    assert_eq!(session.workspace.warnings().list(), Vec::<String>::new());
+}
+
+/// A pipeline of two stages whose first is half answered already.
+fn counted(server: &FaultServer) -> Scratch {
+    let scratch = Scratch::new(server.url(), 8, "price_per_million = { input = 1.0, output = 2.0 }\n");
+    scratch.write(
+        "sql/10_all.sql",
+        "CREATE VIEW seeds_here AS
+            SELECT value % 10 AS id, CASE WHEN value < 18 THEN 'row ' || (value % 10) END AS p FROM generate_series(0, 19);
+         CREATE VIEW made AS SELECT * FROM generate(TABLE seeds_here, model => 'm', prompt => p, returns => 'q TEXT',
+                                                    samples => 2, seed => 1, max_tokens => 100);
+         CREATE VIEW read AS SELECT * FROM enrich(TABLE made, model => 'm', prompt => q, returns => 'r TEXT', max_tokens => 50);
+         COPY (SELECT q AS question, r AS answer_text, CAST([] AS TEXT[]) AS reasons FROM read)
+             TO 'runs' STORED AS CURATED;",
+    );
+    scratch
+}
+
+#[test]
+fn explain_count_says_how_many_calls_the_ledger_has_and_how_many_are_to_be_asked() {
+    let server = FaultServer::start(answer);
+    let scratch = counted(&server);
+    let line = |text: &str| {
+        let line = text
+            .lines()
+            .find(|line| line.trim_start().starts_with("generate_call  "))
+            .unwrap_or_else(|| panic!("{text}"));
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    // 20 rows, two without a prompt; 10 prompts × 2 samples are distinct.
+    let before = scratch.ok(&["explain", "--count"]);
+    assert_eq!(line(&before)[..7], ["generate_call", "m", "20", "36", "16", "0", "20"], "{before}");
+    assert!(before.contains("20 calls are to be asked"), "{before}");
+    // The counted rows are what the stage above is estimated from: 20 × 2.
+    assert!(before.contains("call=enrich_call [rows~40, calls~40, tokens<=2000 out"), "{before}");
+    // 5 bytes a prompt: 100 bytes, 25 tokens; at most 100 tokens an answer.
+    assert_eq!(line(&before)[7..], ["~25", "in", "<=2000", "out", "<=$0.0040"], "{before}");
+    assert_eq!(server.count(), 0);
+
+    let half = "SELECT q FROM generate((SELECT * FROM seeds_here WHERE id < 5), model => 'm', prompt => p, returns => 'q TEXT',
+                                       samples => 2, seed => 1, max_tokens => 100)";
+    scratch.ok(&["sql", "-c", half]);
+    assert_eq!(server.count(), 10);
+    let after = scratch.ok(&["explain", "--count"]);
+    assert_eq!(line(&after)[..7], ["generate_call", "m", "20", "36", "16", "10", "10"], "{after}");
+    // An answer of the test server has 8 words, and a word is a token there.
+    assert_eq!(line(&after)[8..], ["in", "~80", "out", "~$0.0002"], "{after}");
+    assert_eq!(server.count(), 10);
+}
+
+#[test]
+fn explain_shows_what_each_call_would_cost_and_what_that_rests_on() {
+    let server = FaultServer::start(answer);
+    let scratch = counted(&server);
+    let before = scratch.ok(&["explain"]);
+    assert!(before.contains("[rows unknown, calls unknown, tokens<=100 out a call, cost unknown"), "{before}");
+    assert!(before.contains("(max_tokens; no call to go by yet)"), "{before}");
+    assert!(before.contains("$0 at least, since a part is unknown"), "{before}");
+    scratch.ok(&["sql", "-c", "SELECT q FROM made"]);
+    let asked = server.count();
+    let after = scratch.ok(&["explain"]);
+    assert!(after.contains("(the average of 20 calls of this stage)"), "{after}");
+    assert!(after.contains("(the average of 20 calls of this model)"), "{after}");
+    assert_eq!(server.count(), asked);
+    // Plain EXPLAIN says it too: 3 rows, 2 samples, 8 tokens an answer.
+    let sql = "EXPLAIN FORMAT INDENT SELECT q FROM generate((SELECT * FROM (VALUES ('a'), ('b'), ('c')) AS v(p)),
+                                              model => 'm', prompt => p, returns => 'q TEXT', samples => 2)";
+    let plan = scratch.ok(&["sql", "--format", "json", "-c", sql]);
+    assert!(plan.contains("[rows=3, calls=6, tokens~") && plan.contains(" in + 48 out, cost~$0.0"), "{plan}");
 }

@@ -55,6 +55,11 @@ impl Scratch {
         self.command(arguments).output().unwrap()
     }
 
+    /// Runs the program to its end with a variable in its environment.
+    pub fn run_with(&self, variable: (&str, &str), arguments: &[&str]) -> Output {
+        self.command(arguments).env(variable.0, variable.1).output().unwrap()
+    }
+
     /// Standard output of a run that must succeed.
     pub fn ok(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);

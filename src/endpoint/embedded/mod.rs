@@ -141,23 +141,25 @@ impl EmbeddedEndpoint {
         loaded.map_err(|message: String| SendError::new(ErrorKind::Request, message))
     }
 
-    fn task(&self, engine: &Engine, request: &Request) -> Result<Task, String> {
+    fn task(&self, engine: &Engine, request: &Request) -> Result<Task, SendError> {
+        let wrong = |message: String| SendError::new(ErrorKind::Request, message);
         let parameters = &request.parameters;
-        let sampling = Sampling::from_parameters(parameters)?;
+        let sampling = Sampling::from_parameters(parameters).map_err(wrong)?;
         let system = request.messages.iter().filter(|message| message.role == "system");
         let others = request.messages.iter().filter(|message| message.role != "system");
         let prompt = system.chain(others).map(|message| message.content.as_str()).collect::<Vec<_>>().join("\n\n");
-        let tokens = engine.model.vocabulary.encode(&prompt)?;
+        let tokens = engine.model.vocabulary.encode(&prompt).map_err(wrong)?;
         let context = engine.model.context_length;
         if tokens.is_empty() {
-            return Err("the prompt is empty".into());
+            return Err(wrong("the prompt is empty".into()));
         }
         if tokens.len() >= context {
-            return Err(format!(
+            let message = format!(
                 "the prompt has {} tokens and the context of {} holds {context}; shorten the prompt",
                 tokens.len(),
                 self.identity.model
-            ));
+            );
+            return Err(SendError::new(ErrorKind::ContextOverflow(None), message));
         }
         let mut hasher = blake3::Hasher::new_derive_key("seedmill embedded sampler v1");
         match parameters.seed {
@@ -193,7 +195,7 @@ impl Endpoint for EmbeddedEndpoint {
     async fn send(&self, request: &Request) -> Result<Answer, SendError> {
         let wrong = |message: String| SendError::new(ErrorKind::Request, message);
         let engine = self.engine().await?;
-        let task = self.task(engine, request).map_err(wrong)?;
+        let task = self.task(engine, request)?;
         let prompt_tokens = task.prompt.len();
         let generated = engine.answer(task).await.map_err(wrong)?;
         let finish_reason = match generated.finish {

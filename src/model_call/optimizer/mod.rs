@@ -2,6 +2,7 @@
 //! In: DataFusion's own lists of rules. Out: the same lists with ours in their places.
 
 mod at_once;
+mod semi_join;
 mod show_estimates;
 mod step_down;
 mod top_k;
@@ -16,6 +17,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 use super::history::SharedHistory;
 use at_once::HandRowsOn;
+use semi_join::PushDownSemiJoin;
 use show_estimates::ShowEstimates;
 use top_k::PushDownTopK;
 use unused::RemoveUnusedCalls;
@@ -30,6 +32,7 @@ pub fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
             "push_down_filter" => {
                 rules.push(Arc::new(PushDownSteadyFilter::new(rule)));
                 // After it: a filter that is still above a call keeps the top rows above too.
+                rules.push(Arc::new(PushDownSemiJoin));
                 rules.push(Arc::new(PushDownTopK));
             }
             // Right behind it: it is what takes away the prompts of calls that nobody uses.
@@ -61,9 +64,9 @@ mod tests {
         let rules = optimizer_rules();
         let names: Vec<&str> = rules.iter().map(|rule| rule.name()).collect();
         let place = |name: &str| names.iter().position(|n| *n == name).unwrap();
-        assert_eq!(place("push_down_top_k"), place("push_down_filter") + 1);
+        assert_eq!(place("push_down_top_k"), place("push_down_filter") + 2);
         assert_eq!(place("remove_unused_calls"), place("optimize_projections") + 1);
-        assert_eq!(names.len(), Optimizer::new().rules.len() + 2);
+        assert_eq!(names.len(), Optimizer::new().rules.len() + 3);
         assert_eq!(physical_optimizer_rules(SharedHistory::default()).last().unwrap().name(), "hand_rows_on");
     }
 }

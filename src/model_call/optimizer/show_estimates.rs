@@ -7,7 +7,7 @@ use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
-use datafusion::physical_plan::{ExecutionPlan, StatisticsArgs, StatisticsContext};
+use datafusion::physical_plan::{ExecutionPlan, StatisticsContext};
 
 use crate::model_call::estimate::CallEstimate;
 use crate::model_call::exec::CallExec;
@@ -22,8 +22,7 @@ impl PhysicalOptimizerRule for ShowEstimates {
         let Some(history) = self.0.get() else { return Ok(plan) };
         plan.transform_up(|node| {
             let Some(call) = node.downcast_ref::<CallExec>() else { return Ok(Transformed::no(node)) };
-            let rows = StatisticsContext::new().compute(call.input().as_ref(), &StatisticsArgs::new())?.num_rows;
-            let estimate = CallEstimate::new(call.spec(), call.model(), rows, &history);
+            let estimate = CallEstimate::of(call, &StatisticsContext::new(), &history)?;
             Ok(Transformed::yes(Arc::new(call.with_estimate(estimate.to_string()))))
         })
         .data()

@@ -1,0 +1,189 @@
+//! The addresses of one model and how they are doing. In: what became of each request. Out: the replica for the next one:
+//! the least busy that is well, and now and then one that was not, to see whether it is back.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use reqwest::Url;
+
+use super::{ErrorKind, SendError};
+use crate::config::Api;
+
+/// So many failures in a row take a replica out; one that cannot be connected to is out at once.
+const FAILURES: u32 = 3;
+/// How long it is out at first; doubled each time it fails again …
+const OUT: Duration = Duration::from_secs(5);
+/// … up to this.
+const LONGEST_OUT: Duration = Duration::from_secs(60);
+
+/// One address.
+#[derive(Debug)]
+pub(super) struct Replica {
+    pub url: Url,
+    /// The same server's `/embeddings`.
+    pub embeddings: Url,
+    /// `host:port`, for messages: the rest of an address may hold a secret.
+    pub place: String,
+    outstanding: AtomicUsize,
+}
+
+/// All addresses of a model, one at least.
+#[derive(Debug)]
+pub(super) struct Replicas {
+    all: Vec<Replica>,
+    health: Mutex<Vec<Health>>,
+    /// Where the search starts, so that equally busy replicas take turns.
+    turn: AtomicUsize,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Health {
+    /// Failures since the last answer.
+    failures: u32,
+    /// How often it was taken out since the last answer.
+    times_out: u32,
+    /// While it is out: since when, and until when nobody is sent there.
+    out: Option<(Instant, Instant)>,
+    /// Someone is there to see whether it is back.
+    probed: bool,
+    last_failure: Option<Instant>,
+}
+
+impl Replicas {
+    /// The error, of kind `Request`, says what is wrong with an address.
+    pub fn new(base_urls: &[String], api: Api) -> Result<Self, SendError> {
+        let all = base_urls.iter().map(|url| Replica::new(url, api)).collect::<Result<Vec<_>, _>>()?;
+        let health = Mutex::new(vec![Health::default(); all.len()]);
+        Ok(Replicas { all, health, turn: AtomicUsize::new(0) })
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Replica> {
+        self.all.iter()
+    }
+
+    /// Where the next request goes: to a replica that is due to be tried again, else to the least busy that is well,
+    /// else to the one whose last failure is longest ago. `None` only where there is no address at all.
+    pub fn choose(&self, now: Instant) -> Option<Visit<'_>> {
+        let index = match self.all.len() {
+            1 => 0,
+            n => {
+                let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+                let indexes = || (0..n).map(|i| turn.wrapping_add(i) % n);
+                let mut health = self.health();
+                let due = indexes().find(|&i| !health[i].probed && health[i].out.is_some_and(|(_, end)| end <= now));
+                if let Some(due) = due {
+                    health[due].probed = true;
+                }
+                due.or_else(|| {
+                    let well = indexes().filter(|&i| health[i].out.is_none());
+                    well.min_by_key(|&i| self.all[i].outstanding.load(Ordering::Relaxed))
+                })
+                .or_else(|| indexes().min_by_key(|&i| health[i].last_failure))?
+            }
+        };
+        let replica = self.all.get(index)?;
+        replica.outstanding.fetch_add(1, Ordering::Relaxed);
+        Some(Visit { replicas: self, index, since: now })
+    }
+
+    fn health(&self) -> MutexGuard<'_, Vec<Health>> {
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One request under way at a replica; ends when dropped.
+#[derive(Debug)]
+pub(super) struct Visit<'a> {
+    replicas: &'a Replicas,
+    index: usize,
+    since: Instant,
+}
+
+impl Visit<'_> {
+    pub fn replica(&self) -> &Replica {
+        &self.replicas.all[self.index]
+    }
+
+    /// What became of the request, `None` for an answer. Says whether another replica, one that is well, could answer
+    /// what found nobody here.
+    pub fn ended(&self, error: Option<ErrorKind>, now: Instant) -> bool {
+        if self.replicas.all.len() == 1 {
+            return false;
+        }
+        let mut all = self.replicas.health();
+        let health = &mut all[self.index];
+        match error {
+            Some(ErrorKind::Connect | ErrorKind::Reset | ErrorKind::Timeout | ErrorKind::Busy(500..)) => {
+                health.last_failure = Some(now);
+                health.failures += 1;
+                // Those who were under way when it was taken out bring no news.
+                let news = health.out.is_none_or(|(start, _)| start < self.since);
+                if news && (error == Some(ErrorKind::Connect) || health.failures >= FAILURES || health.out.is_some()) {
+                    let wait = OUT.saturating_mul(2u32.saturating_pow(health.times_out)).min(LONGEST_OUT);
+                    health.times_out += 1;
+                    health.probed = false;
+                    health.out = Some((now, now + wait));
+                    let place = &self.replica().place;
+                    tracing::warn!("{place} does not answer; it is left out for {} s", wait.as_secs());
+                }
+            }
+            // Whatever else it says, it is there.
+            _ => {
+                if health.out.is_some() {
+                    tracing::info!("{} answers again", self.replica().place);
+                }
+                *health = Health::default();
+            }
+        }
+        error == Some(ErrorKind::Connect) && all.iter().any(|health| health.out.is_none())
+    }
+}
+
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        self.replica().outstanding.fetch_sub(1, Ordering::Relaxed);
+        let mut health = self.replicas.health();
+        let health = &mut health[self.index];
+        // A probe that was given up is made by the next one. Whoever came before it was not the probe.
+        if health.out.is_some_and(|(_, end)| end <= self.since) {
+            health.probed = false;
+        }
+    }
+}
+
+impl Replica {
+    fn new(base_url: &str, api: Api) -> Result<Self, SendError> {
+        let wrong =
+            || SendError::new(ErrorKind::Request, "base_urls must be http:// or https:// addresses without a user");
+        let mut url = Url::parse(base_url).map_err(|_| wrong())?;
+        if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
+            return Err(wrong());
+        }
+        let place = match (url.host_str(), url.port()) {
+            (Some(host), Some(port)) => format!("{host}:{port}"),
+            (Some(host), None) => host.to_owned(),
+            (None, _) => return Err(wrong()),
+        };
+        let mut embeddings = url.clone();
+        embeddings.path_segments_mut().map_err(|()| wrong())?.pop_if_empty().push("embeddings");
+        url.path_segments_mut().map_err(|()| wrong())?.pop_if_empty().extend(match api {
+            Api::Chat => ["chat", "completions"].as_slice(),
+            Api::Completions => &["completions"],
+        });
+        Ok(Replica { url, embeddings, place, outstanding: AtomicUsize::new(0) })
+    }
+
+    /// Whether it is on this machine.
+    pub fn is_loopback(&self) -> bool {
+        match self.url.host_str() {
+            Some("localhost") => true,
+            Some(host) => host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+            None => false,
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "replicas_tests.rs"]
+mod tests;
