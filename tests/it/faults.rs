@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::fault_server::{FaultServer, Reply, answer, content_key};
 use crate::scratch::Scratch;
 
-const ROWS: i64 = 200;
+const ROWS: i64 = 400;
 const IN_FLIGHT: usize = 16;
 
 /// A name, what is sent, and how the error of a row begins that met it until its retries were spent (`None`: it is an
