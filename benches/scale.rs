@@ -7,6 +7,10 @@
 #[path = "server/mod.rs"]
 mod server;
 
+/// As in the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -88,7 +92,10 @@ async fn measure(part: &str, folder: &Path, calls: u64) {
         }
         _ => {
             let files = format!("{}/.seedmill/ledger/segment-*/calls.parquet", folder.display());
-            let create = format!("CREATE EXTERNAL TABLE files STORED AS PARQUET LOCATION '{files}'");
+            let create = format!(
+                "SET datafusion.execution.listing_table_ignore_subdirectory = false; \
+                 CREATE EXTERNAL TABLE files STORED AS PARQUET LOCATION '{files}'"
+            );
             workspace.sql(&create).await.expect("a table");
             "SELECT call_id, response FROM files"
         }

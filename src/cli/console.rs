@@ -81,6 +81,11 @@ pub fn logging(console: Console, verbose: bool) {
         Console::Plain | Console::Json => "error,seedmill=warn",
     };
     let filter = EnvFilter::try_from_env("SEEDMILL_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    // It traces whole header frames, and an address may have a key in it.
+    let filter = match "h2=off".parse() {
+        Ok(off) => filter.add_directive(off),
+        Err(_) => filter,
+    };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(BesideBars);
     match console {
         Console::Json => log.event_format(LogEvents).init(),

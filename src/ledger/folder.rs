@@ -245,8 +245,8 @@ pub(super) struct OwnedLog {
 }
 
 /// Begins a log: its name appears only when its header is durable and its lock is held, so nobody can take it
-/// for a dead process's.
-pub(super) fn create_log(folder: &Path) -> Result<OwnedLog, LedgerError> {
+/// for a dead process's. `announce` hears the name before that, so that nobody here takes it for another process's.
+pub(super) fn create_log(folder: &Path, announce: impl Fn(&str)) -> Result<OwnedLog, LedgerError> {
     loop {
         let unique = unique(folder)?;
         let new = new_log_path(folder, &unique);
@@ -261,6 +261,7 @@ pub(super) fn create_log(folder: &Path) -> Result<OwnedLog, LedgerError> {
             Err(TryLockError::Error(e)) => return Err(LedgerError::io("lock", &new)(e)),
         }
         file.write_all(&log::header()).and_then(|()| file.sync_all()).map_err(LedgerError::io("write", &new))?;
+        announce(&unique);
         match fs::rename(&new, log_path(folder, &unique)) {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue, // swept
@@ -311,10 +312,22 @@ mod tests {
     }
 
     #[test]
+    fn a_log_is_announced_before_its_name_appears() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, announced) = (folder.path(), std::cell::Cell::new(0));
+        let log = create_log(path, |unique| {
+            assert!(!log_path(path, unique).exists(), "another task could take it for another process's");
+            announced.set(announced.get() + 1);
+        });
+        assert_eq!(announced.get(), 1);
+        assert!(log_path(path, &log.unwrap().unique).exists());
+    }
+
+    #[test]
     fn later_names_sort_after_earlier_ones() {
         let folder = tempfile::tempdir().unwrap();
-        let early = create_log(folder.path()).unwrap().unique;
-        let late = create_log(folder.path()).unwrap().unique;
+        let early = create_log(folder.path(), |_| {}).unwrap().unique;
+        let late = create_log(folder.path(), |_| {}).unwrap().unique;
         assert!(early < late);
         assert!(early < successor(&early) && successor(&early) < successor(&successor(&early)));
         assert!(successor(&early) < late);
@@ -326,7 +339,7 @@ mod tests {
         let millis = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() + 3_600_000;
         let ahead = format!("{millis:012x}-0123456789abcdef");
         fs::create_dir(segment_path(folder.path(), &ahead)).unwrap();
-        assert!(create_log(folder.path()).unwrap().unique > ahead);
+        assert!(create_log(folder.path(), |_| {}).unwrap().unique > ahead);
     }
 
     #[test]

@@ -106,11 +106,13 @@ impl State {
                         let source = shared.add_source(Source::Log(Arc::clone(&file)));
                         self.logs.push(FollowedLog { source, file, read: HEADER_LEN, len: HEADER_LEN });
                         self.known.insert(unique.to_owned());
+                        continue;
                     }
-                    Err(e) if e.is_not_found() => {} // sealed since, so the folder has changed again
+                    // Sealed since it was listed: who looks here is about to pay, so not the next look finds it.
+                    Err(e) if e.is_not_found() && folder::segment_path(&shared.folder, unique).exists() => {}
+                    Err(e) if e.is_not_found() => continue, // it had no records, or is merged: the folder has changed again
                     Err(e) => return Err(e),
                 }
-                continue;
             }
             let merged = folder::replaces(&shared.folder, unique)?;
             let is_known = |input: &String| self.known.contains(input) || shared.segment_number(input).is_some();

@@ -339,10 +339,14 @@ impl Shared {
         source_number(sources.len() - 1)
     }
 
+    /// A log of this name is about to appear, and is our own: it is not followed.
+    pub(super) fn announce(&self, unique: &str) {
+        self.followed.add(unique, None);
+    }
+
     /// Makes a log that this process has begun known to readers.
     pub(super) fn add_log(&self, unique: &str) -> Result<u32, LedgerError> {
         let log = LogFile::open(folder::log_path(&self.folder, unique))?;
-        self.followed.add(unique, None);
         Ok(self.add_source(Source::Log(Arc::new(log))))
     }
 

@@ -122,7 +122,7 @@ impl Writer {
         let mut log = match self.log.take() {
             Some(log) => log,
             None => {
-                let log = folder::create_log(folder)?;
+                let log = folder::create_log(folder, |unique| self.shared.announce(unique))?;
                 let source = self.shared.add_log(&log.unique)?;
                 NumberedLog { log, source }
             }

@@ -243,7 +243,6 @@ impl Embedder {
             Err(error) if error.kind.may_be_billed() => runtime.spending.unanswered(estimated, most_usd),
             Err(_) => {}
         }
-        drop(permit);
         let mut records = Vec::with_capacity(2 * batch.len());
         let outcome = match result {
             Ok(answers) => Ok(batch
@@ -258,13 +257,15 @@ impl Embedder {
                     record.error_kind = Some(error.kind.name().to_owned());
                     record.error = Some(error.message.clone());
                     record.billed = error.kind.may_be_billed();
+                    record.cost_usd = if record.billed { most_usd / batch.len() as f64 } else { 0.0 };
                     records.push(Record::Attempt(record));
                 }
                 Err(error)
             }
         };
         runtime.ledger().await?.append(records).await?;
-        drop(outstanding);
+        // Sent and not yet durable is in flight.
+        drop((permit, outstanding));
         Ok(outcome)
     }
 }

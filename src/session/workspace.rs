@@ -74,7 +74,11 @@ impl Workspace {
         };
         let mut config = Config::load(&root).map_err(|e| DataFusionError::Plan(e.to_string()))?;
         if let Some(out) = &options.out {
-            config.out = out.clone();
+            // As a user of the command line means it: from the folder that they are in.
+            config.out = match std::path::absolute(out) {
+                Ok(folder) if !out.contains("://") => folder.to_string_lossy().into_owned(),
+                _ => out.clone(),
+            };
         }
         let mut values = config.variables.clone();
         values.extend(options.set.clone());
