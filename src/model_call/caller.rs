@@ -163,18 +163,7 @@ impl CallRuntime {
         let (time_ms, start) = (Utc::now().timestamp_millis(), Instant::now());
         let result = model.endpoint.send(&call.request).await;
         let latency = start.elapsed();
-        let identity = model.endpoint.identity();
-        let mut attempt = AttemptRecord {
-            call_id: call.id,
-            model: identity.model.clone(),
-            time_ms,
-            latency_ms: millis(latency),
-            status: None,
-            error_kind: None,
-            error: None,
-            billed: false,
-            cost_usd: 0.0,
-        };
+        let mut attempt = attempt_record(model, call, time_ms, latency);
         let (records, outcome) = match result {
             Ok(answer) => {
                 let (call, answered) = record(model, call, answer, time_ms, latency);
@@ -195,6 +184,21 @@ impl CallRuntime {
         };
         self.ledger().await?.append(records).await?;
         Ok(outcome)
+    }
+}
+
+/// The record of an attempt before anyone knows what became of it.
+pub(super) fn attempt_record(model: &Model, call: &Call, time_ms: i64, latency: Duration) -> AttemptRecord {
+    AttemptRecord {
+        call_id: call.id,
+        model: model.endpoint.identity().model.clone(),
+        time_ms,
+        latency_ms: millis(latency),
+        status: None,
+        error_kind: None,
+        error: None,
+        billed: false,
+        cost_usd: 0.0,
     }
 }
 
@@ -246,6 +250,6 @@ pub(super) fn jitter(call_id: CallId, attempt: u32) -> f64 {
     f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
 }
 
-pub(super) fn millis(duration: Duration) -> u64 {
+fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -14,11 +14,11 @@ use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::call::Call;
-use super::caller::{Answered, INTERRUPTED, jitter, millis, record};
+use super::caller::{Answered, INTERRUPTED, attempt_record, jitter, record};
 use super::embed_vector::to_body;
 use super::runtime::CallRuntime;
 use crate::endpoint::{Answer, Completion, EmbeddingAnswer, ErrorKind, Model, Parameters, SendError};
-use crate::ledger::{AttemptRecord, Record};
+use crate::ledger::Record;
 
 /// A request goes out when it is full, or when no text has come for this long …
 const QUIET: Duration = Duration::from_millis(5);
@@ -323,19 +323,5 @@ fn answered(
             records.push(Record::Attempt(attempt));
             Err(error)
         }
-    }
-}
-
-fn attempt_record(model: &Model, call: &Call, time_ms: i64, latency: Duration) -> AttemptRecord {
-    AttemptRecord {
-        call_id: call.id,
-        model: model.endpoint.identity().model.clone(),
-        time_ms,
-        latency_ms: millis(latency),
-        status: None,
-        error_kind: None,
-        error: None,
-        billed: false,
-        cost_usd: 0.0,
     }
 }
