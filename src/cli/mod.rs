@@ -17,6 +17,7 @@ mod shell;
 mod sql;
 mod stage_view;
 mod tasks;
+mod tasks_check;
 mod text_table;
 
 use std::process::ExitCode;

@@ -1,16 +1,25 @@
-//! `seedmill tasks`: the catalog, or one task with the SQL that normalizes it.
+//! `seedmill tasks`: the catalog, or one task with the SQL that normalizes it, or the check of our normalization.
 
 use std::path::PathBuf;
 
 use datafusion::common::Result;
 
-use super::arguments::{Format, TasksArguments};
-use super::{EXIT_OK, output};
+use super::arguments::{Format, TasksArguments, TasksCommand};
+use super::{EXIT_OK, output, tasks_check};
 use crate::session::{OpenOptions, Workspace};
 
 pub async fn tasks(root: Option<PathBuf>, arguments: TasksArguments) -> Result<u8> {
+    let task = match arguments.command {
+        Some(TasksCommand::Check(check)) => return tasks_check::check(root, check).await,
+        Some(TasksCommand::Show { task }) => Some(task),
+        None => arguments.task,
+    };
     let workspace = Workspace::open(OpenOptions { root, ..OpenOptions::default() }).await?;
-    match arguments.task {
+    match task {
+        None if arguments.missing => {
+            let missing = "SELECT task, family, message FROM tasks WHERE reason = 'python_function' ORDER BY task";
+            output::print(workspace.sql(missing).await?, arguments.format).await?;
+        }
         None => {
             let columns = match arguments.format {
                 Format::Table => "task, family, format, capability, language, status, reason, license, commercial",

@@ -26,6 +26,8 @@ pub struct TasksConfig {
     /// By `dataset_path`, or `dataset_path:dataset_name` for one config.
     pub datasets: BTreeMap<String, DatasetConfig>,
     pub target: Target,
+    /// The pipeline folder's own statements for tasks (`sql/tasks`), which go before ours.
+    pub sql: Option<PathBuf>,
     /// Where normalized seeds are cached (`.seedmill/seeds`).
     pub cache: PathBuf,
 }

@@ -14,6 +14,7 @@ use super::dataset_files::{dataset_config, files_of};
 use super::harness_config::{Definitions, Field, HarnessConfig};
 use super::known_datasets::{KnownDataset, known_dataset};
 use super::task_planner::TaskPlanner;
+use super::task_sql::TaskSql;
 use super::yaml::YamlReader;
 use super::{Capability, Format, Reason, Status, Task, schemas};
 use crate::config::TasksConfig;
@@ -24,6 +25,8 @@ use crate::lineage::{Licence, Split};
 pub enum TasksError {
     #[error("[tasks] from: '{0}' does not exist: name a folder of task configs or a config file")]
     NoSuchPath(PathBuf),
+    #[error("the statements for tasks in '{0}' cannot be read: {1}")]
+    Sql(PathBuf, std::io::Error),
 }
 
 /// All tasks that the configuration names, in order of name.
@@ -52,6 +55,11 @@ impl Catalog {
                 read.add(definitions, file, family);
             }
         }
+        let sql = match &config.sql {
+            Some(folder) => TaskSql::with_folder(folder).map_err(|e| TasksError::Sql(folder.clone(), e))?,
+            None => TaskSql::built_in().clone(),
+        };
+        read.configs.iter_mut().for_each(|(config, _)| sql.serve(config));
         let scored = ScoredSplits::of(read.configs.iter().map(|(config, _)| config), &config.datasets);
         let mut tasks = read.broken;
         let mut first: BTreeMap<String, PathBuf> = BTreeMap::new();
@@ -266,6 +274,11 @@ fn task_of(harness: HarnessConfig, family: Option<String>, scored: &ScoredSplits
         task.message = Some(how_to_configure(&task));
     }
     task
+}
+
+/// The task of a config alone, outside of any catalog.
+pub(crate) fn config_task(config: HarnessConfig) -> Task {
+    task_of(config, None, &ScoredSplits::default(), &TasksConfig::default())
 }
 
 /// A file that serves two splits is listed once.

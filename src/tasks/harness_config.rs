@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_yaml_ng::{Mapping, Value};
 
+use super::task_sql::Stage;
+
 /// What a `doc_to_*` key holds.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Field {
@@ -50,6 +52,14 @@ pub(crate) struct HarnessConfig {
     pub doc_to_target: Option<Field>,
     pub doc_to_choice: Option<Field>,
     pub description: Option<Field>,
+    pub gen_prefix: Option<Field>,
+    /// What stands between prompt and target, and after the target, in few-shot examples.
+    pub target_delimiter: String,
+    pub fewshot_delimiter: String,
+    /// The keys that name Python functions which change what a row is, in the order in which they are applied.
+    pub functions: Vec<(String, String)>,
+    /// The statements of `sql/tasks` that rows go through, for the functions and before the templates.
+    pub stages: Vec<Stage>,
     /// The first key that needs Python to read the rows, e.g. `process_docs`.
     pub python: Option<String>,
     pub metadata: SeedMetadata,
@@ -115,7 +125,7 @@ fn memberships(group: &str, members: &[Value], found: &mut Vec<(String, String)>
 }
 
 impl HarnessConfig {
-    fn from_mapping(mapping: &Mapping, file: &Path) -> Result<HarnessConfig, String> {
+    pub(crate) fn from_mapping(mapping: &Mapping, file: &Path) -> Result<HarnessConfig, String> {
         let task = text(mapping.get("task")).ok_or("'task' is not a name")?;
         let kwargs = mapping.get("dataset_kwargs").and_then(Value::as_mapping);
         let data_files = match kwargs.and_then(|k| k.get("data_files")) {
@@ -142,6 +152,12 @@ impl HarnessConfig {
             doc_to_target: field(mapping, "doc_to_target")?,
             doc_to_choice: field(mapping, "doc_to_choice")?,
             description: field(mapping, "description")?,
+            gen_prefix: field(mapping, "gen_prefix")?,
+            // The harness's own defaults.
+            target_delimiter: text(mapping.get("target_delimiter")).unwrap_or_else(|| " ".into()),
+            fewshot_delimiter: text(mapping.get("fewshot_delimiter")).unwrap_or_else(|| "\n\n".into()),
+            functions: functions(mapping),
+            stages: Vec::new(),
             python: python_key(mapping),
             metadata: metadata(mapping)?,
         })
@@ -169,6 +185,16 @@ fn python_key(mapping: &Mapping) -> Option<String> {
         Some(Value::String(_)) if key == "use_prompt" => Some("use_prompt (promptsource)".to_owned()),
         _ => None,
     })
+}
+
+fn functions(mapping: &Mapping) -> Vec<(String, String)> {
+    const KEYS: [&str; 7] =
+        ["custom_dataset", "process_docs", "doc_to_text", "doc_to_target", "doc_to_choice", "description", "gen_prefix"];
+    let function = |key: &str| match mapping.get(key) {
+        Some(Value::Tagged(tagged)) => Some((key.to_owned(), tagged.value.as_str().unwrap_or_default().to_owned())),
+        _ => None,
+    };
+    KEYS.into_iter().filter_map(function).collect()
 }
 
 fn metadata(mapping: &Mapping) -> Result<SeedMetadata, String> {

@@ -5,20 +5,27 @@ mod catalog;
 mod classify;
 mod column_sql;
 mod dataset_files;
+mod golden;
 mod harness_config;
 mod known_datasets;
+mod meaning_sql;
 mod norm_sql;
 mod normalized_cache;
 mod raw_table;
+mod rendered_sql;
 mod schemas;
 mod scored_train_splits;
 mod seeds;
+mod source_rows;
 mod task;
 mod task_planner;
+mod task_sql;
+mod task_sql_files;
 mod tasks_table;
 mod yaml;
 
 pub use catalog::{Catalog, TasksError};
+pub use golden::{Comparison, FIELDS, Golden};
 pub use seeds::{heldout_schema, seeds_schema};
 pub use task::{Capability, Format, Reason, Status, Task};
 

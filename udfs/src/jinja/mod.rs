@@ -13,7 +13,8 @@
 //! A template with bad syntax is an error in both functions, at planning where the template is a constant.
 
 mod dialect;
-mod python_text;
+mod list;
+pub(crate) mod python_text;
 mod row_values;
 
 use std::borrow::Cow;
@@ -27,6 +28,7 @@ use minijinja::{ErrorKind, Template, Value};
 use crate::arguments::Arguments;
 use crate::function::{Definition, Kind};
 use crate::jinja::dialect::ENGINE;
+pub(crate) use crate::jinja::list::TRY_JINJA_LIST;
 
 pub(crate) const JINJA: Definition = Definition {
     name: "jinja",
