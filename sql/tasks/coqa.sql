@@ -16,7 +16,7 @@ Q: {{ question }}
 A: {{ answers[loop.index0] }}
 {% endfor %}',
     named_struct('story', story, 'questions', questions['input_text'], 'answers', answers['input_text'])) AS seed_passage,
-  questions['input_text'][cardinality(questions['input_text'])] AS seed_question
+  questions['input_text'][CAST(cardinality(questions['input_text']) AS BIGINT)] AS seed_question
 FROM rows;
 
 -- The answer and those of other annotators that differ in more than case.

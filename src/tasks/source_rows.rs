@@ -44,12 +44,8 @@ pub(crate) async fn source_rows(
     let mut fields: Vec<FieldRef> = Vec::new();
     for (place, stage) in stages.iter().enumerate() {
         let comment = format!("-- sql/tasks/{}\n  ", stage.file);
-        let from = match place {
-            0 => String::new(),
-            _ => format!("WITH rows AS (SELECT * FROM {})\n  ", ctes[ctes.len() - 1].0),
-        };
-        let sql = stage.sql.trim_end().replace('\n', "\n  ");
-        ctes.push((format!("stage_{}", place + 1), format!("{comment}{from}{sql}")));
+        let sql = stage.sql.trim_end().replace("FROM rows", &format!("FROM {}", ctes[ctes.len() - 1].0));
+        ctes.push((format!("stage_{}", place + 1), format!("{comment}{sql}")));
         let with = ctes.iter().map(|(name, sql)| format!("{name} AS ({sql}\n)")).collect::<Vec<_>>().join(",\n");
         let plan = session.state().create_logical_plan(&format!("WITH {with} SELECT * FROM stage_{}", place + 1)).await;
         let plan = plan.map_err(|e| at(stage, e))?;
