@@ -6,6 +6,7 @@ SELECT *, question AS seed_question, answer['value'] AS seed_answer FROM rows;
 
 -- The target holds the tests; the answer is the code.
 -- dataset: google-research-datasets/mbpp
+-- format: code
 SELECT *, text AS seed_question, code AS seed_answer FROM rows;
 
 -- The harness's own target is the schema again. An object that fits it is not in the data.
@@ -20,6 +21,7 @@ FROM rows;
 -- dataset: HiTZ/MGSM-eu
 -- dataset: projecte-aina/mgsm_ca
 -- dataset: proxectonos/mgsm_gl
+-- format: numeric
 SELECT
   *,
   regexp_replace(strip(question), '^(Question|Galdera|Pregunta|Frage|Pregunta|Domanda|問題|问题|Вопрос|Swali|ప్రశ్న|คำถาม|প্রশ্ন|Soru|Q)\s*[:：]\s*', '') AS seed_question,
@@ -30,6 +32,7 @@ FROM rows;
 -- A letter for each mood; the answer is the mood.
 -- dataset: allegro/klej-polemo2-in
 -- dataset: allegro/klej-polemo2-out
+-- format: multiple_choice
 SELECT
   *,
   sentence AS seed_passage,
@@ -43,6 +46,7 @@ FROM rows;
 -- dataset: facebook/xnli
 -- dataset: HiTZ/xnli-eu
 -- dataset: Divyanshu/indicxnli
+-- format: nli
 SELECT
   *,
   premise AS seed_passage,
@@ -52,6 +56,7 @@ SELECT
 FROM rows;
 
 -- dataset: projecte-aina/teca
+-- format: nli
 SELECT
   *,
   premise AS seed_passage,
@@ -64,6 +69,7 @@ FROM rows;
 -- dataset: paws-x
 -- dataset: projecte-aina/PAWS-ca
 -- dataset: projecte-aina/Parafraseja
+-- format: yes_no
 SELECT
   *,
   '1. ' || sentence1 || chr(10) || '2. ' || sentence2 AS seed_passage,
@@ -73,6 +79,7 @@ SELECT
 FROM rows;
 
 -- dataset: proxectonos/parafrases_gl
+-- format: yes_no
 SELECT
   *,
   '1. ' || "Frase" || chr(10) || '2. ' || "Paráfrase" AS seed_passage,
@@ -82,6 +89,7 @@ SELECT
 FROM rows;
 
 -- task: assin_entailment
+-- format: nli
 SELECT
   *,
   premise AS seed_passage,
@@ -91,6 +99,7 @@ SELECT
 FROM rows;
 
 -- task: assin2_rte
+-- format: nli
 SELECT
   *,
   premise AS seed_passage,
@@ -102,3 +111,52 @@ FROM rows;
 -- The question of the MELA tasks is about the sentence.
 -- dataset: Geralt-Targaryen/MELA
 SELECT *, sentence AS seed_passage, 'Is this sentence acceptable or unacceptable?' AS seed_question FROM rows;
+
+-- The target is a dict that was written as text.
+-- dataset: masakhane/afriqa-gold-passages
+SELECT
+  *,
+  question_lang AS seed_question,
+  context AS seed_passage,
+  python_list(regexp_match(answer_pivot, '''text'': (\[.*?\])\s*[,}]')[1])[1] AS seed_answer
+FROM rows;
+
+-- The target is a letter; its text stands in the prompt.
+-- dataset: baber/logiqa2:logieval
+SELECT *, regexp_match(content, concat('(?m)^\s*', ideal, '[.):]\s*(\S.*?)\s*$'))[1] AS seed_answer FROM rows;
+
+-- Of other copies of a dataset we know the form as well.
+-- dataset: tinyBenchmarks/tinyGSM8k
+-- format: numeric
+SELECT *, question AS seed_question FROM rows;
+
+-- A prompt without an asking column: what is asked is said here.
+-- dataset: nyu-mll/glue:qnli
+-- format: yes_no
+SELECT
+  *,
+  'Question: ' || question || chr(10) || 'Response: ' || sentence AS seed_passage,
+  'Does this response answer the question?' AS seed_question
+FROM rows;
+
+-- dataset: nyu-mll/glue:rte
+-- dataset: nyu-mll/glue:wnli
+-- format: nli
+SELECT *, sentence1 AS seed_passage, sentence2 AS seed_question FROM rows;
+
+-- dataset: projecte-aina/COPA-ca
+SELECT
+  *,
+  strip(premise) || CASE question WHEN 'cause' THEN ' Quina en va ser la causa?' ELSE ' Què va passar a continuació?' END AS seed_question
+FROM rows;
+
+-- task: ja_leaderboard_jnli
+-- format: nli
+SELECT *, sentence1 AS seed_passage, sentence2 AS seed_question FROM rows;
+
+-- task: ja_leaderboard_marc_ja
+SELECT *, sentence AS seed_passage, 'このレビューはポジティブですか、ネガティブですか。' AS seed_question FROM rows;
+
+-- task: ja_leaderboard_xlsum
+-- format: free_form
+SELECT *, text AS seed_passage, 'このニュース記事を要約してください。' AS seed_question FROM rows;

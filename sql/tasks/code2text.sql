@@ -1,5 +1,6 @@
 -- function: code_x_glue.code-text.utils.doc_to_text
 -- function: code_x_glue.code-text.utils.doc_to_target
+-- format: free_form
 SELECT
   *,
   regexp_replace(strip(replace(array_to_string(code_tokens, ' '), chr(10), ' ')), '[\s\x1c-\x1f]+', ' ', 'g') AS doc_to_text,

@@ -1,6 +1,7 @@
 -- Which of two scenarios is the better one, the activity. Python's generator, seeded with it, says which comes first.
 -- function: hendrycks_ethics.utils.doc_to_text
 -- function: hendrycks_ethics.utils.doc_to_target
+-- format: yes_no
 SELECT
   *,
   'Scenario 1: ' || CASE first WHEN '0' THEN activity ELSE baseline END || chr(10)

@@ -45,11 +45,13 @@ FROM rows;
 
 -- function: galician_bench.utils.process_summarization
 -- function: spanish_bench.utils.process_xlsum
+-- format: free_form
 SELECT
   * REPLACE (regexp_replace(text, ' +', ' ', 'g') AS text, regexp_replace(summary, ' +', ' ', 'g') AS summary)
 FROM rows;
 
 -- function: catalan_bench.utils.process_doc_cabreu
+-- format: free_form
 SELECT
   * REPLACE (
     regexp_replace(content, ' +', ' ', 'g') AS content,

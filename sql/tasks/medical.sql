@@ -32,6 +32,7 @@ Answer:', named_struct('sent1', sent1, 'ending0', ending0, 'ending1', ending1, '
 FROM rows;
 
 -- function: pubmedqa.preprocess_pubmedqa.doc_to_text
+-- format: yes_no
 SELECT
   *,
   'Abstract: ' || array_to_string("CONTEXTS", chr(10)) || chr(10) || 'Question: ' || coalesce("QUESTION", 'None')
@@ -46,6 +47,7 @@ SELECT *, "LONG_ANSWER" AS seed_rationale FROM rows;
 -- function: mediqa_qa2019.utils.doc_to_text
 -- function: mediqa_qa2019.utils.doc_to_target
 -- function: mediqa_qa2019.utils_perplexity.doc_to_target
+-- format: free_form
 SELECT
   *,
   "QUESTION"['QuestionText'] AS doc_to_text,
@@ -55,11 +57,13 @@ FROM rows;
 
 -- function: meddialog.utils.doc_to_text_qsumm
 -- function: meddialog.utils.doc_to_target_qsumm
+-- format: free_form
 SELECT *, src AS doc_to_text, tgt AS doc_to_target FROM rows;
 
 -- A report's impression is the summary of its findings; both end at a gap of five blanks.
 -- function: mimic_repsum.utils.doc_to_text
 -- function: mimic_repsum.utils.doc_to_target
+-- format: free_form
 SELECT
   *,
   try_jinja('{% set a = text.lower().find("impression") %}{% set b = text.lower().find("finding") -%}

@@ -1,4 +1,5 @@
 -- function: glue.mnli.utils.doc_to_text
+-- format: nli
 SELECT
   *,
   premise || chr(10) || 'Question: ' || strip(hypothesis) || CASE WHEN strip(hypothesis) LIKE '%.' THEN '' ELSE '.' END

@@ -29,6 +29,7 @@ WHERE NOT coalesce(blob['unanswerable'], false) AND NOT coalesce(blob['yes_no'],
 
 -- The harness's target is always yes.
 -- task: qasper_bool
+-- format: yes_no
 SELECT
   *,
   title || chr(10) || chr(10) || abstract AS seed_passage,

@@ -26,6 +26,7 @@ FROM rows;
 -- function: super_glue.record.util.doc_to_text
 -- function: super_glue.record.util.doc_to_target
 -- function: super_glue.record.util.doc_to_choice
+-- format: cloze
 SELECT
   *,
   try_jinja('{% set parts = passage.strip().split("\n@highlight\n") %}{{ parts[0] }}
@@ -44,6 +45,7 @@ FROM rows;
 
 -- The index of a span counts words.
 -- function: super_glue.wsc.preprocess_wsc.default_doc_to_text
+-- format: yes_no
 SELECT
   *,
   'Passage: ' || passage || chr(10) || seed_question || chr(10) || 'Answer:' AS doc_to_text,
@@ -61,6 +63,7 @@ FROM (
 
 -- The T5 form of the same. In two texts the index does not name the pronoun.
 -- function: super_glue.wsc.t5_utils.doc_to_text
+-- format: yes_no
 SELECT
   *,
   try_jinja('wsc: {% set words = text.split(" ") -%}
@@ -80,6 +83,7 @@ FROM rows;
 
 -- The default prompt of MultiRC calls label 0, a wrong answer, correct. What is asked is whether the answer is right.
 -- dataset: aps/super_glue:multirc
+-- format: yes_no
 SELECT
   *,
   paragraph AS seed_passage,

@@ -1,6 +1,7 @@
 -- All choices are right: the answers but those that begin with another. Together they are the answer.
 -- function: webqs.utils.doc_to_choice
 -- function: webqs.utils.doc_to_target
+-- format: short_answer
 SELECT *, range(0, cardinality(doc_to_choice)) AS doc_to_target
 FROM (
   SELECT

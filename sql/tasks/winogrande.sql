@@ -5,6 +5,7 @@
 -- function: tinyBenchmarks.utils_winogrande.doc_to_text
 -- function: tinyBenchmarks.utils_winogrande.doc_to_target
 -- function: tinyBenchmarks.utils_winogrande.doc_to_choice
+-- format: cloze
 SELECT
   *,
   CASE answer WHEN '1' THEN CAST(0 AS BIGINT) WHEN '2' THEN CAST(1 AS BIGINT) END AS doc_to_text,

@@ -202,7 +202,14 @@ fn tasks(root: &Path, mut section: Section) -> Result<TasksConfig, ConfigError> 
         datasets.insert(name, config);
     }
     section.finish()?;
-    Ok(TasksConfig { from: from.iter().map(|path| root.join(path)).collect(), only, datasets, target, sql: None, cache })
+    Ok(TasksConfig {
+        from: from.iter().map(|path| root.join(path)).collect(),
+        only,
+        datasets,
+        target,
+        sql: None,
+        cache,
+    })
 }
 
 fn set<T>(place: &mut T, value: Option<T>) {

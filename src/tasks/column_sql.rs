@@ -182,8 +182,7 @@ fn joined_columns(template: &str, rows: &Schema) -> Option<String> {
 
 /// Whether Jinja reads the text as the name of a variable.
 fn is_name(text: &str) -> bool {
-    const WORDS: [&str; 12] =
-        ["true", "false", "none", "True", "False", "None", "not", "and", "or", "is", "in", "if"];
+    const WORDS: [&str; 12] = ["true", "false", "none", "True", "False", "None", "not", "and", "or", "is", "in", "if"];
     name(text).is_some_and(|(name, rest)| rest.is_empty() && !WORDS.contains(&name))
 }
 
@@ -211,7 +210,8 @@ pub(crate) fn list(template: &str, rows: &Schema) -> Result<ListSql> {
         }));
     }
     if !template.contains("{{") && !template.contains("{%") && !template.contains("{#") {
-        let items: Option<Vec<String>> = read_python_list(template.trim()).and_then(|items| items.into_iter().collect());
+        let items: Option<Vec<String>> =
+            read_python_list(template.trim()).and_then(|items| items.into_iter().collect());
         if let Some(items) = items {
             return Ok(ListSql::Constant(items));
         }
@@ -268,10 +268,7 @@ mod tests {
         assert_eq!(text("Question", &rows).unwrap(), "\"Question\"");
         assert!(text("{{ options[1] }}", &rows).unwrap().starts_with("try_jinja("));
         assert_eq!(text("It's", &rows).unwrap(), "'It''s'");
-        assert_eq!(
-            text("Q: {{Question}}", &rows).unwrap(),
-            "'Q: ' || coalesce(\"Question\", 'None')"
-        );
+        assert_eq!(text("Q: {{Question}}", &rows).unwrap(), "'Q: ' || coalesce(\"Question\", 'None')");
         assert_eq!(
             text("Q: {{Question | upper}}", &rows).unwrap(),
             "try_jinja('Q: {{Question | upper}}', named_struct('Question', \"Question\"))"

@@ -188,8 +188,15 @@ fn python_key(mapping: &Mapping) -> Option<String> {
 }
 
 fn functions(mapping: &Mapping) -> Vec<(String, String)> {
-    const KEYS: [&str; 7] =
-        ["custom_dataset", "process_docs", "doc_to_text", "doc_to_target", "doc_to_choice", "description", "gen_prefix"];
+    const KEYS: [&str; 7] = [
+        "custom_dataset",
+        "process_docs",
+        "doc_to_text",
+        "doc_to_target",
+        "doc_to_choice",
+        "description",
+        "gen_prefix",
+    ];
     let function = |key: &str| match mapping.get(key) {
         Some(Value::Tagged(tagged)) => Some((key.to_owned(), tagged.value.as_str().unwrap_or_default().to_owned())),
         _ => None,

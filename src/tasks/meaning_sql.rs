@@ -51,6 +51,7 @@ const PASSAGE: &[&str] = &[
     "dialogue",
     "excerpt",
     "fact1",
+    "fact",
     "text",
 ];
 /// Columns that hold code.
@@ -137,6 +138,12 @@ impl Meaning<'_> {
         {
             return Ok(Some(Options { sql: texts, constant: false, origin: Origin::TextsOfChoices }));
         }
+        if let ListSql::Expression(sql) = choices
+            && let Some(column) = sql.strip_suffix("['label']")
+            && let Some(texts) = self.text_list_in(column)
+        {
+            return Ok(Some(Options { sql: texts, constant: false, origin: Origin::TextsOfChoices }));
+        }
         // Where the right one always stands in the same place, the place would give it away.
         if let (Some(Field::Index(_)), ListSql::Expression(sql)) = (&self.config.doc_to_target, choices) {
             let shuffled = format!("shuffle_options({sql}, {})", identifier(SOURCE_ROW));
@@ -152,8 +159,9 @@ impl Meaning<'_> {
 
     /// The texts that the prompt shows for letters: lines such as `A. {{a}}`, or the one list that it names.
     fn texts_of_letters(&self, letters: usize) -> Result<Option<String>> {
-        static LINE: LazyLock<Regex> =
-            LazyLock::new(|| Regex::new(r"^\s*\(?([A-Z])\s*(?:[.):：]\)?|\s-)\s*(\S.*?)\s*$").expect("a constant pattern"));
+        static LINE: LazyLock<Regex> = LazyLock::new(|| {
+            Regex::new(r"^\s*\(?([A-Z])\s*(?:[.):：]\)?|\s-)\s*(\S.*?)\s*$").expect("a constant pattern")
+        });
         let Some(Field::Text(template)) = &self.config.doc_to_text else { return Ok(None) };
         let mut texts = vec![None; letters];
         for line in template.split('\n').flat_map(|line| line.split("\\n")) {
@@ -185,6 +193,14 @@ impl Meaning<'_> {
         })
     }
 
+    /// The list `text` in a struct column.
+    fn text_list_in(&self, column: &str) -> Option<String> {
+        let DataType::Struct(fields) = self.rows.field_with_name(column.trim_matches('"')).ok()?.data_type() else {
+            return None;
+        };
+        fields.find("text").is_some_and(|(_, f)| is_text_list(f.data_type())).then(|| format!("{column}['text']"))
+    }
+
     /// The list `label` beside a list `text`, as many datasets have their choices.
     pub(crate) fn labels(&self) -> Option<String> {
         let Some(ListSql::Expression(sql)) = &self.rendered.choices else { return None };
@@ -201,6 +217,9 @@ impl Meaning<'_> {
         if self.seed_column("answer_index").is_some() {
             return "row_answer_index".into();
         }
+        if self.seed_column("options").is_some() && self.rendered.choices.is_some() {
+            return "CASE WHEN options IS NOT NULL THEN gold END".into();
+        }
         let position = |list: &str, text: &str| format!("CAST(array_position({list}, {text}) AS BIGINT) - 1");
         match options {
             None => "gold".into(),
@@ -215,7 +234,9 @@ impl Meaning<'_> {
                 if has_labels {
                     places.push(position("labels", "target"));
                 }
-                places.push("CASE WHEN regexp_like(target, '^[A-Z]$') THEN CAST(ascii(target) AS BIGINT) - 65 END".into());
+                places.push(
+                    "CASE WHEN regexp_like(target, '^[A-Z]$') THEN CAST(ascii(target) AS BIGINT) - 65 END".into(),
+                );
                 format!("coalesce({})", places.join(", "))
             }
         }
@@ -246,6 +267,14 @@ impl Meaning<'_> {
             Format::Nli | Format::YesNo => true,
             Format::Numeric | Format::Code | Format::ShortAnswer | Format::FreeForm => false,
             Format::MultipleChoice | Format::Cloze => options.as_ref().is_some_and(|options| options.constant),
+        }
+    }
+
+    /// Whether the prompt, or the choices where it is empty, is one column and nothing around it.
+    fn prompt_is_column(&self) -> bool {
+        match &self.config.doc_to_text {
+            Some(Field::Text(template)) => template.is_empty() || column_sql::column(template, self.rows).is_some(),
+            _ => true,
         }
     }
 
@@ -296,10 +325,16 @@ impl Meaning<'_> {
             true => "CAST(NULL AS TEXT)",
             false => &self.rendered.doc_text,
         };
+        let mut whole_prompt = false;
         let (question, used) = match (asking, &self.rendered.description) {
             (Some(column), _) => (identifier(column), Some(column)),
             // A description asks about every row; what its template shows is what it asks about.
             (None, Some(description)) if described => (strip(description), None),
+            // What surrounds a text may be what asks about it.
+            _ if !self.prompt_is_column() => {
+                whole_prompt = true;
+                (without_furniture(doc_text), None)
+            }
             _ => {
                 match named(QUESTION).or_else(|| columns.iter().find(|c| !is_list(c)).filter(|_| columns.len() == 1)) {
                     Some(column) => (self.text_column(column).unwrap_or_else(|| identifier(column)), Some(column)),
@@ -312,6 +347,7 @@ impl Meaning<'_> {
             .find_map(|name| columns.iter().find(|c| c.eq_ignore_ascii_case(name) && Some(*c) != used))
             .and_then(|column| self.text_column(column));
         let found = match (found, asking) {
+            _ if whole_prompt => None,
             (Some(passage), _) => Some(passage),
             (None, None) if described && columns.len() == 1 => self.text_column(&columns[0]),
             (None, None) if described => Some(without_furniture(doc_text)),

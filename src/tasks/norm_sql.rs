@@ -87,10 +87,7 @@ impl Ctes {
             true => identifier(SOURCE_JSON),
             false => column_sql::row_json(&source.rows, SOURCE_ROW),
         };
-        let mut columns = vec![
-            format!("{} AS source_row", identifier(SOURCE_ROW)),
-            format!("{row_json} AS row_json"),
-        ];
+        let mut columns = vec![format!("{} AS source_row", identifier(SOURCE_ROW)), format!("{row_json} AS row_json")];
         let mut add = |sql: String, name: &str| columns.push(format!("{sql} AS {name}"));
         let chosen = if rendered.chooses_prompt { "prompt_index" } else { "doc_text" };
         add(rendered.doc_text.clone(), chosen);
@@ -175,7 +172,9 @@ impl Ctes {
             (None, _) if options.is_some() => "options[answer_index + 1]".to_owned(),
             (None, _) if may_be_list => {
                 // Several answers are texts; an interval is one answer that looks like a list.
-                strip("CASE WHEN targets IS NULL OR NOT regexp_like(whole_target, '^\\[\\s*[''\"]') THEN whole_target ELSE target END")
+                strip(
+                    "CASE WHEN targets IS NULL OR NOT regexp_like(whole_target, '^\\[\\s*[''\"]') THEN whole_target ELSE target END",
+                )
             }
             (None, _) => strip("target"),
         };
@@ -229,7 +228,7 @@ impl Ctes {
             (text(task.capability.map(Capability::as_str)), "capability"),
             (literal(task.format.unwrap_or(Format::ShortAnswer).as_str()), "format"),
             ("passage".into(), ""),
-            ("CASE WHEN prompt_text IS NOT NULL AND answer_text <> '' THEN question END".into(), "question"),
+            ("CASE WHEN prompt_text IS NOT NULL AND answer_text <> '' THEN strip(question) END".into(), "question"),
             ("options".into(), ""),
             ("answer_index".into(), ""),
             ("answer_text".into(), ""),

@@ -102,7 +102,11 @@ fn target(config: &HarnessConfig, rows: &Schema, has_choices: bool) -> Result<Ta
             return Ok(Target { list: Some(list), ..plain(first, TargetKind::Text) });
         }
         Some(Field::Function(name)) => {
-            return plan_err!("the task '{}' ({}): 'doc_to_target' needs Python ({name})", config.task, config.file.display());
+            return plan_err!(
+                "the task '{}' ({}): 'doc_to_target' needs Python ({name})",
+                config.task,
+                config.file.display()
+            );
         }
         Some(Field::Text(template)) => template,
     };

@@ -53,7 +53,10 @@ pub(crate) async fn source_rows(
         let has = |name: &str| fields.iter().any(|field| field.name() == name);
         for name in [SOURCE_ROW, SOURCE_JSON] {
             if !has(name) {
-                return plan_err!("sql/tasks/{}: the statement gives no column '{name}': begin it with SELECT *", stage.file);
+                return plan_err!(
+                    "sql/tasks/{}: the statement gives no column '{name}': begin it with SELECT *",
+                    stage.file
+                );
             }
         }
         if let Some(key) = stage.keys.iter().find(|key| *key != "process_docs" && !has(key)) {

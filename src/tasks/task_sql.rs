@@ -8,6 +8,7 @@
 //! -- function: hellaswag.utils.process_docs   (module below the tasks folder, and function)
 //! -- dataset: allenai/qasper                  (dataset_path, or dataset_path:dataset_name)
 //! -- task: sciq                               (a task's name; `*` at its end stands for any more)
+//! -- format: yes_no                           (the form of question and answer, where the config says none)
 //! SELECT *, … AS query FROM rows;
 //! ```
 //!
@@ -27,6 +28,7 @@ use super::task_sql_files::FILES;
 struct Statement {
     file: String,
     serves: Vec<Serves>,
+    format: Option<String>,
     sql: String,
 }
 
@@ -44,6 +46,8 @@ pub(crate) struct Stage {
     pub file: String,
     /// A SELECT over `rows`.
     pub sql: String,
+    /// The form of question and answer that it makes.
+    pub format: Option<String>,
     /// The config keys whose functions it stands for; none for a statement of the dataset or the task.
     pub keys: Vec<String>,
 }
@@ -91,9 +95,13 @@ impl TaskSql {
     pub(crate) fn serve(&self, config: &mut HarnessConfig) {
         match self.stages(config) {
             Ok(stages) => {
-                let by_function = |key: &String| config.functions.iter().any(|(name, _)| key.starts_with(&format!("{name}:")));
+                let by_function =
+                    |key: &String| config.functions.iter().any(|(name, _)| key.starts_with(&format!("{name}:")));
                 if config.python.as_ref().is_some_and(by_function) {
                     config.python = None;
+                }
+                if config.metadata.format.is_none() {
+                    config.metadata.format = stages.iter().rev().find_map(|stage| stage.format.clone());
                 }
                 config.stages = stages;
             }
@@ -134,7 +142,9 @@ impl TaskSql {
                 _ => None,
             });
             let fits = |function: &String| {
-                names.iter().any(|name| name == function || name.ends_with(function) && name[..name.len() - function.len()].ends_with('.'))
+                names.iter().any(|name| {
+                    name == function || name.ends_with(function) && name[..name.len() - function.len()].ends_with('.')
+                })
             };
             named.filter(|function| fits(function)).map(|function| function.len()).max()
         };
@@ -175,23 +185,33 @@ fn best(statements: &[Statement], exactness: impl Fn(&Statement) -> Option<usize
 }
 
 fn stage(statement: &Statement, keys: Vec<String>) -> Stage {
-    Stage { file: statement.file.clone(), sql: statement.sql.clone(), keys }
+    Stage { file: statement.file.clone(), sql: statement.sql.clone(), format: statement.format.clone(), keys }
 }
 
 fn statements(file: &str, text: &str) -> Vec<Statement> {
     let mut found = Vec::new();
     let mut serves = Vec::new();
+    let mut format = None;
     let mut sql = String::new();
     for line in text.lines() {
         if sql.is_empty()
             && let Some(served) = served(line)
         {
             serves.push(served);
+        } else if sql.is_empty()
+            && let Some(name) = line.strip_prefix("-- format:")
+        {
+            format = Some(name.trim().to_owned());
         } else if sql.is_empty() && (line.trim().is_empty() || line.starts_with("--")) {
         } else if let Some(last) = line.trim_end().strip_suffix(';') {
             sql.push_str(last);
             let serves = std::mem::take(&mut serves);
-            found.push(Statement { file: file.to_owned(), serves, sql: std::mem::take(&mut sql) });
+            found.push(Statement {
+                file: file.to_owned(),
+                serves,
+                format: format.take(),
+                sql: std::mem::take(&mut sql),
+            });
         } else {
             sql.push_str(line);
             sql.push('\n');
@@ -215,6 +235,7 @@ fn served(line: &str) -> Option<Serves> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tasks::Format;
 
     #[test]
     fn every_file_of_the_folder_is_compiled_in_and_every_statement_serves_something() {
@@ -233,6 +254,7 @@ mod tests {
             for statement in statements {
                 assert!(!statement.serves.is_empty(), "{file}: {}", statement.sql);
                 assert!(statement.sql.contains("FROM rows"), "{file}: {}", statement.sql);
+                assert!(statement.format.is_none_or(|format| Format::from_name(&format).is_some()), "{file}");
             }
         }
     }

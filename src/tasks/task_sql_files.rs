@@ -5,6 +5,7 @@ macro_rules! files {
 }
 
 pub(crate) const FILES: &[(&str, &str)] = files![
+    "answers.sql",
     "arc_multilingual.sql",
     "cieacova.sql",
     "code2text.sql",

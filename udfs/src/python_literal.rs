@@ -283,9 +283,7 @@ impl<'a> Reader<'a> {
     }
 
     fn name(&mut self) -> Option<Value> {
-        for (name, value) in
-            [("True", Value::from(true)), ("False", Value::from(false)), ("None", Value::from(()))]
-        {
+        for (name, value) in [("True", Value::from(true)), ("False", Value::from(false)), ("None", Value::from(()))] {
             let rest = self.rest.strip_prefix(name);
             if let Some(rest) = rest.filter(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_')) {
                 self.rest = rest;

@@ -64,10 +64,8 @@ impl Generator {
         let mut bytes = text.as_bytes().to_vec();
         bytes.extend_from_slice(&Sha512::digest(text.as_bytes()));
         // One number, big-endian; its 32-bit words from the least.
-        let mut key: Vec<u32> = bytes
-            .rchunks(4)
-            .map(|word| word.iter().fold(0, |all, &byte| all << 8 | u32::from(byte)))
-            .collect();
+        let mut key: Vec<u32> =
+            bytes.rchunks(4).map(|word| word.iter().fold(0, |all, &byte| all << 8 | u32::from(byte))).collect();
         while key.len() > 1 && key.last() == Some(&0) {
             key.pop();
         }
@@ -82,7 +80,8 @@ impl Generator {
         }
         let (mut i, mut j) = (1, 0);
         for _ in 0..WORDS.max(key.len()) {
-            state[i] = (state[i] ^ mixed(state[i - 1]).wrapping_mul(1_664_525)).wrapping_add(key[j]).wrapping_add(j as u32);
+            state[i] =
+                (state[i] ^ mixed(state[i - 1]).wrapping_mul(1_664_525)).wrapping_add(key[j]).wrapping_add(j as u32);
             i = step(&mut state, i);
             j = (j + 1) % key.len();
         }

@@ -65,9 +65,9 @@ fn fits(value: &Value, data_type: &DataType) -> bool {
         (Value::Number(number), DataType::Int64) => number.is_i64(),
         (Value::Number(_), DataType::Float64) => true,
         (Value::Array(items), DataType::List(item)) => items.iter().all(|value| fits(value, item.data_type())),
-        (Value::Object(entries), DataType::Struct(fields)) => entries
-            .iter()
-            .all(|(key, value)| fields.find(key).is_some_and(|(_, field)| fits(value, field.data_type()))),
+        (Value::Object(entries), DataType::Struct(fields)) => {
+            entries.iter().all(|(key, value)| fields.find(key).is_some_and(|(_, field)| fits(value, field.data_type())))
+        }
         _ => false,
     }
 }

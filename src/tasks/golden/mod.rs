@@ -258,7 +258,8 @@ impl GoldenTask {
             };
             mapping.insert(key.clone().into(), value);
         }
-        let mut config = HarnessConfig::from_mapping(&mapping, &PathBuf::from("header")).map_err(DataFusionError::Plan)?;
+        let mut config =
+            HarnessConfig::from_mapping(&mapping, &PathBuf::from("header")).map_err(DataFusionError::Plan)?;
         sql.serve(&mut config);
         Ok(config_task(config))
     }

@@ -139,7 +139,8 @@ impl RenderedRow {
             true => config.target_delimiter.as_str(),
             false => "",
         };
-        let between = if !gen_prefix.is_empty() && !answer.is_empty() && apart(&gen_prefix, &answer) { " " } else { "" };
+        let between =
+            if !gen_prefix.is_empty() && !answer.is_empty() && apart(&gen_prefix, &answer) { " " } else { "" };
         Some(format!("{question}{delimiter}{gen_prefix}{between}{answer}{}", config.fewshot_delimiter))
     }
 }
@@ -181,6 +182,7 @@ pub(super) fn cells(batches: &[RecordBatch]) -> Result<Vec<Map<String, Value>>> 
     writer.write_batches(&batches.iter().collect::<Vec<_>>())?;
     writer.finish()?;
     let text = String::from_utf8(writer.into_inner()).unwrap_or_default();
-    let read = |line: &str| serde_json::from_str(line).map_err(|e| datafusion::common::DataFusionError::External(e.into()));
+    let read =
+        |line: &str| serde_json::from_str(line).map_err(|e| datafusion::common::DataFusionError::External(e.into()));
     text.lines().map(read).collect()
 }
