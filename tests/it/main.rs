@@ -24,3 +24,4 @@ mod progress;
 mod resume;
 mod scratch;
 mod secrets;
+mod terminal;
