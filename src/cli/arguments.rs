@@ -37,6 +37,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a working pipeline folder: sql/ with stages, filters, prompts and example tasks, and seedmill.toml
+    Init(InitArguments),
     /// Run a pipeline folder from seeds to published Parquet; running it again resumes and replays
     Run(RunArguments),
     /// Print the whole plan of a pipeline folder, with its calls and what they would cost, without making any
@@ -47,9 +49,17 @@ pub enum Command {
     Tasks(TasksArguments),
     /// Totals of all model calls in the ledger, by model and error
     Calls(CallsArguments),
+    /// Print the reference of the SQL functions as Markdown
+    Functions,
     /// The embedded model
     #[command(subcommand)]
     Model(ModelCommand),
+}
+
+#[derive(Debug, Args)]
+pub struct InitArguments {
+    /// Where to [default: the current folder]
+    pub folder: Option<PathBuf>,
 }
 
 /// `--set`, which several commands share.
@@ -137,11 +147,19 @@ pub struct ExplainArguments {
     pub count: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
+    /// For people
+    #[default]
     Table,
     Csv,
+    /// One list
     Json,
+    /// One object a line
+    Ndjson,
+    Markdown,
+    /// Into a file or a pipe
+    Parquet,
 }
 
 #[derive(Debug, Args)]
@@ -154,6 +172,9 @@ pub struct SqlArguments {
     pub file: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
+    /// Write the results into this file
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
     /// The pipeline folder whose stages, filters and prompts are there [default: sql/ beside seedmill.toml]
     #[arg(long, value_name = "DIR")]
     pub pipeline: Option<PathBuf>,

@@ -261,7 +261,11 @@ fn context(
     run: &Arc<Run>,
     notes: &PlanNotes,
 ) -> Result<SessionContext> {
-    let config = SessionConfig::from_env()?.with_information_schema(true).with_extension(Arc::clone(run));
+    let config = SessionConfig::from_env()?
+        .with_information_schema(true)
+        .with_extension(Arc::clone(run))
+        // Errors know their place in the SQL.
+        .set_bool("datafusion.sql_parser.collect_spans", true);
     let licences = catalog.tasks().iter().map(|task| task.licence.clone()).collect::<Vec<Licence>>();
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
         Arc::new(FoldVariables(Arc::clone(variables))),

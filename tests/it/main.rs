@@ -11,6 +11,7 @@ mod first_rows;
 mod growth;
 mod guard;
 mod identity;
+mod init;
 mod interrupt;
 mod kill;
 mod ledger_kill;

@@ -138,3 +138,41 @@ fn a_run_above_its_budget_asks_on_a_terminal_and_starts_only_on_yes() {
         assert_eq!(server.count(), requests, "'{key}': {said}");
     }
 }
+
+#[test]
+fn the_shell_s_own_commands_show_tables_columns_and_functions_and_write_files() {
+    let scratch = Scratch::new("http://127.0.0.1:1/v1", 1, "");
+    let mut terminal = Terminal::start(&scratch, "dumb", "sql --format csv");
+    for line in [
+        "CREATE TABLE planets AS SELECT 1 AS radius, 2 AS mass;",
+        "\\d",
+        "\\d planets",
+        "\\df same_te",
+        "\\dt",
+        "SELECT 'a;",
+        "b' AS two_lines;",
+        "\\timing",
+        "\\o out.csv",
+        "SELECT radius + 1 AS more FROM planets;",
+        "\\o",
+        "SELECT radus FROM planets;",
+        "\\q",
+    ] {
+        terminal.press(&format!("{line}\r"));
+    }
+    let said = terminal.end().replace('\r', "");
+    assert!(said.contains("exit code 0."), "{said}");
+    for part in [
+        "public,planets,BASE TABLE",
+        "radius,Int64,NO",
+        "same_text(a, b)",
+        "there is no command \\dt",
+        "two_lines\n\"a;\nb\"",
+        "1 rows, 0.",
+        "did you mean 'radius'?",
+        "LINE 1: SELECT radus FROM planets",
+    ] {
+        assert!(said.contains(part), "'{part}' is not in {said}");
+    }
+    assert_eq!(std::fs::read_to_string(scratch.path().join("out.csv")).unwrap(), "more\n2\n");
+}
