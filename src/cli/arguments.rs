@@ -47,6 +47,8 @@ pub enum Command {
     Sql(SqlArguments),
     /// List the tasks of the catalog, or show one
     Tasks(TasksArguments),
+    /// List the runs: complete ones with their sizes, incomplete ones with why
+    Runs(RunsArguments),
     /// Totals of all model calls in the ledger, by model and error
     Calls(CallsArguments),
     /// Print the reference of the SQL functions as Markdown
@@ -126,6 +128,12 @@ pub struct RunArguments {
     /// Start also where the estimate is above the budget; the run still stops at the budget
     #[arg(short, long)]
     pub yes: bool,
+    /// Print the plan, how many calls it makes and what they cost, and stop: `seedmill explain --count`
+    #[arg(long)]
+    pub dry_run: bool,
+    /// A preview: only so many of the rows that reach the first calls
+    #[arg(long, value_name = "N")]
+    pub limit_seeds: Option<usize>,
     #[command(flatten)]
     pub console: ConsoleArguments,
 }
@@ -184,6 +192,15 @@ pub struct SqlArguments {
     pub budget: BudgetArguments,
     #[command(flatten)]
     pub console: ConsoleArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct RunsArguments {
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// The folder of the runs [default: runs/ beside seedmill.toml]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -17,6 +17,7 @@ mod output;
 mod progress;
 mod result_table;
 mod run;
+mod runs;
 mod shell;
 mod shell_command;
 mod sql;
@@ -78,6 +79,7 @@ async fn dispatch(arguments: Arguments, console: Console) -> u8 {
         Command::Tasks(tasks) => tasks::tasks(workspace, tasks).await,
         Command::Calls(calls) => calls::calls(workspace, calls).await,
         Command::Init(init) => init::init(init),
+        Command::Runs(runs) => runs::runs(workspace, runs).await,
         Command::Functions => functions::functions(),
         Command::Model(command) => model::model(command).await,
     };

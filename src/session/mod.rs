@@ -5,6 +5,7 @@ mod dialect;
 mod footer;
 mod macros;
 mod pipeline;
+mod run_schemas;
 mod statements;
 mod table_names;
 mod variables;

@@ -17,6 +17,7 @@ use datafusion::sql::parser::Statement;
 use super::dialect::parse;
 use super::macros::{InlineMacros, MacroFactory};
 use super::pipeline::Pipeline;
+use super::run_schemas;
 use super::statements;
 use super::variables::{FoldVariables, Variables};
 use crate::config::{Budget, CONFIG_FILE, Config, Variable};
@@ -218,6 +219,7 @@ impl Workspace {
         for (name, table) in ledger::tables(&self.config.ledger.path) {
             self.ctx.register_table(name, table)?;
         }
+        run_schemas::register(&self.ctx, Path::new(&self.config.out))?;
         self.ctx.register_table("runs", publish::runs_table(Path::new(&self.config.out), &self.config.root))?;
         // What the newest complete run published, under the names of its two folders' contents.
         if let Some(run) = publish::newest_run(Path::new(&self.config.out)) {

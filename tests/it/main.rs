@@ -23,6 +23,7 @@ mod pipeline;
 mod planner;
 mod progress;
 mod resume;
+mod runs;
 mod scratch;
 mod secrets;
 mod terminal;

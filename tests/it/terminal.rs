@@ -34,6 +34,7 @@ impl Terminal {
         let program = format!("trap : INT; stty cols 160; {seedmill} -w {folder} {arguments}; echo exit code $?.");
         let mut child = Command::new("script")
             .args(["-qfc", &program, "/dev/null"])
+            .current_dir(scratch.path())
             .env("TERM", kind)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
