@@ -2,17 +2,24 @@
 //! tables `tasks`, `seeds`, `heldout` and the schemas `raw`, `norm`, `heldout`, each provider marked with its split.
 
 mod catalog;
+mod catalog_loader;
 mod classify;
 mod column_sql;
+mod config_folder;
+mod config_reader;
+mod data_roots;
+mod dataset_facts;
 mod dataset_files;
 mod harness_config;
 mod known_datasets;
 mod norm_sql;
 mod normalized_cache;
+mod python_class;
 mod raw_table;
 mod schemas;
 mod scored_train_splits;
 mod seeds;
+mod split_files;
 mod task;
 mod task_planner;
 mod tasks_table;

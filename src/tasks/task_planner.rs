@@ -11,11 +11,10 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::catalog::how_to_configure;
 use super::column_sql::identifier;
 use super::norm_sql::norm_sql;
 use super::raw_table::RawTable;
-use super::{Reason, Status, Task};
+use super::{Reason, Task};
 use crate::lineage::{MarkedTable, Split};
 
 /// The planned normalization of one split of a task.
@@ -129,7 +128,7 @@ fn relation(task: &Task, split: Split) -> String {
 
 /// A sentence for rows that may not or cannot be read.
 fn check(task: &Task, split: Split) -> Result<(), DataFusionError> {
-    if split == Split::Train && task.status == Status::Rejected {
+    if split == Split::Train && !task.is_accepted() {
         return plan_err!(
             "the task '{}' is rejected ({}): {}",
             task.name,
@@ -139,7 +138,9 @@ fn check(task: &Task, split: Split) -> Result<(), DataFusionError> {
     }
     if task.files(split).is_empty() {
         return match split {
-            Split::Train => plan_err!("the task '{}': {}", task.name, how_to_configure(task)),
+            Split::Train => {
+                plan_err!("the task '{}': {}", task.name, task.message.as_deref().unwrap_or("it has no training files"))
+            }
             held_out => plan_err!("no {held_out} file is known for the task '{}'", task.name),
         };
     }

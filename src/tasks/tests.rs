@@ -237,6 +237,8 @@ async fn classification_says_why_a_task_may_not_seed_calls() {
     assert_eq!(reason("template"), Some(Reason::BrokenConfig));
     assert_eq!(reason("perplexity"), Some(Reason::UnsupportedOutputType));
     assert_eq!(catalog.task("plain").unwrap().status, Status::Accepted);
+    assert_eq!(catalog.task("shots").unwrap().status, Status::AcceptedFewshotTrain);
+    assert!(catalog.task("python").unwrap().is_accepted() && catalog.task("python").unwrap().needs_sql_override);
     assert_eq!(catalog.task("plain").unwrap().groups, ["everything"]);
     assert_eq!(catalog.task("dev").unwrap().groups, ["everything", "inner"]);
     assert_eq!(catalog.task("dev").unwrap().family, "a");
