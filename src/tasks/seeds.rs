@@ -163,7 +163,7 @@ impl TableProvider for NormalizedRows {
 }
 
 /// Whether a row of `task` can pass the filter, as far as `task = '…'` and `task IN (…)` say.
-fn may_hold(filter: &Expr, task: &str) -> bool {
+pub(crate) fn may_hold(filter: &Expr, task: &str) -> bool {
     let is_task = |expr: &Expr| matches!(expr, Expr::Column(Column { name, .. }) if name == "task");
     let is_name = |expr: &Expr| match expr {
         Expr::Literal(value, _) => value.try_as_str().flatten().is_none_or(|name| name == task) && !value.is_null(),
