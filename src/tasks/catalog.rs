@@ -14,7 +14,7 @@ use crate::config::TasksConfig;
 /// A configuration of tasks that cannot be loaded. Single broken configs are rows of `tasks`, not errors.
 #[derive(Debug, Error)]
 pub enum TasksError {
-    #[error("[tasks] from: '{0}' does not exist: name a folder of task configs or a config file")]
+    #[error("[tasks] from (or --from): '{0}' does not exist: name a folder of task configs or a config file")]
     NoSuchPath(PathBuf),
 }
 
