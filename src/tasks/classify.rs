@@ -97,8 +97,16 @@ pub(crate) fn status(
     scored: &ScoredSplits,
     files: &[String],
 ) -> Result<Status, (Reason, String)> {
+    if let Some(media) = &config.media {
+        return Err((Reason::NotText, format!("its rows are more than text ({media})")));
+    }
     if let Some(class) = &config.class {
         return Err((Reason::PythonClass, format!("its rows are made by the Python class {}", class.name)));
+    }
+    // Whether or not the config calls them training rows as well.
+    let mut scored_splits = [&config.test_split, &config.validation_split].into_iter().flatten();
+    if let Some(own) = scored_splits.find(|own| Split::from_file_stem(base_split(own)) == Some(Split::Train)) {
+        return Err((Reason::TrainIsScored, format!("the split '{own}' is held out: the task itself scores on it")));
     }
     let Some(split) = train_split(config) else {
         return Err((Reason::NoTrainingSplit, "the config names no training_split".into()));
@@ -114,9 +122,6 @@ pub(crate) fn status(
     }
     if let Some(file) = config.data_files.get(base).into_iter().flatten().find(|file| is_held_out_file(file)) {
         return Err((Reason::NotATrainSplit, format!("the split '{split}' is the file '{file}', which is held out")));
-    }
-    if let Some(key) = &config.media {
-        return Err((Reason::NotText, format!("its rows are more than text ({key})")));
     }
     match unreadable(config) {
         Some(rejection) => Err(rejection),

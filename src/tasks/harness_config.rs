@@ -192,7 +192,8 @@ impl HarnessConfig {
             media: ["doc_to_image", "doc_to_audio"]
                 .into_iter()
                 .find(|key| mapping.get(*key).is_some_and(|value| !value.is_null()))
-                .map(str::to_owned),
+                .map(str::to_owned)
+                .or_else(|| of_class.filter(|c| c.name.ends_with("MultiModal")).map(|c| format!("class {}", c.name))),
             bad_template: None,
             metadata: metadata(mapping)?,
             dataset_path,

@@ -10,6 +10,7 @@ mod config_reader;
 mod data_roots;
 mod dataset_facts;
 mod dataset_files;
+mod distinct_rows;
 mod harness_config;
 mod json_rows;
 mod json_shape;
@@ -34,5 +35,7 @@ pub use catalog::{Catalog, TasksError};
 pub use seeds::{heldout_schema, seeds_schema};
 pub use task::{Capability, Format, Reason, Status, Task};
 
+#[cfg(test)]
+mod data_tests;
 #[cfg(test)]
 mod tests;
