@@ -207,6 +207,9 @@ pub struct RunsArguments {
 pub struct TasksArguments {
     /// Show one task: its row and the SQL that normalizes it
     pub task: Option<String>,
+    /// Task configs in place of [tasks] from: a folder, or an installed package or checkout of lm-evaluation-harness
+    #[arg(long, value_name = "PATH")]
+    pub from: Vec<PathBuf>,
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
 }

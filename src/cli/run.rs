@@ -33,6 +33,7 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
         pipeline: arguments.pipeline,
         set: arguments.set.set.into_iter().collect(),
         out: arguments.out,
+        ..OpenOptions::default()
     };
     let workspace = Workspace::open(options).await?;
     workspace.warnings().listen(move |warning| console.note(format_args!("note: {warning}")));

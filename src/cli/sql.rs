@@ -31,7 +31,8 @@ pub async fn sql(root: Option<PathBuf>, arguments: SqlArguments, console: Consol
         }
     };
     let set = arguments.set.set.into_iter().collect();
-    let workspace = Workspace::open(OpenOptions { root, pipeline: arguments.pipeline, set, out: None }).await?;
+    let workspace =
+        Workspace::open(OpenOptions { root, pipeline: arguments.pipeline, set, ..OpenOptions::default() }).await?;
     workspace.warnings().listen(move |warning| console.note(format_args!("note: {warning}")));
     if let Err(error) = workspace.register_stages().await {
         let folder = workspace.pipeline.folder.display();

@@ -10,7 +10,8 @@ use super::output::{self, Output};
 use crate::session::{OpenOptions, Workspace};
 
 pub async fn tasks(root: Option<PathBuf>, arguments: TasksArguments) -> Result<u8> {
-    let workspace = Workspace::open(OpenOptions { root, ..OpenOptions::default() }).await?;
+    let options = OpenOptions { root, tasks_from: arguments.from, ..OpenOptions::default() };
+    let workspace = Workspace::open(options).await?;
     match arguments.task {
         None => {
             let columns = match arguments.format {

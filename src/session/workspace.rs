@@ -43,6 +43,8 @@ pub struct OpenOptions {
     pub set: BTreeMap<String, Variable>,
     /// `--out`: where runs are published.
     pub out: Option<String>,
+    /// `--from`: task configs in place of `[tasks] from`.
+    pub tasks_from: Vec<PathBuf>,
 }
 
 /// An open workspace.
@@ -80,6 +82,9 @@ impl Workspace {
                 Ok(folder) if !out.contains("://") => folder.to_string_lossy().into_owned(),
                 _ => out.clone(),
             };
+        }
+        if !options.tasks_from.is_empty() {
+            config.tasks.from.clone_from(&options.tasks_from);
         }
         let mut values = config.variables.clone();
         values.extend(options.set.clone());
