@@ -2,6 +2,7 @@
 //! In: a relation planner's SQL. Out: a stream of rows, each behind a durable answer.
 
 mod answer;
+mod arguments;
 mod assemble;
 mod breaker;
 mod call;
@@ -40,6 +41,8 @@ pub use count::{CallCount, CountedCalls, count_calls};
 pub use estimate::{Basis, CallEstimate, Dollars, TotalEstimate, estimate, estimate_counted};
 pub use extension::CallQueryPlanner;
 pub use history::{Average, CallHistory, SharedHistory};
+pub(crate) use arguments::Arguments;
+pub(crate) use literal::Literal;
 pub use literal::fold_variables;
 pub use node::{CallNode, call_nodes};
 pub use optimizer::{optimizer_rules, physical_optimizer_rules};
