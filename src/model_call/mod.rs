@@ -2,6 +2,7 @@
 //! In: a relation planner's SQL. Out: a stream of rows, each behind a durable answer.
 
 mod answer;
+mod arguments;
 mod assemble;
 mod breaker;
 mod call;
@@ -43,6 +44,8 @@ pub use estimate::{Basis, CallEstimate, Dollars, TotalEstimate, estimate, estima
 pub use extension::CallQueryPlanner;
 pub use history::{Average, CallHistory, SharedHistory};
 pub use limit_first_calls::limit_first_calls;
+pub(crate) use arguments::Arguments;
+pub(crate) use literal::Literal;
 pub use literal::fold_variables;
 pub use node::{CallNode, call_nodes};
 pub use optimizer::{optimizer_rules, physical_optimizer_rules};

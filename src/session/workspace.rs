@@ -21,6 +21,7 @@ use super::run_schemas;
 use super::statements;
 use super::variables::{FoldVariables, Variables};
 use crate::config::{Budget, CONFIG_FILE, Config, Variable};
+use crate::curate::{CurateExtensionPlanner, CuratePlanner};
 use crate::endpoint::Models;
 use crate::guard::{HeldOutGuard, LicenceGate, LicencePermits};
 use crate::ledger;
@@ -291,9 +292,12 @@ fn context(
         .with_analyzer_rules(rules)
         .with_optimizer_rules(optimizer_rules())
         .with_physical_optimizer_rules(physical_optimizer_rules(notes.history.clone()))
-        .with_query_planner(Arc::new(CallQueryPlanner::new(Arc::clone(runtime))))
+        .with_query_planner(Arc::new(CallQueryPlanner::new(
+            Arc::clone(runtime),
+            vec![Arc::new(CurateExtensionPlanner::default())],
+        )))
         .with_function_factory(Some(Arc::new(MacroFactory)))
-        .with_relation_planners(vec![Arc::new(planner)])
+        .with_relation_planners(vec![Arc::new(planner), Arc::new(CuratePlanner::new(Arc::clone(variables) as _))])
         .build();
     seedmill_udfs::register_all(&mut state)?;
     datafusion_functions_json::register_all(&mut state)?;
