@@ -95,8 +95,7 @@ impl TaskSql {
     pub(crate) fn serve(&self, config: &mut HarnessConfig) {
         match self.stages(config) {
             Ok(stages) => {
-                let by_function =
-                    |key: &String| config.functions.iter().any(|(name, _)| key.starts_with(&format!("{name}:")));
+                let by_function = |python: &String| functions(config).any(|(key, _)| python.starts_with(&format!("{key}:")));
                 if config.python.as_ref().is_some_and(by_function) {
                     config.python = None;
                 }
@@ -113,14 +112,14 @@ impl TaskSql {
     pub(crate) fn stages(&self, config: &HarnessConfig) -> Result<Vec<Stage>, Vec<String>> {
         let mut stages = Vec::new();
         let mut missing = Vec::new();
-        for (key, function) in &config.functions {
+        for (key, function) in functions(config) {
             match self.function(function, &config.file) {
                 // How rows are loaded is not ours: a file that names the loader knows its rows.
                 Some(_) if key == "custom_dataset" => {}
                 // One statement may stand for several functions, but not for one that changes rows and one that reads them.
                 Some(statement) => match stages.iter_mut().find(|stage: &&mut Stage| stage.sql == statement.sql) {
-                    Some(stage) => stage.keys.push(key.clone()),
-                    None => stages.push(stage(statement, vec![key.clone()])),
+                    Some(stage) => stage.keys.push(key.to_owned()),
+                    None => stages.push(stage(statement, vec![key.to_owned()])),
                 },
                 None => missing.push(format!("{key}: !function {function}")),
             }
@@ -169,6 +168,13 @@ impl TaskSql {
         };
         best(&self.statements, exactness)
     }
+}
+
+/// The functions of a config that change what a row is, in the order in which the harness calls them, by key.
+fn functions(config: &HarnessConfig) -> impl Iterator<Item = (&'static str, &String)> {
+    const KEYS: [&str; 7] =
+        ["custom_dataset", "process_docs", "doc_to_text", "doc_to_target", "doc_to_choice", "description", "gen_prefix"];
+    KEYS.into_iter().filter_map(|key| Some((key, config.functions.get(key)?)))
 }
 
 /// The first of the most exact.

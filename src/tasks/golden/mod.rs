@@ -21,7 +21,7 @@ use serde_yaml_ng::value::{Tag, TaggedValue};
 
 use self::doc_schema::{batch_of, has_raw_columns, raw_features};
 use self::rendered_row::{RenderedRow, cells};
-use super::catalog::config_task;
+use super::catalog_loader::config_task;
 use super::harness_config::HarnessConfig;
 use super::norm_sql::rendered_sql;
 use super::raw_table::SOURCE_ROW;
