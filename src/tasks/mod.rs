@@ -45,4 +45,6 @@ pub use task::{Capability, Format, Reason, Status, Task};
 #[cfg(test)]
 mod data_tests;
 #[cfg(test)]
+mod norm_tests;
+#[cfg(test)]
 mod tests;
