@@ -9,6 +9,7 @@ use datafusion::logical_expr::expr::Exists;
 use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, TableScan};
 use datafusion::optimizer::AnalyzerRule;
 
+use crate::curate::DecontaminateNode;
 use crate::lineage::{Lineage, Origin, lineage_of};
 use crate::model_call::CallNode;
 
@@ -27,7 +28,8 @@ impl AnalyzerRule for HeldOutGuard {
             {
                 return plan_err!(
                     "the table {table} holds held-out rows (split {}, says {}) and would reach a call of {} (model {}); \
-                     held-out rows may only stand on the right of NOT IN, NOT EXISTS and anti-joins",
+                     held-out rows may only stand on the right of NOT IN, NOT EXISTS and anti-joins, and in \
+                     decontaminate(…, against => (…))",
                     lineage.split,
                     lineage.origin,
                     call.spec().kind.as_str(),
@@ -64,6 +66,11 @@ pub fn held_out_scan(plan: &LogicalPlan) -> Result<Option<(String, Lineage)>> {
             JoinType::LeftAnti => vec![join.left.as_ref()],
             JoinType::RightAnti => vec![join.right.as_ref()],
             _ => vec![join.left.as_ref(), join.right.as_ref()],
+        },
+        // Of its reference set nothing is in the output.
+        LogicalPlan::Extension(extension) => match extension.node.as_any().downcast_ref::<DecontaminateNode>() {
+            Some(decontaminate) => vec![decontaminate.items()],
+            None => extension.node.inputs(),
         },
         other => other.inputs(),
     };

@@ -10,6 +10,7 @@ use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Expr, Extension, Filter, LogicalPlan, TableScan, UserDefinedLogicalNodeCore, lit};
 use datafusion::optimizer::AnalyzerRule;
 
+use crate::curate::DecontaminateNode;
 use crate::lineage::{Licence, Origin, Target, lineage_of};
 use crate::model_call::CallNode;
 
@@ -59,6 +60,17 @@ impl LicenceGate {
             && matches!(filter.input.as_ref(), LogicalPlan::TableScan(scan) if self.permitted(scan).as_ref() == Some(&filter.predicate))
         {
             return Ok(Transformed::new(plan, false, Jump));
+        }
+        // Nothing of a reference set reaches a call, so its licence does not matter.
+        if let LogicalPlan::Extension(extension) = &plan
+            && let Some(node) = extension.node.as_any().downcast_ref::<DecontaminateNode>()
+        {
+            let items = node.items().clone().transform_down_with_subqueries(|plan| self.gate(plan, call))?;
+            if !items.transformed {
+                return Ok(Transformed::new(plan, false, Jump));
+            }
+            let node = Arc::new(node.with_items(items.data)?);
+            return Ok(Transformed::new(LogicalPlan::Extension(Extension { node }), true, Jump));
         }
         let LogicalPlan::TableScan(scan) = &plan else { return Ok(Transformed::no(plan)) };
         let Ok(provider) = source_as_provider(&scan.source) else { return Ok(Transformed::no(plan)) };

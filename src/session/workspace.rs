@@ -17,9 +17,11 @@ use datafusion::sql::parser::Statement;
 use super::dialect::parse;
 use super::macros::{InlineMacros, MacroFactory};
 use super::pipeline::Pipeline;
+use super::run_schemas;
 use super::statements;
 use super::variables::{FoldVariables, Variables};
 use crate::config::{Budget, CONFIG_FILE, Config, Variable};
+use crate::curate::{CurateExtensionPlanner, CuratePlanner};
 use crate::endpoint::Models;
 use crate::guard::{HeldOutGuard, LicenceGate, LicencePermits};
 use crate::ledger;
@@ -223,6 +225,7 @@ impl Workspace {
         for (name, table) in ledger::tables(&self.config.ledger.path) {
             self.ctx.register_table(name, table)?;
         }
+        run_schemas::register(&self.ctx, Path::new(&self.config.out))?;
         self.ctx.register_table("runs", publish::runs_table(Path::new(&self.config.out), &self.config.root))?;
         // What the newest complete run published, under the names of its two folders' contents.
         if let Some(run) = publish::newest_run(Path::new(&self.config.out)) {
@@ -266,7 +269,11 @@ fn context(
     run: &Arc<Run>,
     notes: &PlanNotes,
 ) -> Result<SessionContext> {
-    let config = SessionConfig::from_env()?.with_information_schema(true).with_extension(Arc::clone(run));
+    let config = SessionConfig::from_env()?
+        .with_information_schema(true)
+        .with_extension(Arc::clone(run))
+        // Errors know their place in the SQL.
+        .set_bool("datafusion.sql_parser.collect_spans", true);
     let licences = catalog.tasks().iter().map(|task| task.licence.clone()).collect::<Vec<Licence>>();
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
         Arc::new(FoldVariables(Arc::clone(variables))),
@@ -285,9 +292,12 @@ fn context(
         .with_analyzer_rules(rules)
         .with_optimizer_rules(optimizer_rules())
         .with_physical_optimizer_rules(physical_optimizer_rules(notes.history.clone()))
-        .with_query_planner(Arc::new(CallQueryPlanner::new(Arc::clone(runtime))))
+        .with_query_planner(Arc::new(CallQueryPlanner::new(
+            Arc::clone(runtime),
+            vec![Arc::new(CurateExtensionPlanner::default())],
+        )))
         .with_function_factory(Some(Arc::new(MacroFactory)))
-        .with_relation_planners(vec![Arc::new(planner)])
+        .with_relation_planners(vec![Arc::new(planner), Arc::new(CuratePlanner::new(Arc::clone(variables) as _))])
         .build();
     seedmill_udfs::register_all(&mut state)?;
     datafusion_functions_json::register_all(&mut state)?;
