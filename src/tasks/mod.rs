@@ -10,6 +10,7 @@ mod config_reader;
 mod data_roots;
 mod dataset_facts;
 mod dataset_files;
+mod dataset_table;
 mod distinct_rows;
 mod harness_config;
 mod json_rows;

@@ -105,7 +105,7 @@ pub(super) fn distinct(
     let mut readers: HashMap<(Split, &[String]), Vec<(&str, &str)>> = HashMap::new();
     let mut parts = Vec::new();
     for task in tasks {
-        let chooses = task.config.as_ref().and_then(|config| config.functions.get("process_docs"));
+        let chooses = task.config.as_ref().and_then(|config| config.function_places.get("process_docs"));
         let chooses = chooses.map_or("", String::as_str);
         for split in splits(task) {
             let same = readers.entry((split, task.files(split))).or_default();
