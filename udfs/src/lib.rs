@@ -4,13 +4,16 @@
 mod answer_in_options;
 mod approx_tokens;
 mod call_refs;
+mod detokenize;
 mod extract_final_number;
+mod gold_index;
 mod has_duplicate_options;
 mod has_unclosed_delimiters;
 mod is_number;
 mod is_option_letter;
 mod is_refusal;
 mod jinja;
+mod last_boxed;
 mod longest_option;
 mod majority_vote;
 mod majority_vote_agg;
@@ -18,10 +21,13 @@ mod mask_numbers;
 mod math_equal;
 mod mentions_missing_context;
 mod ngram_containment;
+mod normalize_math_answer;
 mod normalize_text;
 mod option_index;
 mod option_label;
 mod option_text;
+mod python_list;
+mod python_shuffle;
 mod reasons;
 mod repeated_ngram_fraction;
 mod rouge_l;
@@ -30,6 +36,7 @@ mod script_fraction;
 mod sentence_count;
 mod shuffle_options;
 mod stable_hash;
+mod strip;
 mod token_f1;
 mod word_count;
 
@@ -40,6 +47,7 @@ mod function;
 mod math;
 mod number;
 mod option_letter;
+mod python_literal;
 mod words;
 
 use std::sync::Arc;
@@ -50,12 +58,14 @@ use datafusion_expr::{AggregateUDF, ScalarUDF};
 
 use crate::function::{Definition, scalar};
 pub use crate::jinja::template_variables;
+pub use crate::python_list::list as read_python_list;
 
 /// Every scalar function, in the order of the reference.
 const SCALAR: &[&Definition] = &[
     // prompts
     &jinja::JINJA,
     &jinja::TRY_JINJA,
+    &jinja::TRY_JINJA_LIST,
     // answers and options
     &normalize_text::NORMALIZE_TEXT,
     &same_text::SAME_TEXT,
@@ -68,11 +78,19 @@ const SCALAR: &[&Definition] = &[
     &longest_option::LONGEST_OPTION,
     &shuffle_options::SHUFFLE_OPTIONS,
     &majority_vote::MAJORITY_VOTE,
+    &gold_index::GOLD_INDEX,
+    &python_list::PYTHON_LIST,
+    &python_shuffle::PYTHON_SHUFFLE,
     // numbers
     &is_number::IS_NUMBER,
     &extract_final_number::EXTRACT_FINAL_NUMBER,
     &math_equal::MATH_EQUAL,
     &mask_numbers::MASK_NUMBERS,
+    &last_boxed::LAST_BOXED,
+    &normalize_math_answer::NORMALIZE_MATH_ANSWER,
+    // raw text
+    &strip::STRIP,
+    &detokenize::DETOKENIZE,
     // the look of a text
     &word_count::WORD_COUNT,
     &sentence_count::SENTENCE_COUNT,
