@@ -2,12 +2,18 @@
 //! In: a workspace's folder. Out: a [`Workspace`] that runs SQL.
 
 mod dialect;
+mod external_table;
 mod footer;
 mod macros;
 mod pipeline;
 mod statements;
 mod variables;
 mod workspace;
+
+#[cfg(test)]
+mod licence_tests;
+#[cfg(test)]
+mod seed_tests;
 
 pub use pipeline::{Pipeline, SqlFile};
 pub use variables::Variables;

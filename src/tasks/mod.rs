@@ -6,6 +6,7 @@ mod classify;
 mod column_sql;
 mod dataset_files;
 mod harness_config;
+mod heldout_index;
 mod known_datasets;
 mod norm_sql;
 mod normalized_cache;
@@ -19,6 +20,7 @@ mod tasks_table;
 mod yaml;
 
 pub use catalog::{Catalog, TasksError};
+pub use heldout_index::{HeldOutIndex, HeldOutRows, Questions, RowKeys};
 pub use seeds::{heldout_schema, seeds_schema};
 pub use task::{Capability, Format, Reason, Status, Task};
 

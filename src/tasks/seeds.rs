@@ -77,8 +77,12 @@ pub(crate) fn seeds(catalog: &Arc<Catalog>, planner: &Arc<TaskPlanner>) -> Marke
 
 /// The table `heldout`: the validation, test and scored training rows of all tasks, marked test.
 pub(crate) fn heldout(catalog: &Arc<Catalog>, planner: &Arc<TaskPlanner>) -> MarkedTable {
-    let parts = distinct(catalog, Task::has_heldout, |task| task.heldout_files.keys().copied().collect());
-    marked(catalog, planner, parts, heldout_schema(), Split::Test)
+    marked(catalog, planner, heldout_parts(catalog), heldout_schema(), Split::Test)
+}
+
+/// The tasks and splits that `heldout` is made of.
+pub(crate) fn heldout_parts(catalog: &Catalog) -> Vec<(String, Split)> {
+    distinct(catalog, Task::has_heldout, |task| task.heldout_files.keys().copied().collect())
 }
 
 /// Each set of files once, by the first task in name order: prompt variants of one dataset are not other rows.
