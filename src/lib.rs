@@ -2,11 +2,12 @@
 //! The whole pipeline is one DataFusion plan from Parquet to Parquet, with model calls as table functions.
 //!
 //! Data goes down one staircase: SQL text → logical node → exec → endpoint → ledger → Arrow batch → sink.
-//! Dependencies point down: cli → session → {tasks, model_call, guard, publish} → {endpoint, ledger}
+//! Dependencies point down: cli → session → {tasks, model_call, curate, guard, publish} → {endpoint, ledger}
 //! → {lineage, config, udfs}.
 
 pub mod cli;
 pub mod config;
+pub mod curate;
 pub mod endpoint;
 pub mod guard;
 pub mod ledger;

@@ -10,6 +10,7 @@ use datafusion::logical_expr::{
     Expr, Extension, Filter, LogicalPlan, Projection, TableScan, TableScanBuilder, UserDefinedLogicalNodeCore,
 };
 
+use crate::curate::DecontaminateNode;
 use crate::model_call::CallNode;
 
 /// What the rows of a scan below a call must meet; `None` for all rows. The call is given for messages.
@@ -42,6 +43,18 @@ fn filter_scan(plan: LogicalPlan, call: &CallNode, condition: Condition) -> Resu
         && split_conjunction(&filter.predicate).contains(&&needed)
     {
         return Ok(Transformed::new(plan, false, TreeNodeRecursion::Jump));
+    }
+    // Nothing of a reference set reaches a call.
+    if let LogicalPlan::Extension(extension) = &plan
+        && let Some(node) = extension.node.as_any().downcast_ref::<DecontaminateNode>()
+    {
+        let items = node.items().clone().transform_down_with_subqueries(|plan| filter_scan(plan, call, condition))?;
+        if !items.transformed {
+            return Ok(Transformed::new(plan, false, TreeNodeRecursion::Jump));
+        }
+        let node = Arc::new(node.with_items(items.data)?);
+        let plan = LogicalPlan::Extension(Extension { node });
+        return Ok(Transformed::new(plan, true, TreeNodeRecursion::Jump));
     }
     let LogicalPlan::TableScan(scan) = &plan else { return Ok(Transformed::no(plan)) };
     match condition(scan, call)? {

@@ -25,7 +25,8 @@ impl AnalyzerRule for HeldOutGuard {
             {
                 return plan_err!(
                     "the table {table} holds held-out rows (split {}, says {}) and would reach a call of {} (model {}); \
-                     held-out rows may only stand on the right of NOT IN, NOT EXISTS and anti-joins",
+                     held-out rows may only stand on the right of NOT IN, NOT EXISTS and anti-joins, and in \
+                     decontaminate(…, against => (…))",
                     lineage.split,
                     lineage.origin,
                     call.spec().kind.as_str(),

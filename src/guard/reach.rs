@@ -15,6 +15,7 @@ use datafusion::logical_expr::logical_plan::Subquery;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Distinct, Expr, Join, JoinType, LogicalPlan, Operator, TableScan};
 
+use crate::curate::DecontaminateNode;
 use crate::lineage::{Lineage, Origin, lineage_of};
 
 /// A scan of held-out rows: the table's name and what it is marked with.
@@ -80,6 +81,12 @@ fn in_plan(plan: &LogicalPlan, role: Role) -> Result<Option<HeldOutScan>> {
                 return first([in_plan(kept, role), in_plan(other, role.flipped()), in_expressions(&filter.input)]);
             }
             return in_plan(&filter.input, role);
+        }
+        // Of its reference set nothing is in the output.
+        LogicalPlan::Extension(extension) => {
+            if let Some(decontaminate) = extension.node.as_any().downcast_ref::<DecontaminateNode>() {
+                return first([in_plan(decontaminate.items(), role), in_expressions(plan)]);
+            }
         }
         _ => {}
     }

@@ -16,14 +16,16 @@ use super::exec::CallExec;
 use super::node::CallNode;
 use super::runtime::CallRuntime;
 
-/// DataFusion's query planner that also knows call nodes.
+/// DataFusion's query planner that also knows call nodes, and the nodes of other planners.
 pub struct CallQueryPlanner {
-    runtime: Arc<CallRuntime>,
+    planners: Vec<Arc<dyn ExtensionPlanner + Send + Sync>>,
 }
 
 impl CallQueryPlanner {
-    pub fn new(runtime: Arc<CallRuntime>) -> Self {
-        Self { runtime }
+    pub fn new(runtime: Arc<CallRuntime>, others: Vec<Arc<dyn ExtensionPlanner + Send + Sync>>) -> Self {
+        let mut planners = others;
+        planners.push(Arc::new(CallExtensionPlanner { runtime }));
+        Self { planners }
     }
 }
 
@@ -36,8 +38,7 @@ impl fmt::Debug for CallQueryPlanner {
 #[async_trait]
 impl QueryPlanner for CallQueryPlanner {
     async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
-        let calls = Arc::new(CallExtensionPlanner { runtime: Arc::clone(&self.runtime) });
-        DefaultPhysicalPlanner::with_extension_planners(vec![calls]).create_physical_plan(plan, session).await
+        DefaultPhysicalPlanner::with_extension_planners(self.planners.clone()).create_physical_plan(plan, session).await
     }
 }
 

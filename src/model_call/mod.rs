@@ -2,6 +2,7 @@
 //! In: a relation planner's SQL. Out: a stream of rows, each behind a durable answer.
 
 mod answer;
+mod arguments;
 mod assemble;
 mod breaker;
 mod call;
@@ -14,12 +15,14 @@ mod estimate;
 mod exec;
 mod extension;
 mod history;
+mod limit_first_calls;
 mod literal;
 mod node;
 mod optimizer;
 mod planner;
 mod progress;
 mod pump;
+mod reference;
 mod render;
 mod repair;
 mod returns;
@@ -40,11 +43,15 @@ pub use count::{CallCount, CountedCalls, count_calls};
 pub use estimate::{Basis, CallEstimate, Dollars, TotalEstimate, estimate, estimate_counted};
 pub use extension::CallQueryPlanner;
 pub use history::{Average, CallHistory, SharedHistory};
+pub use limit_first_calls::limit_first_calls;
+pub(crate) use arguments::Arguments;
+pub(crate) use literal::Literal;
 pub use literal::fold_variables;
 pub use node::{CallNode, call_nodes};
 pub use optimizer::{optimizer_rules, physical_optimizer_rules};
 pub use planner::CallPlanner;
 pub use progress::{Progress, StageCounts, StageProgress};
+pub use reference::{TABLE_FUNCTIONS, TableArgument, TableFunction};
 pub use render::{Prompts, Render};
 pub use runtime::CallRuntime;
 pub use settings::Settings;

@@ -9,8 +9,9 @@ use datafusion::common::{Column, DFSchema, DataFusionError, Result, plan_datafus
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::var_provider::VarProvider;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, lit, when};
-use datafusion::sql::sqlparser::ast::{self, FunctionArg, FunctionArgExpr, TableFactor};
+use datafusion::sql::sqlparser::ast::{FunctionArg, TableFactor};
 
+use super::arguments::Arguments;
 use super::literal::{Literal, fold_variables};
 use super::node::CallNode;
 use super::render::{Prompts, expand_render};
@@ -20,7 +21,7 @@ use crate::config::{Provider, did_you_mean};
 use crate::endpoint::Models;
 
 /// The named arguments of generate and enrich.
-const ARGUMENTS: [&str; 19] = [
+pub(super) const ARGUMENTS: [&str; 19] = [
     "model",
     "system",
     "prompt",
@@ -43,11 +44,8 @@ const ARGUMENTS: [&str; 19] = [
 ];
 
 /// The named arguments of embed.
-const EMBED_ARGUMENTS: [&str; 9] =
+pub(super) const EMBED_ARGUMENTS: [&str; 9] =
     ["model", "text", "when", "dimensions", "output", "extra", "variant", "on_error", "call_as"];
-
-/// Functions of the design that this version does not have yet.
-const NOT_YET: [&str; 2] = ["near_duplicates", "decontaminate"];
 
 /// The ordinal of a sample inside prompt, system and messages; it shadows an input column of that name.
 const SAMPLE: &str = "sample";
@@ -89,9 +87,6 @@ impl RelationPlanner for CallPlanner {
             "generate" => CallKind::Generate,
             "enrich" => CallKind::Enrich,
             "embed" => CallKind::Embed,
-            other if NOT_YET.contains(&other) => {
-                return plan_err!("{other}(…) is not in this version yet; generate, enrich and embed are");
-            }
             _ => return Ok(RelationPlanning::Original(Box::new(relation))),
         };
         if lateral {
@@ -115,7 +110,7 @@ impl CallPlanner {
         context: &mut dyn RelationPlannerContext,
     ) -> Result<LogicalPlan> {
         let name = kind.as_str();
-        let mut arguments = Arguments::new(kind, args)?;
+        let mut arguments = Arguments::new(kind.as_str(), args)?;
         let input = context.plan(arguments.take_input()?)?;
         let embeds = kind == CallKind::Embed;
         // Samples are of generate and enrich: a column `sample` is a column for embed.
@@ -281,51 +276,6 @@ impl CallPlanner {
                 expand_render(expr, &no_folder, schema, |name| context.context_provider().get_function_meta(name))
                     .map_err(|e| e.context("render needs a pipeline folder with prompts/"))
             }
-        }
-    }
-}
-
-/// The input and the named arguments of a call, still as SQL.
-struct Arguments {
-    kind: CallKind,
-    input: Option<ast::Expr>,
-    named: HashMap<String, ast::Expr>,
-}
-
-impl Arguments {
-    fn new(kind: CallKind, args: Vec<FunctionArg>) -> Result<Self> {
-        let mut arguments = Arguments { kind, input: None, named: HashMap::new() };
-        for (position, arg) in args.into_iter().enumerate() {
-            match arg {
-                FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if position == 0 => arguments.input = Some(expr),
-                FunctionArg::Named { name, arg: FunctionArgExpr::Expr(expr), .. } => {
-                    let name = name.value.to_lowercase();
-                    if arguments.named.insert(name.clone(), expr).is_some() {
-                        return plan_err!("{} has the argument '{name}' twice", kind.as_str());
-                    }
-                }
-                other => {
-                    return plan_err!(
-                        "{}: '{other}' is no argument; after the input every argument is named: prompt => …",
-                        kind.as_str()
-                    );
-                }
-            }
-        }
-        Ok(arguments)
-    }
-
-    /// The input as a relation.
-    fn take_input(&mut self) -> Result<TableFactor> {
-        match self.input.take() {
-            Some(ast::Expr::Subquery(subquery)) => {
-                Ok(TableFactor::Derived { lateral: false, subquery, alias: None, sample: None })
-            }
-            Some(other) => plan_err!(
-                "{} takes its input first, as (SELECT …), TABLE name or a bare name, not {other}",
-                self.kind.as_str()
-            ),
-            None => plan_err!("{} needs an input: (SELECT …), TABLE name or a bare name", self.kind.as_str()),
         }
     }
 }

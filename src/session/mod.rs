@@ -6,7 +6,9 @@ mod external_table;
 mod footer;
 mod macros;
 mod pipeline;
+mod run_schemas;
 mod statements;
+mod table_names;
 mod variables;
 mod workspace;
 
@@ -15,6 +17,8 @@ mod licence_tests;
 #[cfg(test)]
 mod seed_tests;
 
+pub use dialect::is_complete;
 pub use pipeline::{Pipeline, SqlFile};
+pub use table_names::table_names;
 pub use variables::Variables;
 pub use workspace::{OpenOptions, Workspace};

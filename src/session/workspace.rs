@@ -21,9 +21,11 @@ use super::dialect::parse;
 use super::external_table::CatalogFiles;
 use super::macros::{InlineMacros, MacroFactory};
 use super::pipeline::Pipeline;
+use super::run_schemas;
 use super::statements;
 use super::variables::{FoldVariables, Variables};
 use crate::config::{Budget, CONFIG_FILE, Config, Variable};
+use crate::curate::{CurateExtensionPlanner, CuratePlanner};
 use crate::endpoint::Models;
 use crate::guard::{
     HeldOutGuard, HeldOutOutflow, LicenceGate, LicencePermits, LoadHeldOutRows, RowGate, held_out_copy,
@@ -48,6 +50,8 @@ pub struct OpenOptions {
     pub set: BTreeMap<String, Variable>,
     /// `--out`: where runs are published.
     pub out: Option<String>,
+    /// `--from`: task configs in place of `[tasks] from`.
+    pub tasks_from: Vec<PathBuf>,
 }
 
 /// An open workspace.
@@ -85,6 +89,9 @@ impl Workspace {
                 Ok(folder) if !out.contains("://") => folder.to_string_lossy().into_owned(),
                 _ => out.clone(),
             };
+        }
+        if !options.tasks_from.is_empty() {
+            config.tasks.from.clone_from(&options.tasks_from);
         }
         let mut values = config.variables.clone();
         values.extend(options.set.clone());
@@ -232,6 +239,7 @@ impl Workspace {
         for (name, table) in ledger::tables(&self.config.ledger.path) {
             self.ctx.register_table(name, table)?;
         }
+        run_schemas::register(&self.ctx, Path::new(&self.config.out))?;
         self.ctx.register_table("runs", publish::runs_table(Path::new(&self.config.out), &self.config.root))?;
         // What the newest complete run published, under the names of its two folders' contents.
         if let Some(run) = publish::newest_run(Path::new(&self.config.out)) {
@@ -278,7 +286,9 @@ fn context(
     let config = SessionConfig::from_env()?
         .with_information_schema(true)
         .with_extension(Arc::clone(run))
-        .with_extension(Arc::new(CatalogFiles::of(catalog.tasks())));
+        .with_extension(Arc::new(CatalogFiles::of(catalog.tasks())))
+        // Errors know their place in the SQL.
+        .set_bool("datafusion.sql_parser.collect_spans", true);
     let licences = catalog.tasks().iter().map(|task| task.licence.clone()).collect::<Vec<Licence>>();
     // The object stores that the session reads from are those of the catalog.
     let env = Arc::new(RuntimeEnv::default());
@@ -307,10 +317,10 @@ fn context(
         .with_runtime_env(env)
         .with_query_planner(Arc::new(LoadHeldOutRows::new(
             Arc::clone(&held_out),
-            Arc::new(CallQueryPlanner::new(Arc::clone(runtime))),
+            Arc::new(CallQueryPlanner::new(Arc::clone(runtime), vec![Arc::new(CurateExtensionPlanner::default())])),
         )))
         .with_function_factory(Some(Arc::new(MacroFactory)))
-        .with_relation_planners(vec![Arc::new(planner)])
+        .with_relation_planners(vec![Arc::new(planner), Arc::new(CuratePlanner::new(Arc::clone(variables) as _))])
         .build();
     seedmill_udfs::register_all(&mut state)?;
     datafusion_functions_json::register_all(&mut state)?;

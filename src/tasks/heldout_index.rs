@@ -99,9 +99,9 @@ impl HeldOutRows {
     async fn read_or_make(&self, session: &dyn Session) -> Result<Arc<HeldOutIndex>> {
         let cache = self.catalog.cache();
         let mut files = Vec::new();
-        for (name, split) in heldout_parts(&self.catalog) {
-            if let Some(task) = self.catalog.task(&name) {
-                files.push(normalized_file(cache, task, split, &self.planner, session).await?);
+        for part in heldout_parts(&self.catalog) {
+            if let Some(task) = self.catalog.task(&part.task) {
+                files.push(normalized_file(cache, task, part.split, &self.planner, session).await?);
             }
         }
         // The names hold hashes of the content.

@@ -80,7 +80,7 @@ fn rows(scratch: &Scratch, run: &Path, kind: &str, column: &str) -> Vec<String> 
         "CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '{}/{kind}/'; SELECT {column} FROM t ORDER BY 1",
         run.display()
     );
-    scratch.ok(&["sql", "--format", "json", "-c", &sql]).lines().map(str::to_owned).collect()
+    scratch.ok(&["sql", "--format", "ndjson", "-c", &sql]).lines().map(str::to_owned).collect()
 }
 
 #[test]

@@ -13,7 +13,9 @@ mod is_refusal;
 mod jinja;
 mod longest_option;
 mod majority_vote;
+mod majority_vote_agg;
 mod mask_numbers;
+mod math_equal;
 mod mentions_missing_context;
 mod ngram_containment;
 mod normalize_text;
@@ -29,12 +31,14 @@ mod script_fraction;
 mod sentence_count;
 mod shuffle_options;
 mod stable_hash;
+mod token_f1;
 mod word_count;
 
 // What several functions share.
 mod arguments;
 mod canonical_hash;
 mod function;
+mod math;
 mod number;
 mod option_letter;
 mod words;
@@ -69,6 +73,7 @@ const SCALAR: &[&Definition] = &[
     // numbers
     &is_number::IS_NUMBER,
     &extract_final_number::EXTRACT_FINAL_NUMBER,
+    &math_equal::MATH_EQUAL,
     &mask_numbers::MASK_NUMBERS,
     // the look of a text
     &word_count::WORD_COUNT,
@@ -81,6 +86,7 @@ const SCALAR: &[&Definition] = &[
     &mentions_missing_context::MENTIONS_MISSING_CONTEXT,
     // two texts
     &rouge_l::ROUGE_L,
+    &token_f1::TOKEN_F1,
     &ngram_containment::NGRAM_CONTAINMENT,
     // order
     &stable_hash::STABLE_HASH,
@@ -92,9 +98,9 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
     SCALAR.iter().map(|definition| scalar(definition)).chain(own).map(Arc::new).collect()
 }
 
-/// All aggregate functions of this crate. There are none yet: votes are taken over lists by `majority_vote`.
+/// All aggregate functions of this crate.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
-    Vec::new()
+    vec![Arc::new(majority_vote_agg::majority_vote_agg())]
 }
 
 /// All window functions of this crate.

@@ -1,19 +1,35 @@
-//! The words by which texts are compared: a text comes in, its lower-case words come out. Used by `rouge_l` and
-//! `ngram_containment`.
+//! The words by which texts are compared: a text comes in, its lower-case words come out. Used by `rouge_l`,
+//! `ngram_containment` and `token_f1`.
 
-use std::sync::LazyLock;
+use unicode_normalization::char::is_combining_mark;
 
-use regex::Regex;
-
-/// A run of letters, marks and digits; each Chinese or Japanese character is a word, for there are no spaces.
-static WORD: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(concat!(r"[\p{Han}\p{Hiragana}\p{Katakana}]|", r"[\p{L}\p{M}\p{N}--[\p{Han}\p{Hiragana}\p{Katakana}]]+"))
-        .expect("a constant pattern is valid")
-});
-
-/// The words of a text that has been put into lower case.
+/// The words of a text that has been put into lower case: runs of letters, marks and digits; each character of a script
+/// without spaces between words is a word.
 pub(crate) fn words(lower_case: &str) -> impl Iterator<Item = &str> {
-    WORD.find_iter(lower_case).map(|word| word.as_str())
+    let mut rest = lower_case;
+    std::iter::from_fn(move || {
+        rest = &rest[rest.find(is_of_word)?..];
+        let first = rest.chars().next()?;
+        let end = match is_word_alone(first) {
+            true => first.len_utf8(),
+            false => rest.find(|char| !is_of_word(char) || is_word_alone(char)).unwrap_or(rest.len()),
+        };
+        let word = &rest[..end];
+        rest = &rest[end..];
+        Some(word)
+    })
+}
+
+fn is_of_word(char: char) -> bool {
+    if char.is_ascii() { char.is_ascii_alphanumeric() } else { char.is_alphanumeric() || is_combining_mark(char) }
+}
+
+/// Whether a character is a word by itself: Chinese characters and Japanese kana.
+pub(crate) fn is_word_alone(char: char) -> bool {
+    matches!(char,
+        '\u{3005}'..='\u{3007}' | '\u{3041}'..='\u{3096}' | '\u{309d}'..='\u{309f}' | '\u{30a1}'..='\u{30fa}'
+        | '\u{30fd}'..='\u{30ff}' | '\u{31f0}'..='\u{31ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}'
+        | '\u{f900}'..='\u{faff}' | '\u{ff66}'..='\u{ff9d}' | '\u{20000}'..='\u{323af}')
 }
 
 #[cfg(test)]
@@ -26,5 +42,6 @@ mod tests {
             words("don't stop, 2nd हिन्दी 東京tower").collect::<Vec<_>>(),
             ["don", "t", "stop", "2nd", "हिन्दी", "東", "京", "tower"]
         );
+        assert_eq!(words(" ?! ").count(), 0);
     }
 }

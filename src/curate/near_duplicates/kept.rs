@@ -1,0 +1,251 @@
+//! The rows that are kept, and the question which of them a row is like. Exact: every kept row whose Jaccard similarity
+//! is at least the threshold is found.
+//!
+//! How: with all n-grams in one fixed order, rare ones first, two sets of likeness t or more must share one among the first
+//! `|x| - ⌈t·|x|⌉ + 1` of each (prefix filtering: Chaudhuri et al. 2006; Bayardo et al. 2007, "Scaling up all pairs
+//! similarity search"). Only these are indexed and looked up; sizes and places rule out most of what they find (Xiao et al.
+//! 2008, "Efficient similarity joins for near duplicate detection"), and the rest is counted. MinHash with bands would
+//! find most pairs by chance; this finds all, from fewer hashes.
+
+use std::collections::HashMap;
+
+use foldhash::fast::FixedState;
+
+use super::frequencies::Frequencies;
+
+/// The nearest kept row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Match {
+    /// Its ordinal among the kept rows.
+    pub row: u32,
+    pub jaccard: f64,
+    /// The normalized texts are equal.
+    pub exact: bool,
+}
+
+/// A row in the list of an n-gram.
+#[derive(Debug, Clone, Copy)]
+struct Posting {
+    row: u32,
+    /// The n-gram's place in the row's order.
+    place: u32,
+    /// The entry before in the same list.
+    next: u32,
+}
+
+const END: u32 = u32::MAX;
+
+/// The kept rows of one scan.
+#[derive(Debug)]
+pub struct Kept {
+    threshold: f64,
+    counts: Vec<u32>,
+    /// The sets of all rows, each in ascending order, one behind the other.
+    shingles: Vec<u64>,
+    /// Where each row's set begins in `shingles`; and the end.
+    starts: Vec<usize>,
+    /// The last entry of each n-gram's list.
+    lists: HashMap<u64, u32, FixedState>,
+    postings: Vec<Posting>,
+    /// Rows by the hash of their whole normalized text.
+    texts: HashMap<u64, u32, FixedState>,
+    candidates: Vec<u32>,
+    ordered: Vec<(u32, u64)>,
+}
+
+impl Kept {
+    /// `counts` are those of [`Frequencies::frozen`]; empty for none. `threshold` lies above 0 and at most at 1.
+    pub fn new(threshold: f64, counts: Vec<u32>) -> Self {
+        Self {
+            threshold,
+            counts,
+            shingles: Vec::new(),
+            starts: vec![0],
+            lists: HashMap::default(),
+            postings: Vec::new(),
+            texts: HashMap::default(),
+            candidates: Vec::new(),
+            ordered: Vec::new(),
+        }
+    }
+
+    /// How many rows are kept.
+    pub fn len(&self) -> usize {
+        self.starts.len() - 1
+    }
+
+    /// The nearest kept row at or above the threshold, of several the first; where there is none the row is kept.
+    /// `set` is in ascending order and not empty; `text` is a hash of the whole normalized text.
+    pub fn find_or_keep(&mut self, text: u64, set: &[u64]) -> Option<Match> {
+        if let Some(&row) = self.texts.get(&text) {
+            return Some(Match { row, jaccard: 1.0, exact: true });
+        }
+        self.order(set);
+        if let Some(found) = self.nearest(set) {
+            return Some(found);
+        }
+        self.keep(text, set);
+        None
+    }
+
+    /// The bytes that are held.
+    pub fn size(&self) -> usize {
+        // A map's table has a key, a value and a byte of control for each place, and fills at most 7 of 8 places.
+        let table = |capacity: usize| capacity * 8 / 7 * (size_of::<u64>() + size_of::<u64>() + 1);
+        self.counts.capacity() * size_of::<u32>()
+            + self.shingles.capacity() * size_of::<u64>()
+            + self.starts.capacity() * size_of::<usize>()
+            + self.postings.capacity() * size_of::<Posting>()
+            + table(self.lists.capacity())
+            + table(self.texts.capacity())
+    }
+
+    /// How many n-grams at the head of a set of this size are looked up.
+    fn prefix(&self, size: usize) -> usize {
+        size - self.least_overlap_with(size).min(size) + 1
+    }
+
+    /// ⌈t · size⌉, and not one more by rounding: what a set must share with any set that is like it.
+    fn least_overlap_with(&self, size: usize) -> usize {
+        ((self.threshold * size as f64 - 1e-6).ceil() as usize).max(1)
+    }
+
+    fn order(&mut self, set: &[u64]) {
+        self.ordered.clear();
+        self.ordered.extend(set.iter().map(|&shingle| (Frequencies::of(&self.counts, shingle), shingle)));
+        let prefix = self.prefix(set.len());
+        if prefix < set.len() {
+            self.ordered.select_nth_unstable(prefix);
+            self.ordered.truncate(prefix);
+        }
+        self.ordered.sort_unstable();
+    }
+
+    fn nearest(&mut self, set: &[u64]) -> Option<Match> {
+        let size = set.len();
+        let (smallest, largest) =
+            (self.least_overlap_with(size), ((size as f64 / self.threshold) + 1e-6).floor() as usize);
+        let mut candidates = std::mem::take(&mut self.candidates);
+        candidates.clear();
+        for (place, (_, shingle)) in self.ordered.iter().enumerate() {
+            let mut at = self.lists.get(shingle).copied().unwrap_or(END);
+            while let Some(posting) = self.postings.get(at as usize) {
+                at = posting.next;
+                let other = self.starts[posting.row as usize + 1] - self.starts[posting.row as usize];
+                if other < smallest || other > largest {
+                    continue;
+                }
+                // This one and at most what stands behind it in both.
+                let shared = 1 + (size - place - 1).min(other - posting.place as usize - 1);
+                let least = self.threshold / (1.0 + self.threshold) * (size + other) as f64 - 1e-6;
+                // The first one that both share has the smallest places, so nothing is lost.
+                if shared as f64 >= least {
+                    candidates.push(posting.row);
+                }
+            }
+        }
+        candidates.sort_unstable();
+        candidates.dedup();
+        let mut best: Option<Match> = None;
+        for &row in &candidates {
+            let other = &self.shingles[self.starts[row as usize]..self.starts[row as usize + 1]];
+            let shared = shared(set, other);
+            let jaccard = shared as f64 / (size + other.len() - shared) as f64;
+            if jaccard >= self.threshold && best.is_none_or(|best| jaccard > best.jaccard) {
+                best = Some(Match { row, jaccard, exact: false });
+            }
+        }
+        self.candidates = candidates;
+        best
+    }
+
+    fn keep(&mut self, text: u64, set: &[u64]) {
+        let row = self.len() as u32;
+        self.texts.insert(text, row);
+        for (place, (_, shingle)) in self.ordered.iter().enumerate() {
+            let entry = self.postings.len() as u32;
+            let next = self.lists.insert(*shingle, entry).unwrap_or(END);
+            self.postings.push(Posting { row, place: place as u32, next });
+        }
+        self.shingles.extend_from_slice(set);
+        self.starts.push(self.shingles.len());
+    }
+}
+
+/// How many hashes two ascending lists share.
+fn shared(a: &[u64], b: &[u64]) -> usize {
+    let (mut i, mut j, mut shared) = (0, 0, 0);
+    while i < a.len() && j < b.len() {
+        let (x, y) = (a[i], b[j]);
+        shared += usize::from(x == y);
+        i += usize::from(x <= y);
+        j += usize::from(y <= x);
+    }
+    shared
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The rule itself: each row is compared with every row kept before it.
+    fn by_definition(sets: &[Vec<u64>], threshold: f64) -> Vec<Option<(u32, f64)>> {
+        let mut kept: Vec<&Vec<u64>> = Vec::new();
+        let mut found = Vec::new();
+        for set in sets {
+            let mut best: Option<(u32, f64)> = None;
+            for (row, other) in kept.iter().enumerate() {
+                let (a, b): (BTreeSet<_>, BTreeSet<_>) = (set.iter().collect(), other.iter().collect());
+                let jaccard = a.intersection(&b).count() as f64 / a.union(&b).count() as f64;
+                if jaccard >= threshold && best.is_none_or(|(_, best)| jaccard > best) {
+                    best = Some((row as u32, jaccard));
+                }
+            }
+            if best.is_none() {
+                kept.push(set);
+            }
+            found.push(best);
+        }
+        found
+    }
+
+    fn sets() -> impl Strategy<Value = Vec<Vec<u64>>> {
+        // Few different n-grams, so that sets meet; those of a lower number are more frequent.
+        let shingle = prop_oneof![0u64..6, 0u64..40].prop_map(|n| n << 44 | n);
+        let set = prop::collection::btree_set(shingle, 1..14);
+        prop::collection::vec(set.prop_map(|set| set.into_iter().collect()), 1..40)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(400))]
+
+        #[test]
+        fn every_like_row_is_found_and_no_other(sets in sets(), threshold in 1u32..=20, counted in any::<bool>()) {
+            let threshold = f64::from(threshold) / 20.0;
+            let frequencies = Frequencies::default();
+            if counted {
+                sets.iter().for_each(|set| frequencies.add(set));
+            }
+            let mut kept = Kept::new(threshold, frequencies.frozen());
+            let found: Vec<Option<(u32, f64)>> = sets
+                .iter()
+                .enumerate()
+                // No two texts are the same: the sets decide.
+                .map(|(text, set)| kept.find_or_keep(text as u64, set).map(|m| (m.row, m.jaccard)))
+                .collect();
+            prop_assert_eq!(found, by_definition(&sets, threshold));
+        }
+    }
+
+    #[test]
+    fn equal_texts_are_exact_duplicates_of_the_first() {
+        let mut kept = Kept::new(0.8, Vec::new());
+        assert_eq!(kept.find_or_keep(7, &[1, 2, 3]), None);
+        assert_eq!(kept.find_or_keep(7, &[1, 2, 3]), Some(Match { row: 0, jaccard: 1.0, exact: true }));
+        assert_eq!(kept.find_or_keep(8, &[1, 2, 3]), Some(Match { row: 0, jaccard: 1.0, exact: false }));
+    }
+}

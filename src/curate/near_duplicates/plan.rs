@@ -1,0 +1,101 @@
+//! The arguments of `near_duplicates`, checked, and its plans: SQL to logical node, logical node to execs.
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{Column, Result, ScalarValue, plan_err};
+use datafusion::logical_expr::planner::RelationPlannerContext;
+use datafusion::logical_expr::var_provider::VarProvider;
+use datafusion::logical_expr::{
+    Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, UserDefinedLogicalNodeCore, cast, lit, when,
+};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::sql::sqlparser::ast::FunctionArg;
+
+use super::exec::NearDuplicatesExec;
+use super::frequencies::Frequencies;
+use super::node::{KEY, NearDuplicatesNode, PREFER, Spec, TEXT};
+use super::shingle_exec::ShingleExec;
+use super::shingles::Unit;
+use crate::curate::planner::FunctionPlanner;
+
+const ARGUMENTS: [&str; 8] = ["key", "text", "threshold", "prefer", "when", "shingles", "ngram", "output"];
+
+const DEFAULT_THRESHOLD: f64 = 0.8;
+/// NeMo Curator and datatrove use 5-grams of words.
+const DEFAULT_N: u32 = 5;
+const MAX_N: u32 = 100;
+
+/// `near_duplicates(…)` as a node over a projection.
+pub fn plan(
+    args: Vec<FunctionArg>,
+    context: &mut dyn RelationPlannerContext,
+    variables: &(dyn VarProvider + Send + Sync),
+) -> Result<LogicalPlan> {
+    let mut function = FunctionPlanner::new("near_duplicates", args, &ARGUMENTS, context, variables)?;
+    let input = function.input()?;
+    let schema = input.schema().as_ref().clone();
+
+    let unit = match function.literal("shingles")?.map(|unit| unit.text()).transpose()?.as_deref() {
+        None | Some("word") => Unit::Word,
+        Some("char") => Unit::Character,
+        Some(other) => return plan_err!("shingles => '{other}' must be 'word' or 'char'"),
+    };
+    let n = function.literal("ngram")?.map(|n| n.count(MAX_N)).transpose()?.unwrap_or(DEFAULT_N);
+    let threshold = match function.literal("threshold")? {
+        Some(threshold) => match threshold.number(0.0, 1.0)? {
+            threshold if threshold > 0.0 => threshold,
+            _ => return plan_err!("threshold => 0 must lie above 0: at 0 every row is like every other"),
+        },
+        None => DEFAULT_THRESHOLD,
+    };
+    let output = function.literal("output")?.map(|output| output.column_name()).transpose()?;
+    let spec = Spec::new(threshold, unit, n as usize, output.unwrap_or_else(|| "duplicate".to_owned()));
+
+    let Some(text) = function.expression("text", &schema)? else {
+        return plan_err!("near_duplicates needs text => …, what is compared");
+    };
+    let Some(key) = function.expression("key", &schema)? else {
+        return plan_err!("near_duplicates needs key => …, which names a row and says which of two like ones stays");
+    };
+    let prefer = function.expression("prefer", &schema)?;
+    let condition = function.expression("when", &schema)?;
+    function.finish()?;
+
+    let text = function.as_text("text", text, &schema)?;
+    let text = match condition {
+        Some(condition) => {
+            function.check_boolean("when", &condition, &schema)?;
+            when(condition, text).end()?
+        }
+        None => text,
+    };
+    let key_type = key.get_type(&schema)?;
+    if key_type.is_nested() || key_type.is_null() {
+        return plan_err!("near_duplicates: key => {key} is {key_type}; a key is a text, a number or a time");
+    }
+    let prefer = match prefer {
+        Some(prefer) => {
+            let prefer_type = prefer.get_type(&schema)?;
+            if prefer_type.is_nested() {
+                return plan_err!("near_duplicates: prefer => {prefer} is {prefer_type}, which has no order");
+            }
+            prefer
+        }
+        None => cast(lit(ScalarValue::Null), DataType::Float64),
+    };
+    let mut projection: Vec<Expr> =
+        input.schema().iter().map(|(qualifier, field)| Expr::Column(Column::from((qualifier, field)))).collect();
+    projection.extend([text.alias(TEXT), key.alias(KEY), prefer.alias(PREFER)]);
+    let input = LogicalPlanBuilder::from(input).project(projection)?.build()?;
+    let node = NearDuplicatesNode::try_new(spec, input)?;
+    Ok(LogicalPlan::Extension(Extension { node: Arc::new(node) }))
+}
+
+/// The execs of a node; DataFusion puts the sort between them.
+pub fn plan_exec(node: &NearDuplicatesNode, input: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let frequencies = Arc::new(Frequencies::default());
+    let shingled = ShingleExec::try_new(node.spec().clone(), Arc::clone(input), Arc::clone(&frequencies))?;
+    let schema = Arc::new(node.schema().as_arrow().clone());
+    Ok(Arc::new(NearDuplicatesExec::try_new(node.spec().clone(), Arc::new(shingled), frequencies, schema)?))
+}

@@ -1,0 +1,161 @@
+//! Texts to n-grams, on all partitions, before the rows are put in order. In: rows with the hidden text. Out: the same rows
+//! with two hidden columns in its place, the set of n-grams (NULL where nothing is compared) and the hash of the whole text.
+
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListBuilder, RecordBatch, UInt64Builder};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, Statistics, internal_err};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{
+    CardinalityEffect, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
+};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties, StatisticsArgs,
+};
+use futures::StreamExt;
+
+use super::frequencies::Frequencies;
+use super::node::{Spec, TEXT};
+use super::shingles::Shingler;
+
+pub(super) const SHINGLES: &str = "__near_duplicates_shingles";
+pub(super) const WHOLE: &str = "__near_duplicates_hash";
+
+#[derive(Debug)]
+pub struct ShingleExec {
+    spec: Spec,
+    input: Arc<dyn ExecutionPlan>,
+    frequencies: Arc<Frequencies>,
+    /// The place of the text in the input.
+    text: usize,
+    schema: SchemaRef,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl ShingleExec {
+    pub fn try_new(spec: Spec, input: Arc<dyn ExecutionPlan>, frequencies: Arc<Frequencies>) -> Result<Self> {
+        let text = input.schema().index_of(TEXT)?;
+        let mut fields: Vec<_> = input.schema().fields().iter().cloned().collect();
+        fields.remove(text);
+        fields.push(Arc::new(Field::new_list(SHINGLES, Field::new_list_field(DataType::UInt64, true), true)));
+        fields.push(Arc::new(Field::new(WHOLE, DataType::UInt64, true)));
+        let schema = Arc::new(Schema::new(fields));
+        let properties = Arc::new(PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&schema)),
+            Partitioning::UnknownPartitioning(input.output_partitioning().partition_count()),
+            EmissionType::Incremental,
+            input.boundedness(),
+        ));
+        Ok(Self { spec, input, frequencies, text, schema, properties, metrics: ExecutionPlanMetricsSet::new() })
+    }
+}
+
+impl DisplayAs for ShingleExec {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "ShingleExec: {}", self.spec)
+    }
+}
+
+impl ExecutionPlan for ShingleExec {
+    fn name(&self) -> &str {
+        "ShingleExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match children.pop() {
+            Some(input) if children.is_empty() => {
+                Ok(Arc::new(Self::try_new(self.spec.clone(), input, Arc::clone(&self.frequencies))?))
+            }
+            _ => internal_err!("ShingleExec takes exactly one child"),
+        }
+    }
+
+    fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let input = self.input.execute(partition, context)?;
+        let metrics = BaselineMetrics::new(&self.metrics, partition);
+        let mut shingler = Shingler::new(self.spec.unit, self.spec.n);
+        let (text, schema, frequencies) = (self.text, Arc::clone(&self.schema), Arc::clone(&self.frequencies));
+        let output = input.map(move |batch| {
+            let _timer = metrics.elapsed_compute().timer();
+            let batch = shingle(&batch?, text, &schema, &mut shingler, &frequencies)?;
+            metrics.record_output(batch.num_rows());
+            Ok(batch)
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), output)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn statistics_from_inputs(&self, inputs: &[Arc<Statistics>], _args: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        let mut statistics = Statistics::new_unknown(&self.schema);
+        if let Some(input) = inputs.first() {
+            statistics.num_rows = input.num_rows;
+        }
+        Ok(Arc::new(statistics))
+    }
+
+    fn cardinality_effect(&self) -> CardinalityEffect {
+        CardinalityEffect::Equal
+    }
+}
+
+fn shingle(
+    batch: &RecordBatch,
+    text: usize,
+    schema: &SchemaRef,
+    shingler: &mut Shingler,
+    frequencies: &Frequencies,
+) -> Result<RecordBatch> {
+    let texts = cast(batch.column(text), &DataType::Utf8View)?;
+    let texts = texts.as_string_view();
+    let mut sets = ListBuilder::new(UInt64Builder::new());
+    let mut wholes = UInt64Builder::with_capacity(texts.len());
+    let mut set = Vec::new();
+    for text in texts {
+        let whole = text.and_then(|text| shingler.read(text, &mut set));
+        wholes.append_option(whole);
+        if whole.is_some() {
+            frequencies.add(&set);
+            sets.values().append_slice(&set);
+        }
+        sets.append(whole.is_some());
+    }
+    let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
+    columns.remove(text);
+    columns.push(Arc::new(sets.finish()));
+    columns.push(Arc::new(wholes.finish()));
+    Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
+}
