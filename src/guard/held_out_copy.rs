@@ -77,7 +77,9 @@ impl ScalarUDFImpl for Lookup {
             _ => vec![DataType::Utf8, DataType::Int64],
         };
         if given.is_empty() || given.len() > takes.len() || self.name == ROW && given.len() < takes.len() {
-            return plan_err!("{COPY} takes (question, passage, options, answer_text), of which only the first is needed");
+            return plan_err!(
+                "{COPY} takes (question, passage, options, answer_text), of which only the first is needed"
+            );
         }
         let wrong = |(given, takes): &(&DataType, &DataType)| match takes {
             DataType::List(_) => !given.is_null() && !given.is_list(),

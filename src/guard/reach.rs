@@ -329,9 +329,7 @@ fn unmatched(predicate: &Expr, join: &Join) -> Option<JoinType> {
     };
     let other = if as_anti == JoinType::LeftAnti { &join.right } else { &join.left };
     let equal = |expr: &Expr, key: &Expr| match expr {
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
-            left.as_ref() == key || right.as_ref() == key
-        }
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => left.as_ref() == key || right.as_ref() == key,
         _ => false,
     };
     // A key that is NULL is equal to nothing, so a row with a NULL there has no match.

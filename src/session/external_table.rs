@@ -3,8 +3,9 @@
 
 use std::any::Any;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNodeRecursion};
@@ -22,41 +23,59 @@ use super::footer::footer_split;
 use crate::guard::held_out_scan;
 use crate::lineage::{Licence, Lineage, MarkedTable, Origin, SPLIT_KEY, Split, lineage_of};
 use crate::model_call::call_nodes;
-use crate::tasks::Task;
+use crate::tasks::{Catalog, Task};
 
 /// Files that are looked into at a time.
 const READS: usize = 16;
 
-/// The files of the catalog's tasks: a table over one of them is marked as the catalog marks it.
-#[derive(Debug, Default)]
+/// The files of the catalog's tasks: a table over one of them is marked as the catalog marks it. They are looked at when
+/// the first such table is made.
+#[derive(Debug)]
 pub struct CatalogFiles {
-    files: HashMap<String, Lineage>,
-    /// The strictest licence of a task with training rows.
-    strictest: Option<Licence>,
+    catalog: Arc<Catalog>,
+    files: OnceLock<HashMap<String, Lineage>>,
 }
 
 impl CatalogFiles {
-    /// A file that is held out for one task is held out.
-    pub fn of(tasks: &[Task]) -> Self {
-        let mut files: HashMap<String, Lineage> = HashMap::new();
-        for task in tasks {
-            let held_out = task.heldout_files.iter().flat_map(|(split, files)| files.iter().map(move |f| (*split, f)));
-            for (split, file) in task.train_files.iter().map(|file| (Split::Train, file)).chain(held_out) {
-                let lineage = Lineage {
-                    split,
-                    origin: Origin::CatalogFile,
-                    task: Some(task.name.clone()),
-                    licence: Some(task.licence.clone()),
-                };
-                let known = files.entry(identity(file)).or_insert_with(|| lineage.clone());
-                if split > known.split {
-                    *known = lineage;
-                }
+    pub fn new(catalog: Arc<Catalog>) -> Self {
+        CatalogFiles { catalog, files: OnceLock::new() }
+    }
+
+    fn get(&self, identity: &str) -> Option<&Lineage> {
+        self.files.get_or_init(|| files_of(self.catalog.tasks())).get(identity)
+    }
+
+    /// The strictest licence of a task with training rows.
+    fn strictest(&self) -> Option<Licence> {
+        let tasks = self.catalog.tasks().iter().filter(|task| task.has_seeds());
+        tasks.map(|task| task.licence.clone()).reduce(Licence::stricter)
+    }
+}
+
+/// By identity. A file that is held out for one task is held out.
+fn files_of(tasks: &[Task]) -> HashMap<String, Lineage> {
+    let mut named: HashMap<&str, Lineage> = HashMap::new();
+    for task in tasks {
+        let held_out = task.heldout_files.iter().flat_map(|(split, files)| files.iter().map(move |f| (*split, f)));
+        for (split, file) in task.train_files.iter().map(|file| (Split::Train, file)).chain(held_out) {
+            let licence = Some(task.licence.clone());
+            let lineage = Lineage { split, origin: Origin::CatalogFile, task: Some(task.name.clone()), licence };
+            match named.entry(file) {
+                Entry::Occupied(mut known) if split > known.get().split => drop(known.insert(lineage)),
+                Entry::Occupied(_) => {}
+                Entry::Vacant(new) => drop(new.insert(lineage)),
             }
         }
-        let licences = tasks.iter().filter(|task| task.has_seeds()).map(|task| task.licence.clone());
-        CatalogFiles { files, strictest: licences.reduce(Licence::stricter) }
     }
+    let mut files: HashMap<String, Lineage> = HashMap::new();
+    for (file, lineage) in named {
+        // Two names of one file, one of them by a link.
+        let known = files.entry(identity(file)).or_insert_with(|| lineage.clone());
+        if lineage.split > known.split {
+            *known = lineage;
+        }
+    }
+    files
 }
 
 /// A file by its real path where it is a local one, else by its URL.
@@ -139,7 +158,7 @@ pub fn lineage_of_filled(ctx: &SessionContext, plan: &LogicalPlan) -> Result<Opt
         return Ok(Some(Lineage { origin: Origin::Derived, ..lineage }));
     }
     let rows_say = plan.schema().has_column_with_unqualified_name("license");
-    let strictest = ctx.state().config().get_extension::<CatalogFiles>().and_then(|files| files.strictest.clone());
+    let catalog = ctx.state().config().get_extension::<CatalogFiles>();
     let mut found: Option<Lineage> = None;
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node
@@ -148,7 +167,8 @@ pub fn lineage_of_filled(ctx: &SessionContext, plan: &LogicalPlan) -> Result<Opt
             && matches!(lineage.origin, Origin::Catalog | Origin::CatalogFile | Origin::Derived)
             && lineage.split == Split::Train
         {
-            let licence = lineage.licence.clone().or_else(|| strictest.clone().filter(|_| !rows_say));
+            let strictest = || catalog.as_ref().filter(|_| !rows_say)?.strictest();
+            let licence = lineage.licence.clone().or_else(strictest);
             let lineage = Lineage { split: Split::Train, origin: Origin::Derived, task: None, licence };
             found = Some(match found.take() {
                 Some(known) => together(known, lineage),
@@ -224,7 +244,7 @@ fn listing_to_look_at(table: &dyn TableProvider) -> Option<&ListingTable> {
 async fn files_lineage(ctx: &SessionContext, listing: &ListingTable) -> Result<Option<Lineage>> {
     let state = ctx.state();
     let runtime = ctx.runtime_env();
-    let catalog = state.config().get_extension::<CatalogFiles>().unwrap_or_default();
+    let catalog = state.config().get_extension::<CatalogFiles>();
     let parquet = listing.options().format.get_ext() == "parquet";
     let mut found: Option<Lineage> = None;
     for url in listing.table_paths() {
@@ -232,11 +252,12 @@ async fn files_lineage(ctx: &SessionContext, listing: &ListingTable) -> Result<O
         let files = url.list_all_files(&state, store.as_ref(), &listing.options().file_extension).await?;
         let mut lineages = files
             .map(|file| {
-                let (store, runtime, catalog) = (Arc::clone(&store), Arc::clone(&runtime), Arc::clone(&catalog));
+                let (store, runtime, catalog) = (Arc::clone(&store), Arc::clone(&runtime), catalog.clone());
                 async move {
                     let file = file?;
                     let path = local_path(url, &file);
-                    if let Some(lineage) = catalog.files.get(&file_identity(url, &file, path.as_deref())) {
+                    let identity = file_identity(url, &file, path.as_deref());
+                    if let Some(lineage) = catalog.as_ref().and_then(|catalog| catalog.get(&identity)) {
                         return Ok::<_, DataFusionError>(Some(lineage.clone()));
                     }
                     let of = |split, origin| Lineage { split, origin, task: None, licence: None };

@@ -15,9 +15,13 @@ async fn open(folder: &tempfile::TempDir, target: &str) -> Workspace {
         "seedmill.toml",
         "[models.m]\nprovider = \"openai\"\nbase_urls = [\"http://127.0.0.1:9\"]\nmodel = \"m\"\n[tasks]\nfrom = [\"tasks\"]\n",
     );
-    for (task, licence) in
-        [("free", "CC0-1.0"), ("alike", "CC-BY-SA-4.0"), ("closed", "CC-BY-NC-4.0"), ("fixed", "CC-BY-ND-4.0"), ("mute", "")]
-    {
+    for (task, licence) in [
+        ("free", "CC0-1.0"),
+        ("alike", "CC-BY-SA-4.0"),
+        ("closed", "CC-BY-NC-4.0"),
+        ("fixed", "CC-BY-ND-4.0"),
+        ("mute", ""),
+    ] {
         let license = if licence.is_empty() { String::new() } else { format!("  license: {licence}\n") };
         write(
             &format!("tasks/{task}/{task}.yaml"),
@@ -45,10 +49,13 @@ async fn call(workspace: &Workspace, input: &str) -> Result<String, String> {
 #[tokio::test]
 async fn each_target_lets_through_what_the_licence_permits() {
     let folder = tempfile::tempdir().unwrap();
-    for (target, permitted) in [("commercial", &["free", "alike"][..]), ("research", &["free", "alike", "closed", "mute"])] {
+    for (target, permitted) in
+        [("commercial", &["free", "alike"][..]), ("research", &["free", "alike", "closed", "mute"])]
+    {
         let workspace = open(&folder, target).await;
         for task in ["free", "alike", "closed", "fixed", "mute"] {
-            for input in [format!("SELECT question FROM norm.{task}"), format!("SELECT q AS question FROM raw.{task}")] {
+            for input in [format!("SELECT question FROM norm.{task}"), format!("SELECT q AS question FROM raw.{task}")]
+            {
                 let planned = call(&workspace, &input).await;
                 assert_eq!(planned.is_ok(), permitted.contains(&task), "{target} {input}: {planned:?}");
                 if let Err(error) = planned {
@@ -77,7 +84,10 @@ async fn a_licence_follows_rows_into_tables_and_files_of_the_catalog() {
     for (sql, refused) in [
         ("CREATE TABLE t AS SELECT question FROM norm.closed", Some("licence CC-BY-NC-4.0")),
         ("CREATE TABLE t AS SELECT question FROM norm.free", None),
-        ("CREATE TABLE t AS SELECT question FROM norm.free UNION ALL SELECT question FROM norm.mute", Some("licence unknown")),
+        (
+            "CREATE TABLE t AS SELECT question FROM norm.free UNION ALL SELECT question FROM norm.mute",
+            Some("licence unknown"),
+        ),
         ("CREATE TABLE t AS SELECT question, license FROM seeds", None),
         ("CREATE TABLE t AS SELECT question FROM seeds", Some("keep their column license")),
         ("CREATE TABLE t AS SELECT 'mine' AS question", None),

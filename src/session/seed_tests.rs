@@ -41,7 +41,8 @@ impl Place {
     }
 
     async fn open(&self, set: &[(&str, Variable)]) -> Workspace {
-        let set: BTreeMap<String, Variable> = set.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        let set: BTreeMap<String, Variable> =
+            set.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         let options = OpenOptions { root: Some(self.0.path().to_owned()), set, ..OpenOptions::default() };
         let workspace = Workspace::open(options).await.unwrap();
         assert!(workspace.register_stages().await.unwrap().is_none());
@@ -79,7 +80,8 @@ async fn eight_seeds_of_each_task_are_drawn_if_nothing_is_set() {
     let all = rows(&workspace, "SELECT count(*) FROM seeds").await[0][0].parse::<u64>().unwrap();
     assert_eq!(counts(&workspace, over).await, BTreeMap::from([("over_quota".to_owned(), all - 88)]));
     // The columns of the seeds, and the reasons.
-    let columns = |table: &str| format!("SELECT column_name FROM information_schema.columns WHERE table_name = '{table}'");
+    let columns =
+        |table: &str| format!("SELECT column_name FROM information_schema.columns WHERE table_name = '{table}'");
     let mut expected = rows(&workspace, &columns("seeds")).await;
     expected.push(vec!["reasons".into()]);
     assert_eq!(rows(&workspace, &columns("seed_verdicts")).await, expected);
@@ -182,7 +184,12 @@ proptest! {
 async fn copies_of_held_out_rows_of_any_task_are_verdicts_and_no_exemplars() {
     let place = Place::new("[tasks]\nfrom = [\"tasks\"]");
     let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-    questions(&place, "one", &owned(&["What flies?", "who sings", "What swims?", "What walks?"]), &owned(&["What flies"]));
+    questions(
+        &place,
+        "one",
+        &owned(&["What flies?", "who sings", "What swims?", "What walks?"]),
+        &owned(&["What flies"]),
+    );
     questions(&place, "two", &owned(&["What is red?"]), &owned(&["Who sings?", "WHAT IS BLUE?"]));
     let workspace = place.open(&[]).await;
     let sql = "SELECT question, reasons FROM seed_verdicts ORDER BY task, source_row";

@@ -286,7 +286,7 @@ fn context(
     let config = SessionConfig::from_env()?
         .with_information_schema(true)
         .with_extension(Arc::clone(run))
-        .with_extension(Arc::new(CatalogFiles::of(catalog.tasks())))
+        .with_extension(Arc::new(CatalogFiles::new(Arc::clone(catalog))))
         // Errors know their place in the SQL.
         .set_bool("datafusion.sql_parser.collect_spans", true);
     let licences = catalog.tasks().iter().map(|task| task.licence.clone()).collect::<Vec<Licence>>();

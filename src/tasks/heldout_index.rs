@@ -15,14 +15,14 @@ use datafusion::catalog::Session;
 use datafusion::common::{DataFusionError, Result, exec_err};
 use datafusion::execution::runtime_env::RuntimeEnv;
 use futures::TryStreamExt;
-use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use parquet::arrow::ProjectionMask;
+use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 use tokio::sync::OnceCell;
 
 use super::normalized_cache::normalized_file;
 use super::seeds::heldout_parts;
 use super::task_planner::TaskPlanner;
-use super::Catalog;
+use super::{Catalog, Task};
 use crate::lineage::Split;
 
 /// A question that so many rows of one split share, each with other options or another answer, says nothing alone
@@ -49,7 +49,7 @@ impl HeldOutRows {
 
     /// Whether there are any: where there are none no row needs a look.
     pub fn any(&self) -> bool {
-        !heldout_parts(&self.catalog).is_empty()
+        self.catalog.tasks().iter().any(Task::has_heldout)
     }
 
     /// The index, if [`Self::load`] has made it.
@@ -409,7 +409,11 @@ mod tests {
             (which, "g", &["g", "h"]),
             ("Which of these flies?", "bee", &["bee", "cow"]),
         ]);
-        let asked = questions(&[(which, "a", &["B.", "a"]), (which, "a", &["a", "c"]), ("Which of these flies", "owl", &["owl"])]);
+        let asked = questions(&[
+            (which, "a", &["B.", "a"]),
+            (which, "a", &["a", "c"]),
+            ("Which of these flies", "owl", &["owl"]),
+        ]);
         let found: Vec<bool> = (0..3).map(|row| index.contains(&asked.keys(row))).collect();
         assert_eq!(found, [true, false, true]);
         assert_eq!(index.len(), 5);

@@ -27,9 +27,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion_common::{Result, exec_err, plan_err};
 use datafusion_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldArgs};
-use datafusion_expr::{
-    DocSection, Documentation, PartitionEvaluator, Signature, Volatility, WindowUDF, WindowUDFImpl,
-};
+use datafusion_expr::{DocSection, Documentation, PartitionEvaluator, Signature, Volatility, WindowUDF, WindowUDFImpl};
 
 const NAME: &str = "sample_quota";
 
@@ -82,7 +80,10 @@ impl WindowUDFImpl for SampleQuota {
             return plan_err!("{NAME} takes (key, rows, total, temperature, cap, minimum)");
         };
         if rest.len() != 5 {
-            return plan_err!("{NAME} takes (key, rows, total, temperature, cap, minimum), not {} arguments", given.len());
+            return plan_err!(
+                "{NAME} takes (key, rows, total, temperature, cap, minimum), not {} arguments",
+                given.len()
+            );
         }
         if let Some(wrong) = rest.iter().find(|given| !given.is_numeric() && !given.is_null()) {
             return plan_err!("{NAME}: all arguments after the key must be numbers, not {wrong}");
@@ -118,9 +119,8 @@ impl PartitionEvaluator for Evaluator {
         let whole = |array: &ArrayRef| Ok::<_, datafusion_common::DataFusionError>(cast(array, &DataType::Int64)?);
         let (rows, totals, caps, minimums) = (whole(rows)?, whole(totals)?, whole(caps)?, whole(minimums)?);
         let temperatures = cast(temperatures, &DataType::Float64)?;
-        let at = |array: &ArrayRef, row: usize| {
-            (!array.is_null(row)).then(|| array.as_primitive::<Int64Type>().value(row))
-        };
+        let at =
+            |array: &ArrayRef, row: usize| (!array.is_null(row)).then(|| array.as_primitive::<Int64Type>().value(row));
         let temperature_at =
             |row: usize| (!temperatures.is_null(row)).then(|| temperatures.as_primitive::<Float64Type>().value(row));
         let (total, temperature) = (at(&totals, 0), temperature_at(0));
@@ -168,7 +168,9 @@ fn quotas(groups: &[Group], total: Option<u64>, temperature: f64) -> Vec<u64> {
     } else {
         groups
             .iter()
-            .map(|group| ((group.most as f64 / largest).powf(temperature.recip()), group.least as f64, group.most as f64))
+            .map(|group| {
+                ((group.most as f64 / largest).powf(temperature.recip()), group.least as f64, group.most as f64)
+            })
             .collect()
     };
     let shares = shares(&bounds, total as f64);
@@ -205,7 +207,9 @@ fn shares(bounds: &[(f64, f64, f64)], total: f64) -> Vec<f64> {
     let heaviest = bounds.iter().map(|(weight, _, _)| *weight).fold(0.0, f64::max);
     let lightest = bounds.iter().map(|(weight, _, _)| *weight).filter(|weight| *weight > 0.0).fold(heaviest, f64::min);
     let at = |factor: f64| {
-        bounds.iter().map(move |&(weight, least, most)| (weight / heaviest.max(f64::MIN_POSITIVE) * factor).clamp(least, most))
+        bounds
+            .iter()
+            .map(move |&(weight, least, most)| (weight / heaviest.max(f64::MIN_POSITIVE) * factor).clamp(least, most))
     };
     let sum = |factor: f64| {
         let mut shares: Vec<f64> = at(factor).collect();
