@@ -78,8 +78,12 @@ pub(crate) fn seeds(catalog: &Arc<Catalog>, planner: &Arc<TaskPlanner>) -> Marke
 
 /// The table `heldout`: the validation, test and scored training rows of all tasks, marked test.
 pub(crate) fn heldout(catalog: &Arc<Catalog>, planner: &Arc<TaskPlanner>) -> MarkedTable {
-    let parts = distinct(catalog, Task::has_heldout, |task| task.heldout_files.keys().copied().collect());
-    marked(catalog, planner, parts, heldout_schema(), Split::Test)
+    marked(catalog, planner, heldout_parts(catalog), heldout_schema(), Split::Test)
+}
+
+/// The tasks and splits that `heldout` is made of.
+pub(super) fn heldout_parts(catalog: &Catalog) -> Vec<Part> {
+    distinct(catalog, Task::has_heldout, |task| task.heldout_files.keys().copied().collect())
 }
 
 /// A task's split, and the tasks whose rows of the same files come before it.

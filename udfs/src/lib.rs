@@ -32,6 +32,7 @@ mod reasons;
 mod repeated_ngram_fraction;
 mod rouge_l;
 mod same_text;
+mod sample_quota;
 mod script_fraction;
 mod sentence_count;
 mod shuffle_options;
@@ -54,11 +55,12 @@ use std::sync::Arc;
 
 use datafusion_common::Result;
 use datafusion_expr::registry::FunctionRegistry;
-use datafusion_expr::{AggregateUDF, ScalarUDF};
+use datafusion_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
 use crate::function::{Definition, scalar};
 pub use crate::jinja::template_variables;
 pub use crate::python_list::list as read_python_list;
+pub use crate::normalize_text::normalize_text;
 
 /// Every scalar function, in the order of the reference.
 const SCALAR: &[&Definition] = &[
@@ -119,6 +121,11 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     vec![Arc::new(majority_vote_agg::majority_vote_agg())]
 }
 
+/// All window functions of this crate.
+pub fn window_functions() -> Vec<Arc<WindowUDF>> {
+    vec![Arc::new(sample_quota::sample_quota())]
+}
+
 /// Registers all functions of this crate; a function of the same name that was there before is replaced.
 pub fn register_all(registry: &mut dyn FunctionRegistry) -> Result<()> {
     for function in scalar_functions() {
@@ -126,6 +133,9 @@ pub fn register_all(registry: &mut dyn FunctionRegistry) -> Result<()> {
     }
     for function in aggregate_functions() {
         registry.register_udaf(function)?;
+    }
+    for function in window_functions() {
+        registry.register_udwf(function)?;
     }
     Ok(())
 }
