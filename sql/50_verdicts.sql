@@ -19,6 +19,7 @@ SELECT CASE WHEN format = 'nli' THEN concat_ws(chr(10), concat('First: ', passag
            'reasoning_length',   cardinality(reasons) = 0 AND word_count(reasoning) < 3,
            'reasoning_repeats',  cardinality(reasons) = 0 AND is_repetitive(reasoning),
            'knowledge_repeats',  cardinality(reasons) = 0 AND is_repetitive(knowledge[1]),
+           'reasoning_disagrees', cardinality(reasons) = 0 AND ends_elsewhere(reasoning, answer_text, options, format),
            'names_letters',      cardinality(reasons) = 0 AND speaks_of_letters(reasoning),
            'fact_is_answer',     cardinality(reasons) = 0 AND same_text(knowledge[1], answer_text)
        )) AS reasons

@@ -36,12 +36,12 @@ mod unordered;
 mod volatility;
 mod warnings;
 
+pub(crate) use arguments::Arguments;
 pub use caller::INTERRUPTED;
 pub use count::{CallCount, CountedCalls, count_calls};
 pub use estimate::{Basis, CallEstimate, Dollars, TotalEstimate, estimate, estimate_counted};
 pub use extension::CallQueryPlanner;
 pub use history::{Average, CallHistory, SharedHistory};
-pub(crate) use arguments::Arguments;
 pub(crate) use literal::Literal;
 pub use literal::fold_variables;
 pub use node::{CallNode, call_nodes};

@@ -20,7 +20,7 @@ use super::pipeline::Pipeline;
 use super::statements;
 use super::variables::{FoldVariables, Variables};
 use crate::config::{Budget, CONFIG_FILE, Config, Variable};
-use crate::curate::{CurateExtensionPlanner, CuratePlanner};
+use crate::curate::{self, CurateExtensionPlanner, CuratePlanner};
 use crate::endpoint::Models;
 use crate::guard::{HeldOutGuard, LicenceGate, LicencePermits};
 use crate::ledger;
@@ -279,7 +279,7 @@ fn context(
         .with_config(config)
         .with_default_features()
         .with_analyzer_rules(rules)
-        .with_optimizer_rules(optimizer_rules())
+        .with_optimizer_rules(curate::optimizer_rules(optimizer_rules()))
         .with_physical_optimizer_rules(physical_optimizer_rules(notes.history.clone()))
         .with_query_planner(Arc::new(CallQueryPlanner::new(
             Arc::clone(runtime),

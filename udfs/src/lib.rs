@@ -2,9 +2,13 @@
 //! reference of each in its module doc. Text comes in as any of Arrow's three string types and goes out as Utf8View.
 
 mod answer_in_options;
+mod answers_as_options;
 mod approx_tokens;
 mod call_refs;
+mod concludes_otherwise;
+mod detect_language;
 mod extract_final_number;
+mod gopher_repetition;
 mod has_duplicate_options;
 mod has_unclosed_delimiters;
 mod is_number;
@@ -17,6 +21,7 @@ mod majority_vote_agg;
 mod mask_numbers;
 mod math_equal;
 mod mentions_missing_context;
+mod names_option_letter;
 mod ngram_containment;
 mod normalize_text;
 mod option_index;
@@ -67,6 +72,7 @@ const SCALAR: &[&Definition] = &[
     &is_option_letter::IS_OPTION_LETTER,
     &longest_option::LONGEST_OPTION,
     &shuffle_options::SHUFFLE_OPTIONS,
+    &answers_as_options::ANSWERS_AS_OPTIONS,
     &majority_vote::MAJORITY_VOTE,
     // numbers
     &is_number::IS_NUMBER,
@@ -78,10 +84,14 @@ const SCALAR: &[&Definition] = &[
     &sentence_count::SENTENCE_COUNT,
     &approx_tokens::APPROX_TOKENS,
     &script_fraction::SCRIPT_FRACTION,
+    &detect_language::DETECT_LANGUAGE,
     &repeated_ngram_fraction::REPEATED_NGRAM_FRACTION,
+    &gopher_repetition::GOPHER_REPETITION,
     &has_unclosed_delimiters::HAS_UNCLOSED_DELIMITERS,
     &is_refusal::IS_REFUSAL,
     &mentions_missing_context::MENTIONS_MISSING_CONTEXT,
+    &names_option_letter::NAMES_OPTION_LETTER,
+    &concludes_otherwise::CONCLUDES_OTHERWISE,
     // two texts
     &rouge_l::ROUGE_L,
     &token_f1::TOKEN_F1,
