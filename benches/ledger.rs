@@ -54,8 +54,13 @@ fn records(n: u64) -> [Record; 3] {
         billed: true,
         cost_usd: (n % 1000) as f64 * 1e-6,
     };
-    let used =
-        UseRecord { run_id: "r1".into(), call_id: id(n), stage: "generate_call".into(), replayed: false, time_ms };
+    let used = UseRecord {
+        run_id: "r1".into(),
+        call_ids: vec![id(n)],
+        stage: "generate_call".into(),
+        replayed: false,
+        time_ms,
+    };
     [Record::Attempt(attempt), Record::Call(call), Record::Use(used)]
 }
 

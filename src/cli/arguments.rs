@@ -37,6 +37,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write a working pipeline folder: sql/ with stages, filters, prompts and example tasks, and seedmill.toml
+    Init(InitArguments),
     /// Run a pipeline folder from seeds to published Parquet; running it again resumes and replays
     Run(RunArguments),
     /// Print the whole plan of a pipeline folder, with its calls and what they would cost, without making any
@@ -45,11 +47,21 @@ pub enum Command {
     Sql(SqlArguments),
     /// List the tasks of the catalog, or show one
     Tasks(TasksArguments),
+    /// List the runs: complete ones with their sizes, incomplete ones with why
+    Runs(RunsArguments),
     /// Totals of all model calls in the ledger, by model and error
     Calls(CallsArguments),
+    /// Print the reference of the SQL functions as Markdown
+    Functions,
     /// The embedded model
     #[command(subcommand)]
     Model(ModelCommand),
+}
+
+#[derive(Debug, Args)]
+pub struct InitArguments {
+    /// Where to [default: the current folder]
+    pub folder: Option<PathBuf>,
 }
 
 /// `--set`, which several commands share.
@@ -116,6 +128,12 @@ pub struct RunArguments {
     /// Start also where the estimate is above the budget; the run still stops at the budget
     #[arg(short, long)]
     pub yes: bool,
+    /// Print the plan, how many calls it makes and what they cost, and stop: `seedmill explain --count`
+    #[arg(long)]
+    pub dry_run: bool,
+    /// A preview: only so many of the rows that reach the first calls
+    #[arg(long, value_name = "N")]
+    pub limit_seeds: Option<usize>,
     #[command(flatten)]
     pub console: ConsoleArguments,
 }
@@ -137,11 +155,19 @@ pub struct ExplainArguments {
     pub count: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
+    /// For people
+    #[default]
     Table,
     Csv,
+    /// One list
     Json,
+    /// One object a line
+    Ndjson,
+    Markdown,
+    /// Into a file or a pipe
+    Parquet,
 }
 
 #[derive(Debug, Args)]
@@ -154,6 +180,9 @@ pub struct SqlArguments {
     pub file: Option<PathBuf>,
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
+    /// Write the results into this file
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
     /// The pipeline folder whose stages, filters and prompts are there [default: sql/ beside seedmill.toml]
     #[arg(long, value_name = "DIR")]
     pub pipeline: Option<PathBuf>,
@@ -166,9 +195,21 @@ pub struct SqlArguments {
 }
 
 #[derive(Debug, Args)]
+pub struct RunsArguments {
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+    /// The folder of the runs [default: runs/ beside seedmill.toml]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<String>,
+}
+
+#[derive(Debug, Args)]
 pub struct TasksArguments {
     /// Show one task: its row and the SQL that normalizes it
     pub task: Option<String>,
+    /// Task configs in place of [tasks] from: a folder, or an installed package or checkout of lm-evaluation-harness
+    #[arg(long, value_name = "PATH")]
+    pub from: Vec<PathBuf>,
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
 }

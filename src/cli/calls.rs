@@ -11,7 +11,8 @@ use datafusion::dataframe::DataFrame;
 use super::arguments::{CallsArguments, CallsCommand, Format};
 use super::calls_compact::calls_compact;
 use super::calls_gc::calls_gc;
-use super::{EXIT_OK, output, text_table};
+use super::output::{self, Output};
+use super::{EXIT_OK, text_table};
 use crate::session::{OpenOptions, Workspace};
 
 /// Failed: ended without an answer. An answer is billed; of failures only those that may have been.
@@ -46,8 +47,9 @@ pub async fn calls(root: Option<PathBuf>, arguments: CallsArguments) -> Result<u
     if arguments.format == Format::Table {
         output::text(&format!("{}\n{}", text(by_model, 1).await?, text(by_error, 2).await?))?;
     } else {
-        output::print(by_model, arguments.format).await?;
-        output::print(by_error, arguments.format).await?;
+        let mut output = Output::of(arguments.format);
+        output.print(by_model).await?;
+        output.print(by_error).await?;
     }
     Ok(EXIT_OK)
 }

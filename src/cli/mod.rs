@@ -5,16 +5,23 @@ mod budget_check;
 mod calls;
 mod calls_compact;
 mod calls_gc;
+mod completion;
 mod console;
 mod ending;
 mod explain;
+mod functions;
+mod init;
 mod interrupt;
 mod model;
 mod output;
 mod progress;
+mod result_table;
 mod run;
+mod runs;
 mod shell;
+mod shell_command;
 mod sql;
+mod sql_error;
 mod stage_view;
 mod tasks;
 mod text_table;
@@ -71,6 +78,9 @@ async fn dispatch(arguments: Arguments, console: Console) -> u8 {
         Command::Sql(sql) => sql::sql(workspace, sql, console).await,
         Command::Tasks(tasks) => tasks::tasks(workspace, tasks).await,
         Command::Calls(calls) => calls::calls(workspace, calls).await,
+        Command::Init(init) => init::init(init),
+        Command::Runs(runs) => runs::runs(workspace, runs).await,
+        Command::Functions => functions::functions(),
         Command::Model(command) => model::model(command).await,
     };
     match result {

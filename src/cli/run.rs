@@ -7,20 +7,25 @@ use datafusion::common::{DataFusionError, Result};
 use datafusion::dataframe::DataFrame;
 use serde_json::json;
 
-use super::arguments::RunArguments;
+use super::arguments::{ExplainArguments, RunArguments};
 use super::budget_check::{self, Estimate};
 use super::console::Console;
 use super::ending::{Ending, finished_event, settle};
+use super::explain::explain;
 use super::interrupt::interruptible;
 use super::model::fetch_weights;
 use super::progress::Progress;
 use super::{EXIT_OK, EXIT_USAGE, output};
 use crate::config::Provider;
-use crate::model_call::{CallKind, CallNode, call_nodes};
+use crate::model_call::{CallKind, CallNode, call_nodes, limit_first_calls};
 use crate::publish::{Published, Report, Stage, Usage};
 use crate::session::{OpenOptions, Pipeline, Workspace};
 
 pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Console) -> Result<u8> {
+    if arguments.dry_run {
+        let RunArguments { pipeline, set, .. } = arguments;
+        return explain(root, ExplainArguments { pipeline, set, physical: false, full: false, count: true }).await;
+    }
     let start = Instant::now();
     let names: Vec<String> = arguments.set.set.iter().map(|(name, _)| name.clone()).collect();
     let options = OpenOptions {
@@ -28,12 +33,17 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
         pipeline: arguments.pipeline,
         set: arguments.set.set.into_iter().collect(),
         out: arguments.out,
+        ..OpenOptions::default()
     };
     let workspace = Workspace::open(options).await?;
     workspace.warnings().listen(move |warning| console.note(format_args!("note: {warning}")));
     Pipeline::read_stages(&workspace.pipeline.folder)?;
     workspace.limit(arguments.budget.budget());
     let plan = workspace.register_stages().await?.ok_or_else(|| workspace.no_publishing_statement())?;
+    let plan = match arguments.limit_seeds {
+        Some(rows) => limit_first_calls(plan, rows)?,
+        None => plan,
+    };
     // Everything is checked before the first call: the whole plan is analyzed, optimized and made physical.
     let optimized = workspace.ctx().state().optimize(&plan)?;
     let unused = workspace.variables.unused(names.iter().map(String::as_str));

@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use datafusion::common::{DataFusionError, Result};
 use serde_json::json;
 
-use super::arguments::{Format, SqlArguments};
+use super::arguments::SqlArguments;
 use super::console::Console;
 use super::ending::{Ending, finished_event, settle};
 use super::interrupt::interruptible;
+use super::output::Output;
 use super::progress::Progress;
-use super::{EXIT_OK, output, sentence, shell};
+use super::sql_error::with_place;
+use super::{EXIT_OK, sentence, shell};
 use crate::session::{OpenOptions, Workspace};
 
 pub async fn sql(root: Option<PathBuf>, arguments: SqlArguments, console: Console) -> Result<u8> {
@@ -29,22 +31,25 @@ pub async fn sql(root: Option<PathBuf>, arguments: SqlArguments, console: Consol
         }
     };
     let set = arguments.set.set.into_iter().collect();
-    let workspace = Workspace::open(OpenOptions { root, pipeline: arguments.pipeline, set, out: None }).await?;
+    let workspace =
+        Workspace::open(OpenOptions { root, pipeline: arguments.pipeline, set, ..OpenOptions::default() }).await?;
     workspace.warnings().listen(move |warning| console.note(format_args!("note: {warning}")));
     if let Err(error) = workspace.register_stages().await {
         let folder = workspace.pipeline.folder.display();
         console.note(format_args!("note: the views of {folder} are not there: {}", sentence(&error)));
     }
     workspace.limit(arguments.budget.budget());
+    let mut output = Output::of(arguments.format);
+    output.redirect(arguments.output.as_deref())?;
     let Some(text) = text else {
-        return shell::shell(&workspace, arguments.format, console).await;
+        return shell::shell(&workspace, output, console).await;
     };
     console.event("run_started", json!({ "run_id": workspace.run.id, "seeds": null, "stages": [] }));
     let progress = Progress::start(console, &workspace.runtime, Vec::new(), None);
-    let work = run_text(&workspace, &text, arguments.format);
+    let work = async { run_text(&workspace, &text, &mut output).await };
     let result = interruptible(&workspace, console, work).await;
     match settle(&workspace, console, progress, result).await? {
-        Ending::Complete((), views) => {
+        Ending::Complete(_, views) => {
             finished_event(&workspace, console, &views, None, EXIT_OK);
             Ok(EXIT_OK)
         }
@@ -52,14 +57,16 @@ pub async fn sql(root: Option<PathBuf>, arguments: SqlArguments, console: Consol
     }
 }
 
-/// Runs the statements of a text and prints what they give.
-pub async fn run_text(workspace: &Workspace, text: &str, format: Format) -> Result<()> {
-    for statement in workspace.parse(text)? {
-        let frame = workspace.execute(statement).await?;
+/// Runs the statements of a text and prints what they give. An error that knows its place shows it. `Ok` is the number
+/// of rows.
+pub async fn run_text(workspace: &Workspace, text: &str, output: &mut Output) -> Result<usize> {
+    let mut rows = 0;
+    for statement in workspace.parse(text).map_err(|e| with_place(text, workspace.ctx(), e))? {
+        let frame = workspace.execute(statement).await.map_err(|e| with_place(text, workspace.ctx(), e))?;
         // A definition gives no columns.
         if !frame.schema().fields().is_empty() {
-            output::print(frame, format).await?;
+            rows += output.print(frame).await?;
         }
     }
-    Ok(())
+    Ok(rows)
 }

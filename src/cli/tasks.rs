@@ -4,27 +4,26 @@ use std::path::PathBuf;
 
 use datafusion::common::Result;
 
+use super::EXIT_OK;
 use super::arguments::{Format, TasksArguments};
-use super::{EXIT_OK, output};
+use super::output::{self, Output};
 use crate::session::{OpenOptions, Workspace};
 
 pub async fn tasks(root: Option<PathBuf>, arguments: TasksArguments) -> Result<u8> {
-    let workspace = Workspace::open(OpenOptions { root, ..OpenOptions::default() }).await?;
+    let options = OpenOptions { root, tasks_from: arguments.from, ..OpenOptions::default() };
+    let workspace = Workspace::open(options).await?;
     match arguments.task {
         None => {
             let columns = match arguments.format {
                 Format::Table => "task, family, format, capability, language, status, reason, license, commercial",
-                Format::Csv | Format::Json => "*",
+                _ => "*",
             };
-            output::print(
-                workspace.sql(&format!("SELECT {columns} FROM tasks ORDER BY task")).await?,
-                arguments.format,
-            )
-            .await?;
+            let frame = workspace.sql(&format!("SELECT {columns} FROM tasks ORDER BY task")).await?;
+            Output::of(arguments.format).print(frame).await?;
         }
         Some(task) => {
             let row = format!("SELECT * FROM tasks WHERE task = '{}'", task.replace('\'', "''"));
-            output::print(workspace.sql(&row).await?, Format::Json).await?;
+            Output::of(Format::Ndjson).print(workspace.sql(&row).await?).await?;
             match workspace.catalog.norm_sql(workspace.ctx(), &task).await {
                 Ok(sql) => output::text(&format!("\n-- norm.{task}\n{sql}\n"))?,
                 // A rejected task has no norm; its row above says why.

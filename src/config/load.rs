@@ -42,7 +42,11 @@ impl Config {
         }
         let budget = budget(file.section("budget")?)?;
         let ledger = ledger(&root, file.section("ledger")?)?;
-        let tasks = tasks(&root, file.section("tasks")?)?;
+        let mut tasks = tasks(&root, file.section("tasks")?)?;
+        let mut data = file.section("data")?;
+        let roots: Vec<String> = data.take("roots")?.unwrap_or_default();
+        tasks.roots = roots.iter().map(|location| absolute(&root, location)).collect();
+        data.finish()?;
         let mut tables = BTreeMap::new();
         for (name, mut section) in file.section("tables")?.sections()? {
             let location = section.take::<String>("location")?;
@@ -202,7 +206,8 @@ fn tasks(root: &Path, mut section: Section) -> Result<TasksConfig, ConfigError> 
         datasets.insert(name, config);
     }
     section.finish()?;
-    Ok(TasksConfig { from: from.iter().map(|path| root.join(path)).collect(), only, datasets, target, cache })
+    let from = from.iter().map(|path| root.join(path)).collect();
+    Ok(TasksConfig { from, only, datasets, roots: Vec::new(), target, cache })
 }
 
 fn set<T>(place: &mut T, value: Option<T>) {
@@ -278,6 +283,8 @@ mod tests {
             license = "MIT"
             [tasks.datasets.other]
             files = "hf://datasets/other/{split}.parquet"
+            [data]
+            roots = ["data", "/mnt/sets", "s3://bucket/sets"]
             [tables.mine]
             location = "in/mine.parquet"
             [variables]
@@ -311,6 +318,8 @@ mod tests {
         assert_eq!(gsm8k.files.as_deref(), config.root.join("data/{split}.jsonl").to_str());
         assert_eq!(gsm8k.splits["validation"], "dev");
         assert_eq!(config.tasks.datasets["other"].files.as_deref(), Some("hf://datasets/other/{split}.parquet"));
+        let data = config.root.join("data").to_string_lossy().into_owned();
+        assert_eq!(config.tasks.roots, [data.as_str(), "/mnt/sets", "s3://bucket/sets"]);
         assert_eq!(config.tables["mine"], config.root.join("in/mine.parquet").to_string_lossy());
         assert_eq!(config.variables["n"], Variable::Integer(3));
         assert_eq!(config.variables["share"], Variable::Float(0.5));

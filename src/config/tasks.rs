@@ -25,6 +25,8 @@ pub struct TasksConfig {
     pub only: Vec<String>,
     /// By `dataset_path`, or `dataset_path:dataset_name` for one config.
     pub datasets: BTreeMap<String, DatasetConfig>,
+    /// `[data] roots`: folders (or URLs) that hold datasets, tried in order.
+    pub roots: Vec<String>,
     pub target: Target,
     /// Where normalized seeds are cached (`.seedmill/seeds`).
     pub cache: PathBuf,

@@ -1,5 +1,9 @@
 //! An answer read: text, finish reason and tokens out of a raw body. Repeatable at any time over the ledger.
 
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 /// The first choice of a completion body.
@@ -22,6 +26,13 @@ impl Completion {
     /// the error says what is missing. A content that is no text is its JSON, one in parts is the parts' texts, and
     /// counts may be in quotes.
     pub fn from_body(body: &str) -> Result<Completion, String> {
+        match serde_json::from_str::<UsualBody>(body).ok().and_then(UsualBody::completion) {
+            Some(completion) => Ok(completion),
+            None => Self::from_any_body(body),
+        }
+    }
+
+    fn from_any_body(body: &str) -> Result<Completion, String> {
         let body: Value = serde_json::from_str(body).map_err(|e| format!("the answer is not JSON ({e})"))?;
         if let Some(embedding) = body.pointer("/data/0/embedding").and_then(Value::as_str) {
             let prompt_tokens = body.pointer("/usage/prompt_tokens").and_then(Value::as_u64);
@@ -63,6 +74,62 @@ impl Completion {
                 .map(str::to_owned),
             prompt_tokens: tokens("prompt_tokens"),
             completion_tokens: tokens("completion_tokens"),
+        })
+    }
+}
+
+/// What nearly every server sends, read without a tree of values in between. Whatever does not fit is left to
+/// `from_any_body`, which gives the same where this gives something.
+#[derive(Deserialize)]
+struct UsualBody<'a> {
+    #[serde(borrow)]
+    choices: Vec<UsualChoice<'a>>,
+    usage: Option<UsualUsage>,
+    /// Of an embedding, which is read otherwise.
+    data: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct UsualChoice<'a> {
+    #[serde(borrow)]
+    message: UsualMessage<'a>,
+    #[serde(borrow)]
+    finish_reason: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct UsualMessage<'a> {
+    content: Option<String>,
+    #[serde(borrow)]
+    reasoning_content: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    reasoning: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    refusal: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct UsualUsage {
+    prompt_tokens: Option<u64>,
+    completion_tokens: Option<u64>,
+}
+
+impl UsualBody<'_> {
+    /// `None` where there is more to it: reasoning, or a block of it in the content.
+    fn completion(self) -> Option<Completion> {
+        let UsualChoice { message, finish_reason } = self.choices.into_iter().next()?;
+        let text = message.content.unwrap_or_default();
+        let thinks = message.reasoning_content.or(message.reasoning).is_some() || text.contains('<');
+        if thinks || self.data.is_some() {
+            return None;
+        }
+        Some(Completion {
+            text,
+            finish_reason: finish_reason.map(Cow::into_owned),
+            reasoning: None,
+            refusal: message.refusal.filter(|refusal| !refusal.is_empty()).map(Cow::into_owned),
+            prompt_tokens: self.usage.as_ref().and_then(|usage| usage.prompt_tokens),
+            completion_tokens: self.usage.as_ref().and_then(|usage| usage.completion_tokens),
         })
     }
 }
@@ -120,6 +187,25 @@ mod tests {
     fn read(message: Value, finish_reason: &str) -> Completion {
         let body = json!({"choices": [{"message": message, "finish_reason": finish_reason}]});
         Completion::from_body(&body.to_string()).unwrap()
+    }
+
+    proptest::proptest! {
+        /// The short way reads what the long way reads, and nothing else.
+        #[test]
+        fn both_ways_to_read_a_body_give_the_same(
+            content in r#"null|"(a|é|\\n|\\"|<think>|</think>|<b>){0,6}"|7|\[\{"text": "x"\}\]"#,
+            key in "content|reasoning|reasoning_content|refusal|text|tool_calls",
+            value in r#"null|""|"why \\u00e9"|3|\[\]"#,
+            reason in r#"null|"stop"|"length"|1"#,
+            tokens in r#"null|3|3\.0|"3"|-1|\{\}"#,
+            more in r#"|, "data": \[\]|, "data": null|, "choices": \[\]|, "usage": null"#,
+        ) {
+            let body = format!(
+                r#"{{"choices": [{{"message": {{"content": {content}, "{key}": {value}}}, "finish_reason": {reason}}}],
+                    "usage": {{"prompt_tokens": {tokens}, "completion_tokens": 5}}{more}}}"#
+            );
+            proptest::prop_assert_eq!(Completion::from_body(&body), Completion::from_any_body(&body), "{}", body);
+        }
     }
 
     #[test]

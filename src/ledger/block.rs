@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OnceCell;
 
-use super::{CallId, CallRecord, LedgerError, StoredAnswer};
+use super::{CallId, CallRecord, LedgerError, Record, StoredAnswer};
 
 /// The answers of one block, in the order of the file.
 #[derive(Debug, Default)]
@@ -17,6 +17,15 @@ pub(super) struct Block {
 impl Block {
     pub(super) fn of(answers: Vec<(CallId, StoredAnswer)>) -> Block {
         Block { answers }
+    }
+
+    /// The answers of a log's group.
+    pub(super) fn of_frame(records: Vec<Record>) -> Block {
+        let calls = records.into_iter().filter_map(|record| match record {
+            Record::Call(call) => Some((call.call_id, call.into())),
+            Record::Attempt(_) | Record::Use(_) => None,
+        });
+        Block::of(calls.collect())
     }
 
     pub(super) fn find(&self, id: &CallId) -> Option<StoredAnswer> {
@@ -91,6 +100,23 @@ impl BlockCache {
             .await?;
         self.weigh(key, block.bytes());
         Ok(Arc::clone(block))
+    }
+
+    /// The block under a key where it has been read.
+    pub(super) fn at_hand(&self, key: BlockKey) -> Option<Arc<Block>> {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        slots.clock += 1;
+        let clock = slots.clock;
+        let slot = slots.by_key.get_mut(&key)?;
+        slot.used = clock;
+        slot.cell.get().cloned()
+    }
+
+    /// Keeps a block that was read together with others.
+    pub(super) fn keep(&self, key: BlockKey, block: &Arc<Block>) {
+        // Another may have read it meanwhile; they are the same.
+        let _ = self.cell(key).set(Arc::clone(block));
+        self.weigh(key, block.bytes());
     }
 
     fn cell(&self, key: BlockKey) -> Arc<OnceCell<Arc<Block>>> {

@@ -9,7 +9,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use arrow::error::ArrowError;
 
-use super::{AttemptRecord, CallRecord, Record, UseRecord};
+use super::{AttemptRecord, CallId, CallRecord, Record};
 
 const TEXT: DataType = DataType::Utf8View;
 
@@ -109,12 +109,22 @@ fn table_of(record: &Record) -> Table {
     }
 }
 
+/// A row of `call_uses`.
+#[derive(Debug)]
+pub(super) struct Use {
+    run_id: Arc<str>,
+    call_id: CallId,
+    stage: Arc<str>,
+    replayed: bool,
+    time_ms: i64,
+}
+
 /// Records sorted by the table that they belong to.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
     pub(super) calls: Vec<CallRecord>,
     pub(super) attempts: Vec<AttemptRecord>,
-    pub(super) uses: Vec<UseRecord>,
+    pub(super) uses: Vec<Use>,
 }
 
 impl Rows {
@@ -123,7 +133,13 @@ impl Rows {
             match record {
                 Record::Call(call) => self.calls.push(call),
                 Record::Attempt(attempt) => self.attempts.push(attempt),
-                Record::Use(r#use) => self.uses.push(r#use),
+                Record::Use(used) => self.uses.extend(used.call_ids.iter().map(|&call_id| Use {
+                    run_id: Arc::clone(&used.run_id),
+                    call_id,
+                    stage: Arc::clone(&used.stage),
+                    replayed: used.replayed,
+                    time_ms: used.time_ms,
+                })),
             }
         }
     }
@@ -226,7 +242,7 @@ fn attempt_column(rows: &[AttemptRecord], name: &str) -> ArrayRef {
     }
 }
 
-fn use_column(rows: &[UseRecord], name: &str) -> ArrayRef {
+fn use_column(rows: &[Use], name: &str) -> ArrayRef {
     match name {
         "run_id" => optional_text(rows, |r| Some(&r.run_id)),
         "call_id" => text(rows, |r| r.call_id.to_hex()),

@@ -57,7 +57,7 @@ fn attempt(n: u32) -> Record {
 fn use_of(n: u32) -> Record {
     Record::Use(UseRecord {
         run_id: "r1".into(),
-        call_id: id(n),
+        call_ids: vec![id(n)],
         stage: "solve".into(),
         replayed: n.is_multiple_of(2),
         time_ms: i64::from(n),

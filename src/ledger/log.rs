@@ -288,8 +288,8 @@ mod tests {
 
     fn use_of(n: u64) -> Record {
         Record::Use(UseRecord {
-            run_id: format!("run {n}"),
-            call_id: CallId::from_bytes([n as u8; 32]),
+            run_id: format!("run {n}").into(),
+            call_ids: vec![CallId::from_bytes([n as u8; 32])],
             stage: "solve".into(),
             replayed: false,
             time_ms: n as i64,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::CallId;
 
@@ -58,14 +58,32 @@ pub struct AttemptRecord {
     pub cost_usd: f64,
 }
 
-/// A run used a call at a stage, by asking or by replay: a row of the table `call_uses`.
+/// A run used calls at a stage, by asking or by replay: a row of the table `call_uses` for each. What they have in common
+/// is written once, since a run that replays writes little else.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct UseRecord {
-    pub run_id: String,
-    pub call_id: CallId,
-    pub stage: String,
+    #[serde(with = "shared_text")]
+    pub run_id: Arc<str>,
+    #[serde(alias = "call_id", deserialize_with = "one_or_many")]
+    pub call_ids: Vec<CallId>,
+    #[serde(with = "shared_text")]
+    pub stage: Arc<str>,
     pub replayed: bool,
     pub time_ms: i64,
+}
+
+/// Older logs have one call a record.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<CallId>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Ids {
+        One(CallId),
+        Many(Vec<CallId>),
+    }
+    Ok(match Ids::deserialize(deserializer)? {
+        Ids::One(id) => vec![id],
+        Ids::Many(ids) => ids,
+    })
 }
 
 /// `Arc<str>` as a string, without serde's feature `rc`.
@@ -97,5 +115,25 @@ mod exact_number {
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
         Cow::<str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uses_are_read_as_older_logs_have_them() {
+        let id = CallId::from_bytes([7; 32]);
+        let old = format!(r#"{{"use":{{"run_id":"r","call_id":"{id}","stage":"s","replayed":true,"time_ms":5}}}}"#);
+        let used = Record::Use(UseRecord {
+            run_id: "r".into(),
+            call_ids: vec![id],
+            stage: "s".into(),
+            replayed: true,
+            time_ms: 5,
+        });
+        assert_eq!(serde_json::from_str::<Record>(&old).unwrap(), used);
+        assert_eq!(serde_json::from_str::<Record>(&serde_json::to_string(&used).unwrap()).unwrap(), used);
     }
 }

@@ -3,6 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,7 +11,7 @@ use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelector,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
 };
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::basic::{Compression, ZstdLevel};
@@ -183,45 +184,58 @@ impl Segment {
         Ok(keys)
     }
 
-    /// The answers of the block that begins at a row.
-    pub(super) fn block(&self, first: u64, footers: &Footers) -> Result<Block, LedgerError> {
+    /// The answers of the blocks that begin at these rows, which ascend. Blocks of one row group share its reader.
+    pub(super) fn blocks(&self, firsts: &[u64], footers: &Footers) -> Result<Vec<Block>, LedgerError> {
         let file = File::open(&self.path).map_err(LedgerError::io("open", &self.path))?;
         let footer = footers.get(&self.path, &file)?;
-        let mut start = 0;
+        let (mut blocks, mut left, mut start) = (Vec::with_capacity(firsts.len()), firsts, 0);
         for (group, metadata) in footer.metadata().row_groups().iter().enumerate() {
-            let rows = metadata.num_rows().unsigned_abs();
-            if first < start + rows {
-                let (skip, take) = ((first - start) as usize, BLOCK_ROWS.min(start + rows - first) as usize);
-                return self.read(file, footer, group, skip, take);
+            let end = start + metadata.num_rows().unsigned_abs();
+            let here;
+            (here, left) = left.split_at(left.partition_point(|first| *first < end));
+            if !here.is_empty() {
+                let ranges = here
+                    .iter()
+                    .map(|first| (first - start) as usize..(end - start).min(first - start + BLOCK_ROWS) as usize);
+                blocks.extend(self.read(&file, &footer, group, &ranges.collect::<Vec<_>>())?);
             }
-            start += rows;
+            start = end;
         }
-        Err(LedgerError::format(&self.path, format!("it has {start} rows, and row {first} was to be read")))
+        match left.first() {
+            Some(first) => {
+                Err(LedgerError::format(&self.path, format!("it has {start} rows, and row {first} was to be read")))
+            }
+            None => Ok(blocks),
+        }
     }
 
+    /// Ranges of one row group's rows, each as a block.
     fn read(
         &self,
-        file: File,
-        footer: ArrowReaderMetadata,
+        file: &File,
+        footer: &ArrowReaderMetadata,
         group: usize,
-        skip: usize,
-        take: usize,
-    ) -> Result<Block, LedgerError> {
-        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer);
+        ranges: &[Range<usize>],
+    ) -> Result<Vec<Block>, LedgerError> {
+        let file = file.try_clone().map_err(LedgerError::io("open", &self.path))?;
+        let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer.clone());
+        let rows = footer.metadata().row_group(group).num_rows().unsigned_abs() as usize;
+        let selected = RowSelection::from_consecutive_ranges(ranges.iter().cloned(), rows);
         let columns = ["call_id", "response", "finish_reason", "prompt_tokens", "completion_tokens", "cost_usd"];
         let mask = ProjectionMask::columns(builder.parquet_schema(), columns);
         let reader = builder
             .with_projection(mask)
             .with_row_groups(vec![group])
-            .with_row_selection(vec![RowSelector::skip(skip), RowSelector::select(take)].into())
-            .with_batch_size(take)
+            .with_row_selection(selected)
+            .with_batch_size(CALLS_ROW_GROUP_ROWS)
             .build()
             .map_err(LedgerError::parquet("read", &self.path))?;
-        let mut answers = Vec::with_capacity(take);
+        let mut answers = Vec::with_capacity(ranges.iter().map(Range::len).sum());
         for batch in reader {
             self.answers(&batch.map_err(LedgerError::arrow("read", &self.path))?, &mut answers)?;
         }
-        Ok(Block::of(answers))
+        let mut answers = answers.into_iter();
+        Ok(ranges.iter().map(|range| Block::of(answers.by_ref().take(range.len()).collect())).collect())
     }
 
     fn answers(&self, batch: &RecordBatch, into: &mut Vec<(CallId, StoredAnswer)>) -> Result<(), LedgerError> {

@@ -1,6 +1,6 @@
 //! The ledger opened: what is known, where it lies, and the way to the thread that writes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -119,37 +119,76 @@ impl Ledger {
 
     /// Which of these calls are stored: one look at the index for all of them.
     pub fn known(&self, ids: &[CallId]) -> Vec<bool> {
-        let index = self.shared.index.read().unwrap_or_else(PoisonError::into_inner);
-        ids.iter().map(|id| index.get(&index::key(id)).is_some()).collect()
+        self.shared.places(ids).iter().map(Option::is_some).collect()
     }
 
     /// The stored answers to many calls, in their order, as [`Ledger::find`] gives them; calls that lie in one
     /// block share its read.
     pub async fn find_all(&self, ids: &[CallId]) -> Result<Vec<Option<StoredAnswer>>, LedgerError> {
-        let mut answers = vec![None; ids.len()];
-        let known = self.known(ids);
-        let mut last: Option<((u32, u64), Arc<Block>)> = None;
-        for (row, id) in ids.iter().enumerate().filter(|(row, _)| known[*row]) {
-            let key = index::key(id);
-            let place = self.shared.place(&key);
+        let places = self.shared.places(ids);
+        let mut wanted: BTreeMap<u32, (Source, BTreeSet<u64>)> = BTreeMap::new();
+        let mut blocks = Vec::with_capacity(ids.len());
+        for place in &places {
             let source = place.and_then(|place| Some((place, self.shared.source(place.source())?)));
-            let Some((place, source)) = source else {
-                answers[row] = self.find(id).await?; // sealed in between
-                continue;
-            };
-            let at = (place.source(), source.block_position(place.position()));
-            if last.as_ref().is_none_or(|(read, _)| *read != at) {
-                last = Some((at, self.block(at, source).await?));
-            }
-            answers[row] = last.as_ref().and_then(|(_, block)| block.find(id));
+            blocks.push(source.map(|(place, source)| {
+                let position = source.block_position(place.position());
+                wanted.entry(place.source()).or_insert_with(|| (source, BTreeSet::new())).1.insert(position);
+                (place.source(), position)
+            }));
+        }
+        let mut read = HashMap::new();
+        for (number, (source, positions)) in wanted {
+            read.extend(self.blocks(number, source, positions.into_iter().collect()).await?);
+        }
+        let mut answers = Vec::with_capacity(ids.len());
+        for ((id, place), at) in ids.iter().zip(&places).zip(blocks) {
+            answers.push(match (place, at) {
+                (None, _) => None,
+                (Some(_), Some(at)) => read.get(&at).and_then(|block| block.find(id)),
+                (Some(_), None) => self.find(id).await?, // sealed in between
+            });
         }
         Ok(answers)
     }
 
     async fn block(&self, at: (u32, u64), source: Source) -> Result<Arc<Block>, LedgerError> {
         let shared = Arc::clone(&self.shared);
-        let read = move || source.block(at.1, &shared.footers);
+        let read = move || {
+            let mut blocks = source.blocks(&[at.1], &shared.footers)?;
+            Ok(blocks.pop().unwrap_or_default())
+        };
         self.shared.blocks.get(at, read, |e| self.cancelled(e)).await
+    }
+
+    /// Many blocks of one source; those that are not at hand are read together.
+    async fn blocks(
+        &self,
+        number: u32,
+        source: Source,
+        positions: Vec<u64>,
+    ) -> Result<Vec<((u32, u64), Arc<Block>)>, LedgerError> {
+        let cache = &self.shared.blocks;
+        let (mut blocks, mut missing) = (Vec::with_capacity(positions.len()), Vec::new());
+        for position in positions {
+            match cache.at_hand((number, position)) {
+                Some(block) => blocks.push(((number, position), block)),
+                None => missing.push(position),
+            }
+        }
+        if let [position] = missing[..] {
+            blocks.push(((number, position), self.block((number, position), source).await?));
+        } else if !missing.is_empty() {
+            let shared = Arc::clone(&self.shared);
+            let read = tokio::task::spawn_blocking(move || {
+                let read = source.blocks(&missing, &shared.footers)?;
+                Ok(missing.into_iter().zip(read.into_iter().map(Arc::new)).collect::<Vec<_>>())
+            });
+            for (position, block) in read.await.map_err(|e| self.cancelled(e.to_string()))?? {
+                cache.keep((number, position), &block);
+                blocks.push(((number, position), block));
+            }
+        }
+        Ok(blocks)
     }
 
     /// Seals this process's log, and those taken over from dead processes, into Parquet segments. Not needed for
@@ -207,18 +246,11 @@ impl Source {
         }
     }
 
-    fn block(&self, position: u64, footers: &Footers) -> Result<Block, LedgerError> {
+    /// The blocks at these positions, which ascend.
+    fn blocks(&self, positions: &[u64], footers: &Footers) -> Result<Vec<Block>, LedgerError> {
         match self {
-            Source::Log(log) => Ok(Block::of(
-                log.frame(position)?
-                    .into_iter()
-                    .filter_map(|record| match record {
-                        Record::Call(call) => Some((call.call_id, call.into())),
-                        Record::Attempt(_) | Record::Use(_) => None,
-                    })
-                    .collect(),
-            )),
-            Source::Segment(segment) => segment.block(position, footers),
+            Source::Log(log) => positions.iter().map(|position| Ok(Block::of_frame(log.frame(*position)?))).collect(),
+            Source::Segment(segment) => segment.blocks(positions, footers),
         }
     }
 }
@@ -326,6 +358,12 @@ impl Shared {
 
     fn place(&self, key: &Key) -> Option<Place> {
         self.index.read().unwrap_or_else(PoisonError::into_inner).get(key)
+    }
+
+    /// One look at the index for all of them.
+    fn places(&self, ids: &[CallId]) -> Vec<Option<Place>> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        ids.iter().map(|id| index.get(&index::key(id))).collect()
     }
 
     fn source(&self, number: u32) -> Option<Source> {

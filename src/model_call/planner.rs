@@ -21,7 +21,7 @@ use crate::config::{Provider, did_you_mean};
 use crate::endpoint::Models;
 
 /// The named arguments of generate and enrich.
-const ARGUMENTS: [&str; 19] = [
+pub(super) const ARGUMENTS: [&str; 19] = [
     "model",
     "system",
     "prompt",
@@ -44,7 +44,7 @@ const ARGUMENTS: [&str; 19] = [
 ];
 
 /// The named arguments of embed.
-const EMBED_ARGUMENTS: [&str; 9] =
+pub(super) const EMBED_ARGUMENTS: [&str; 9] =
     ["model", "text", "when", "dimensions", "output", "extra", "variant", "on_error", "call_as"];
 
 /// The ordinal of a sample inside prompt, system and messages; it shadows an input column of that name.

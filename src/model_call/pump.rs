@@ -20,7 +20,7 @@ use super::assemble::{Assembler, FinishedRow};
 use super::progress::OpenPartition;
 use super::row::InputRows;
 use super::row_caller::{LookedUp, RowCaller, UnansweredRow};
-use crate::ledger::{Pending, Record, UseRecord};
+use crate::ledger::{CallId, Pending, Record, UseRecord};
 
 /// A batch goes out when this many rows wait …
 const FLUSH_ROWS: usize = 1024;
@@ -179,7 +179,7 @@ impl Pump {
         let runtime = &self.caller.runtime;
         let time_ms = Utc::now().timestamp_millis();
         let (mut unparsed, mut items_short) = (0, 0);
-        let mut uses = Vec::with_capacity(finished.len());
+        let (mut asked, mut replayed) = (Vec::new(), Vec::new());
         for result in finished.iter().flat_map(|row| row.samples.iter().flatten()) {
             unparsed += usize::from(result.is_unparsed());
             items_short += result.items_short(&self.caller.spec);
@@ -189,25 +189,22 @@ impl Pump {
                     self.metrics.failed.add(1);
                     continue;
                 };
-                if answered.replayed {
-                    self.metrics.replayed.add(1)
-                } else {
-                    self.metrics.asked.add(1)
-                }
-                uses.push(Record::Use(UseRecord {
-                    run_id: runtime.run_id.clone(),
-                    call_id: outcome.call_id,
-                    stage: self.caller.template.stage.name().to_string(),
-                    replayed: answered.replayed,
-                    time_ms,
-                }));
+                if answered.replayed { &mut replayed } else { &mut asked }.push(outcome.call_id);
             }
         }
+        self.metrics.asked.add(asked.len());
+        self.metrics.replayed.add(replayed.len());
         let stage = &self.caller.template.stage;
         self.metrics.unparsed.add(unparsed);
         stage.unparsed(unparsed);
         self.metrics.items_short.add(items_short as usize);
         stage.items_short(items_short);
+        let (run_id, name) = (Arc::clone(&runtime.run_id), Arc::clone(stage.name()));
+        let of = |call_ids: Vec<CallId>, replayed| {
+            let (run_id, stage) = (Arc::clone(&run_id), Arc::clone(&name));
+            (!call_ids.is_empty()).then(|| Record::Use(UseRecord { run_id, call_ids, stage, replayed, time_ms }))
+        };
+        let uses: Vec<Record> = [of(asked, false), of(replayed, true)].into_iter().flatten().collect();
         if uses.is_empty() {
             return Ok(None);
         }

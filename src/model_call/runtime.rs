@@ -23,7 +23,7 @@ use crate::ledger::Ledger;
 pub struct CallRuntime {
     pub models: Arc<Models>,
     /// The id that uses of calls are recorded under.
-    pub run_id: String,
+    pub run_id: Arc<str>,
     /// What may be spent and has been. Limits set in the session are read at each execution.
     pub spending: Spending,
     pub progress: Progress,
@@ -42,7 +42,7 @@ impl CallRuntime {
     pub fn new(models: Arc<Models>, ledger_path: PathBuf, run_id: String, budget: Budget) -> Self {
         Self {
             models,
-            run_id,
+            run_id: run_id.into(),
             spending: Spending::new(budget),
             progress: Progress::default(),
             interrupt: CancellationToken::new(),

@@ -33,5 +33,5 @@ pub use manifest::{FileKind, Manifest, PublishedFile, Rows, Source, read_manifes
 pub use named_calls::named_calls;
 pub use report::{Report, Stage, Usage};
 pub use run::{ModelRecord, Published, Run, config_sha256};
-pub use runs::{newest_run, runs_table};
+pub use runs::{newest_run, run_folder, runs_table};
 pub use schema::{curated_schema, rejected_schema};

@@ -29,6 +29,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         Field::new("target", DataType::Utf8, true),
         Field::new("curated_rows", DataType::UInt64, true),
         Field::new("rejected_rows", DataType::UInt64, true),
+        Field::new("bytes", DataType::UInt64, true),
         Field::new("path", DataType::Utf8, true),
         Field::new("models", DataType::List(item(DataType::Utf8)), true),
         Field::new("state", DataType::Utf8, false),
@@ -38,7 +39,7 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 });
 
 /// The table `runs` over the folder that runs are published to: run_id TEXT, finished TIMESTAMP (UTC), target TEXT,
-/// curated_rows and rejected_rows BIGINT UNSIGNED, path TEXT, models TEXT[] (names in `seedmill.toml`), state
+/// curated_rows, rejected_rows and bytes (of its Parquet files) BIGINT UNSIGNED, path TEXT, models TEXT[] (names in `seedmill.toml`), state
 /// TEXT ('complete' or 'incomplete'), stopped_by TEXT ('budget', 'interrupted' or 'failed') and reason TEXT of an
 /// incomplete run, by run_id. Incomplete runs are those that began in the workspace `root`; they have no finish, no
 /// rows and no path. A folder without a manifest is no run; a run whose manifest cannot be read is a row of NULLs and
@@ -78,6 +79,11 @@ impl TableProvider for RunsTable {
 /// The folder of the newest complete run, or `None` where nothing is published.
 pub fn newest_run(out: &Path) -> Option<PathBuf> {
     run_folders(out).ok()?.pop().map(|(_, path)| path)
+}
+
+/// The folder of a complete run.
+pub fn run_folder(out: &Path, run_id: &str) -> Option<PathBuf> {
+    run_folders(out).ok()?.into_iter().find(|(name, _)| name == run_id).map(|(_, path)| path)
 }
 
 /// Name and path of every complete run, oldest first.
@@ -122,7 +128,7 @@ fn read_runs(out: &Path, root: &Path) -> Result<RecordBatch> {
     let (mut ids, mut targets, mut paths) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
     let (mut states, mut stopped_by, mut reasons) = (StringBuilder::new(), StringBuilder::new(), StringBuilder::new());
     let mut finished = TimestampMillisecondBuilder::new().with_timezone("UTC");
-    let (mut curated, mut rejected) = (UInt64Builder::new(), UInt64Builder::new());
+    let (mut curated, mut rejected, mut bytes) = (UInt64Builder::new(), UInt64Builder::new(), UInt64Builder::new());
     let mut models = ListBuilder::new(StringBuilder::new()).with_field(item(DataType::Utf8));
     for (run_id, run) in &runs {
         ids.append_value(run_id);
@@ -133,6 +139,7 @@ fn read_runs(out: &Path, root: &Path) -> Result<RecordBatch> {
                 targets.append_option(manifest.map(|m| &m.target));
                 curated.append_option(manifest.map(|m| m.rows.curated));
                 rejected.append_option(manifest.map(|m| m.rows.rejected));
+                bytes.append_option(manifest.map(|m| m.files.iter().map(|file| file.bytes).sum()));
                 paths.append_value(path.to_string_lossy());
                 models.append_option(manifest.map(|m| m.models.iter().map(|model| Some(model.name.as_str()))));
                 states.append_value("complete");
@@ -144,6 +151,7 @@ fn read_runs(out: &Path, root: &Path) -> Result<RecordBatch> {
                 targets.append_value(&run.target);
                 curated.append_null();
                 rejected.append_null();
+                bytes.append_null();
                 paths.append_null();
                 models.append_value(run.models.iter().map(|model| Some(model.as_str())));
                 states.append_value("incomplete");
@@ -158,6 +166,7 @@ fn read_runs(out: &Path, root: &Path) -> Result<RecordBatch> {
         Arc::new(targets.finish()),
         Arc::new(curated.finish()),
         Arc::new(rejected.finish()),
+        Arc::new(bytes.finish()),
         Arc::new(paths.finish()),
         Arc::new(models.finish()),
         Arc::new(states.finish()),

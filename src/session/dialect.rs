@@ -23,6 +23,12 @@ pub fn parse(sql: &str) -> Result<Vec<Statement>> {
     Ok(statements.into())
 }
 
+/// Whether a text ends with the semicolon of its last statement: not within a text, a name or a comment.
+pub fn is_complete(sql: &str) -> bool {
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else { return false };
+    tokens.iter().rev().find(|token| !matches!(token, Token::Whitespace(_))) == Some(&Token::SemiColon)
+}
+
 /// Writes `(SELECT * FROM name)` for a relation that is named as the first argument of a table function.
 fn expand_relations(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let solid: Vec<TokenWithSpan> = tokens.into_iter().filter(|t| !matches!(t.token, Token::Whitespace(_))).collect();
@@ -82,6 +88,16 @@ fn relation_name(tokens: &[TokenWithSpan], start: usize) -> Option<(&[TokenWithS
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_statement_ends_with_a_semicolon_of_its_own() {
+        for complete in ["SELECT 1;", "SELECT ';' ; -- why;", "SELECT 1; SELECT 2;\n"] {
+            assert!(is_complete(complete), "{complete}");
+        }
+        for open in ["", "SELECT 1", "SELECT 'a;", "SELECT 1 -- why;", "SELECT \"a;\n", "SELECT 1; SELECT 2"] {
+            assert!(!is_complete(open), "{open}");
+        }
+    }
 
     fn parsed(sql: &str) -> String {
         parse(sql)

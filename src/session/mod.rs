@@ -5,10 +5,14 @@ mod dialect;
 mod footer;
 mod macros;
 mod pipeline;
+mod run_schemas;
 mod statements;
+mod table_names;
 mod variables;
 mod workspace;
 
+pub use dialect::is_complete;
 pub use pipeline::{Pipeline, SqlFile};
+pub use table_names::table_names;
 pub use variables::Variables;
 pub use workspace::{OpenOptions, Workspace};

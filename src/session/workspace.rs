@@ -17,6 +17,7 @@ use datafusion::sql::parser::Statement;
 use super::dialect::parse;
 use super::macros::{InlineMacros, MacroFactory};
 use super::pipeline::Pipeline;
+use super::run_schemas;
 use super::statements;
 use super::variables::{FoldVariables, Variables};
 use crate::config::{Budget, CONFIG_FILE, Config, Variable};
@@ -43,6 +44,8 @@ pub struct OpenOptions {
     pub set: BTreeMap<String, Variable>,
     /// `--out`: where runs are published.
     pub out: Option<String>,
+    /// `--from`: task configs in place of `[tasks] from`.
+    pub tasks_from: Vec<PathBuf>,
 }
 
 /// An open workspace.
@@ -80,6 +83,9 @@ impl Workspace {
                 Ok(folder) if !out.contains("://") => folder.to_string_lossy().into_owned(),
                 _ => out.clone(),
             };
+        }
+        if !options.tasks_from.is_empty() {
+            config.tasks.from.clone_from(&options.tasks_from);
         }
         let mut values = config.variables.clone();
         values.extend(options.set.clone());
@@ -219,6 +225,7 @@ impl Workspace {
         for (name, table) in ledger::tables(&self.config.ledger.path) {
             self.ctx.register_table(name, table)?;
         }
+        run_schemas::register(&self.ctx, Path::new(&self.config.out))?;
         self.ctx.register_table("runs", publish::runs_table(Path::new(&self.config.out), &self.config.root))?;
         // What the newest complete run published, under the names of its two folders' contents.
         if let Some(run) = publish::newest_run(Path::new(&self.config.out)) {
@@ -262,7 +269,11 @@ fn context(
     run: &Arc<Run>,
     notes: &PlanNotes,
 ) -> Result<SessionContext> {
-    let config = SessionConfig::from_env()?.with_information_schema(true).with_extension(Arc::clone(run));
+    let config = SessionConfig::from_env()?
+        .with_information_schema(true)
+        .with_extension(Arc::clone(run))
+        // Errors know their place in the SQL.
+        .set_bool("datafusion.sql_parser.collect_spans", true);
     let licences = catalog.tasks().iter().map(|task| task.licence.clone()).collect::<Vec<Licence>>();
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
         Arc::new(FoldVariables(Arc::clone(variables))),

@@ -2,17 +2,30 @@
 //! tables `tasks`, `seeds`, `heldout` and the schemas `raw`, `norm`, `heldout`, each provider marked with its split.
 
 mod catalog;
+mod catalog_loader;
 mod classify;
 mod column_sql;
+mod config_folder;
+mod config_reader;
+mod data_roots;
+mod dataset_facts;
 mod dataset_files;
+mod distinct_rows;
 mod harness_config;
+mod json_rows;
+mod json_shape;
+mod json_split;
 mod known_datasets;
 mod norm_sql;
 mod normalized_cache;
+mod one_schema;
+mod python_class;
+mod raw_errors;
 mod raw_table;
 mod schemas;
 mod scored_train_splits;
 mod seeds;
+mod split_files;
 mod task;
 mod task_planner;
 mod tasks_table;
@@ -22,5 +35,7 @@ pub use catalog::{Catalog, TasksError};
 pub use seeds::{heldout_schema, seeds_schema};
 pub use task::{Capability, Format, Reason, Status, Task};
 
+#[cfg(test)]
+mod data_tests;
 #[cfg(test)]
 mod tests;

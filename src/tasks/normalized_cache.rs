@@ -26,10 +26,14 @@ use crate::lineage::Split;
 const SPLIT_KEY: &str = "seedmill.split";
 
 /// Sources whose change makes other rows of the same files.
-const CODE: [&str; 4] = [
+const CODE: [&str; 8] = [
     include_str!("norm_sql.rs"),
     include_str!("column_sql.rs"),
     include_str!("raw_table.rs"),
+    include_str!("json_rows.rs"),
+    include_str!("json_shape.rs"),
+    include_str!("json_split.rs"),
+    include_str!("one_schema.rs"),
     env!("CARGO_PKG_VERSION"),
 ];
 

@@ -1,5 +1,5 @@
 //! Hangs the catalog into a session: the schemas `raw`, `norm` and `heldout`, whose tables are planned one at a time
-//! when asked for, and the tables `tasks`, `seeds` and `heldout`.
+//! when asked for, and the tables `tasks`, `seeds`, `heldout` and `raw_errors`.
 
 use std::sync::Arc;
 
@@ -9,6 +9,7 @@ use datafusion::common::{Result, plan_err};
 use datafusion::datasource::TableType;
 use datafusion::prelude::SessionContext;
 
+use super::raw_errors::RawErrors;
 use super::task_planner::TaskPlanner;
 use super::{Catalog, Task, seeds, tasks_table};
 use crate::lineage::Split;
@@ -77,6 +78,8 @@ pub(crate) fn register(catalog: &Arc<Catalog>, ctx: &SessionContext) -> Result<(
         names.register_schema(name, Arc::new(schema))?;
     }
     ctx.register_table("tasks", Arc::new(tasks_table::tasks_table(catalog)?))?;
+    let errors = RawErrors { catalog: Arc::clone(catalog), planner: Arc::clone(&planner) };
+    ctx.register_table("raw_errors", Arc::new(errors))?;
     ctx.register_table("seeds", Arc::new(seeds::seeds(catalog, &planner)))?;
     ctx.register_table("heldout", Arc::new(seeds::heldout(catalog, &planner)))?;
     Ok(())

@@ -1,14 +1,14 @@
 //! The tables `seeds` and `heldout`: the normalized rows of all tasks, read from the cached Parquet of each. Only the
 //! tasks that a filter on `task` leaves are normalized; filters, projection and limit go into the Parquet scan.
 
-use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Column, Result, ScalarValue};
+use datafusion::common::{Column, Result, ScalarValue, plan_err};
 use datafusion::datasource::TableType;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
@@ -17,9 +17,10 @@ use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPu
 use datafusion::physical_plan::ExecutionPlan;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
+use super::distinct_rows::without_rows_of;
 use super::normalized_cache::normalized_file;
 use super::task_planner::TaskPlanner;
-use super::{Catalog, Task};
+use super::{Catalog, Status, Task};
 use crate::lineage::{Lineage, MarkedTable, Origin, Split};
 
 /// How many tasks are normalized at the same time.
@@ -81,18 +82,37 @@ pub(crate) fn heldout(catalog: &Arc<Catalog>, planner: &Arc<TaskPlanner>) -> Mar
     marked(catalog, planner, parts, heldout_schema(), Split::Test)
 }
 
-/// Each set of files once, by the first task in name order: prompt variants of one dataset are not other rows.
-fn distinct(
+/// A task's split, and the tasks whose rows of the same files come before it.
+#[derive(Debug, PartialEq)]
+pub(super) struct Part {
+    pub task: String,
+    pub split: Split,
+    /// Tasks that take other rows of the files, or make other questions of them.
+    pub before: Vec<String>,
+}
+
+/// Each set of files once: prompt variants of one dataset are not other rows. The accepted task that is first by name
+/// stands for those that read the same rows; tasks whose own code chooses the rows (`process_docs`) are each a part,
+/// without the rows that are another's already.
+pub(super) fn distinct(
     catalog: &Catalog,
     take: impl Fn(&Task) -> bool,
     splits: impl Fn(&Task) -> Vec<Split>,
-) -> Vec<(String, Split)> {
-    let mut seen = BTreeSet::new();
+) -> Vec<Part> {
+    let mut tasks: Vec<&Task> = catalog.tasks().iter().filter(|task| take(task)).collect();
+    tasks.sort_by_key(|task| (task.status == Status::AcceptedFewshotTrain, &task.name));
+    // By split and files: the tasks, each with the code that chooses its rows.
+    let mut readers: HashMap<(Split, &[String]), Vec<(&str, &str)>> = HashMap::new();
     let mut parts = Vec::new();
-    for task in catalog.tasks().iter().filter(|task| take(task)) {
+    for task in tasks {
+        let chooses = task.config.as_ref().and_then(|config| config.functions.get("process_docs"));
+        let chooses = chooses.map_or("", String::as_str);
         for split in splits(task) {
-            if seen.insert((task.dataset_path.clone(), task.dataset_name.clone(), split, task.files(split).to_vec())) {
-                parts.push((task.name.clone(), split));
+            let same = readers.entry((split, task.files(split))).or_default();
+            if !same.iter().any(|(_, other)| *other == chooses) {
+                let before = same.iter().map(|(task, _)| (*task).to_owned()).collect();
+                parts.push(Part { task: task.name.clone(), split, before });
+                same.push((&task.name, chooses));
             }
         }
     }
@@ -102,7 +122,7 @@ fn distinct(
 fn marked(
     catalog: &Arc<Catalog>,
     planner: &Arc<TaskPlanner>,
-    parts: Vec<(String, Split)>,
+    parts: Vec<Part>,
     schema: SchemaRef,
     split: Split,
 ) -> MarkedTable {
@@ -115,8 +135,28 @@ fn marked(
 struct NormalizedRows {
     catalog: Arc<Catalog>,
     planner: Arc<TaskPlanner>,
-    parts: Vec<(String, Split)>,
+    parts: Vec<Part>,
     schema: SchemaRef,
+}
+
+impl NormalizedRows {
+    /// The Parquet file of a part's rows.
+    async fn file(&self, part: &Part, state: &dyn Session) -> Result<PathBuf> {
+        let cache = self.catalog.cache();
+        let file = async |name: &str| match self.catalog.task(name) {
+            Some(task) => normalized_file(cache, task, part.split, &self.planner, state).await,
+            None => plan_err!("there is no task '{name}'"),
+        };
+        let own = file(&part.task).await?;
+        if part.before.is_empty() {
+            return Ok(own);
+        }
+        let mut before = Vec::new();
+        for task in &part.before {
+            before.push(file(task).await?);
+        }
+        without_rows_of(own, before).await
+    }
 }
 
 #[async_trait]
@@ -141,12 +181,9 @@ impl TableProvider for NormalizedRows {
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let mut made = Vec::new();
-        for (name, split) in &self.parts {
-            if let Some(task) = self.catalog.task(name)
-                && filters.iter().all(|filter| may_hold(filter, name))
-            {
-                let cache = self.catalog.cache();
-                made.push(normalized_file(cache, task, *split, &self.planner, state).boxed());
+        for part in &self.parts {
+            if filters.iter().all(|filter| may_hold(filter, &part.task)) {
+                made.push(self.file(part, state).boxed());
             }
         }
         let files: Vec<PathBuf> = stream::iter(made).buffered(AT_ONCE).try_collect().await?;
@@ -163,7 +200,7 @@ impl TableProvider for NormalizedRows {
 }
 
 /// Whether a row of `task` can pass the filter, as far as `task = '…'` and `task IN (…)` say.
-fn may_hold(filter: &Expr, task: &str) -> bool {
+pub(crate) fn may_hold(filter: &Expr, task: &str) -> bool {
     let is_task = |expr: &Expr| matches!(expr, Expr::Column(Column { name, .. }) if name == "task");
     let is_name = |expr: &Expr| match expr {
         Expr::Literal(value, _) => value.try_as_str().flatten().is_none_or(|name| name == task) && !value.is_null(),

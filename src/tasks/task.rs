@@ -63,28 +63,37 @@ vocabulary! {
 vocabulary! {
     /// Whether a task's training rows may seed calls.
     Status {
+        /// The config names a training split that nothing scores on.
         Accepted => "accepted",
+        /// It names none, but its few-shot examples come from a split called train.
+        AcceptedFewshotTrain => "accepted_fewshot_train",
         Rejected => "rejected",
     }
 }
 
 vocabulary! {
-    /// Why a task is rejected, or accepted without data.
+    /// Why a task is rejected, or gives no seeds although it is accepted.
     Reason {
-        /// The config names no training split (nor few-shot examples from a split called train).
+        /// Rejected: the config names no training split, nor few-shot examples from a split called train.
         NoTrainingSplit => "no_training_split",
-        /// The training split is scored, by this task, another loaded one or a task of the harness.
+        /// Rejected: the training split is scored, by this task, another loaded one or a task of the harness.
         TrainIsScored => "train_is_scored",
-        /// What the config trains on is named like a held-out split.
+        /// Rejected: what the config trains on has the name of a held-out split, or its file has.
         NotATrainSplit => "not_a_train_split",
-        /// Rows become prompts only through Python code.
-        PythonFunction => "python_function",
-        /// The config cannot be read, or lacks what a question and its answer need.
-        BrokenConfig => "broken_config",
-        /// Nothing says where the dataset's files are. The task is accepted all the same.
-        NoData => "no_data",
-        /// Scores likelihoods of whole texts: there is no question and answer.
+        /// Rejected: rows are images or sound.
+        NotText => "not_text",
+        /// Rejected: it scores likelihoods of whole texts; there is no question and answer.
         UnsupportedOutputType => "unsupported_output_type",
+        /// Rejected: the task is a Python class.
+        PythonClass => "python_class",
+        /// Rejected: the config cannot be read, or lacks what a question and its answer need.
+        BrokenConfig => "broken_config",
+        /// Rejected: another config defines a task of this name.
+        DuplicateName => "duplicate_name",
+        /// Accepted: rows become prompts through Python code, and no SQL takes its place.
+        PythonFunction => "python_function",
+        /// Accepted: nothing says where the dataset's files are.
+        NoData => "no_data",
     }
 }
 
@@ -113,9 +122,13 @@ pub struct Task {
     pub reason: Option<Reason>,
     /// The reason in a sentence.
     pub message: Option<String>,
+    /// Whether rows become prompts through Python code, so that SQL must take its place.
+    pub needs_sql_override: bool,
     pub licence: Licence,
     /// Where the licence was read.
     pub licence_evidence: Option<String>,
+    /// The page or file that says it.
+    pub licence_source: Option<String>,
     /// The config's file.
     pub file: PathBuf,
     /// Training files, absolute names or URLs; empty when none is known.
@@ -128,9 +141,14 @@ pub struct Task {
 }
 
 impl Task {
-    /// Whether there are training files that may seed calls.
+    /// Whether the training rows may seed calls, wherever they are.
+    pub fn is_accepted(&self) -> bool {
+        self.status != Status::Rejected
+    }
+
+    /// Whether there are training files that may seed calls and can be normalized.
     pub fn has_seeds(&self) -> bool {
-        self.status == Status::Accepted && !self.train_files.is_empty()
+        self.is_accepted() && self.normalizable && !self.train_files.is_empty()
     }
 
     /// Whether there are held-out files whose rows can be normalized.

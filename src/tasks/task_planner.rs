@@ -11,11 +11,10 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
-use super::catalog::how_to_configure;
 use super::column_sql::identifier;
 use super::norm_sql::norm_sql;
 use super::raw_table::RawTable;
-use super::{Reason, Status, Task};
+use super::{Reason, Task};
 use crate::lineage::{MarkedTable, Split};
 
 /// The planned normalization of one split of a task.
@@ -26,10 +25,10 @@ pub(crate) struct Normalization {
     pub session: SessionContext,
 }
 
-/// Opens each split of each task once.
+/// Opens the files of each split once, however many tasks read them.
 pub(crate) struct TaskPlanner {
     runtime: Arc<RuntimeEnv>,
-    opened: Mutex<HashMap<(String, Split), Arc<dyn TableProvider>>>,
+    opened: Mutex<HashMap<Vec<String>, Arc<RawTable>>>,
 }
 
 impl std::fmt::Debug for TaskPlanner {
@@ -53,17 +52,33 @@ impl TaskPlanner {
 
     /// A split's rows as they are, marked.
     pub(crate) async fn raw(&self, task: &Task, split: Split) -> Result<Arc<dyn TableProvider>> {
+        let table = self.files(task, split).await?;
+        Ok(Arc::new(MarkedTable::new(table, task.lineage(split))))
+    }
+
+    /// A split's files, opened.
+    pub(crate) async fn files(&self, task: &Task, split: Split) -> Result<Arc<RawTable>> {
         check(task, split)?;
-        let key = (task.name.clone(), split);
+        let key = task.files(split).to_vec();
         let known = self.opened.lock().unwrap_or_else(PoisonError::into_inner).get(&key).cloned();
         if let Some(known) = known {
             return Ok(known);
         }
         let session = self.session()?;
-        let table = RawTable::open(task.files(split), &session.state())
+        let table = RawTable::open(&key, &session.state())
             .await
             .map_err(|e| e.context(format!("the {split} rows of the task '{}'", task.name)))?;
-        let table: Arc<dyn TableProvider> = Arc::new(MarkedTable::new(Arc::new(table), task.lineage(split)));
+        if let Some(first) = table.unread().first() {
+            tracing::warn!(
+                "{} rows of '{}' cannot be read and are left out, the first in line {} ({});                  SELECT * FROM raw_errors WHERE task = '{}' lists them",
+                table.unread().len(),
+                first.file,
+                first.row.line,
+                first.row.what,
+                task.name
+            );
+        }
+        let table = Arc::new(table);
         self.opened.lock().unwrap_or_else(PoisonError::into_inner).insert(key, Arc::clone(&table));
         Ok(table)
     }
@@ -129,7 +144,7 @@ fn relation(task: &Task, split: Split) -> String {
 
 /// A sentence for rows that may not or cannot be read.
 fn check(task: &Task, split: Split) -> Result<(), DataFusionError> {
-    if split == Split::Train && task.status == Status::Rejected {
+    if split == Split::Train && !task.is_accepted() {
         return plan_err!(
             "the task '{}' is rejected ({}): {}",
             task.name,
@@ -139,7 +154,9 @@ fn check(task: &Task, split: Split) -> Result<(), DataFusionError> {
     }
     if task.files(split).is_empty() {
         return match split {
-            Split::Train => plan_err!("the task '{}': {}", task.name, how_to_configure(task)),
+            Split::Train => {
+                plan_err!("the task '{}': {}", task.name, task.message.as_deref().unwrap_or("it has no training files"))
+            }
             held_out => plan_err!("no {held_out} file is known for the task '{}'", task.name),
         };
     }

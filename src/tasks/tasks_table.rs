@@ -9,9 +9,10 @@ use datafusion::datasource::MemTable;
 use super::{Capability, Catalog, Format, Reason, Task};
 
 /// Columns: task, family, groups TEXT[], tags TEXT[], dataset_path, dataset_name, train_split, validation_split,
-/// test_split, fewshot_split, output_type, format, capability, language, status ('accepted' | 'rejected'), reason (see
-/// [`Reason`]), message, data (BOOLEAN: training files are known), license, license_evidence, commercial ('yes' |
-/// 'share_alike' | 'no' | 'unknown'), file.
+/// test_split, fewshot_split, output_type, format, capability, language, status ('accepted' |
+/// 'accepted_fewshot_train' | 'rejected'), reason (see [`Reason`]), message, data (BOOLEAN: training files are known),
+/// license, license_evidence, license_source, commercial ('yes' | 'share_alike' | 'no' | 'unknown'), needs (NULL |
+/// 'sql_override': Python makes its prompts), file.
 pub(crate) fn tasks_table(catalog: &Catalog) -> Result<MemTable> {
     let tasks = catalog.tasks();
     let text =
@@ -45,7 +46,9 @@ pub(crate) fn tasks_table(catalog: &Catalog) -> Result<MemTable> {
         ("data", data, true),
         ("license", text(&|t| Some(t.licence.to_string())), true),
         ("license_evidence", text(&|t| t.licence_evidence.clone()), true),
+        ("license_source", text(&|t| t.licence_source.clone()), true),
         ("commercial", text(&|t| Some(t.licence.permission().as_str().to_owned())), true),
+        ("needs", text(&|t| t.needs_sql_override.then(|| "sql_override".to_owned())), true),
         ("file", text(&|t| Some(t.file.to_string_lossy().into_owned())), true),
     ])?;
     MemTable::try_new(batch.schema(), vec![vec![batch]])

@@ -15,13 +15,13 @@ use super::{Catalog, Reason, Status};
 use crate::config::{DatasetConfig, TasksConfig};
 use crate::lineage::{Lineage, Split, lineage_of};
 
-struct Workplace {
-    folder: tempfile::TempDir,
-    config: TasksConfig,
+pub(super) struct Workplace {
+    pub(super) folder: tempfile::TempDir,
+    pub(super) config: TasksConfig,
 }
 
 impl Workplace {
-    fn new() -> Workplace {
+    pub(super) fn new() -> Workplace {
         let folder = tempfile::tempdir().unwrap();
         let config = TasksConfig {
             from: vec![folder.path().join("configs")],
@@ -32,37 +32,37 @@ impl Workplace {
         Workplace { folder, config }
     }
 
-    fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(super) fn write(&self, name: &str, text: &str) -> PathBuf {
         let file = self.folder.path().join("configs").join(name);
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, text).unwrap();
         file
     }
 
-    fn catalog(&self) -> Arc<Catalog> {
+    pub(super) fn catalog(&self) -> Arc<Catalog> {
         Arc::new(Catalog::load(&self.config).unwrap())
     }
 
-    fn session(&self) -> SessionContext {
+    pub(super) fn session(&self) -> SessionContext {
         session(&self.catalog())
     }
 
     /// A session over files that stay for the test's process.
-    fn kept(self) -> SessionContext {
+    pub(super) fn kept(self) -> SessionContext {
         let ctx = self.session();
         std::mem::forget(self.folder);
         ctx
     }
 }
 
-fn session(catalog: &Arc<Catalog>) -> SessionContext {
+pub(super) fn session(catalog: &Arc<Catalog>) -> SessionContext {
     let config = SessionConfig::new().with_target_partitions(4).with_information_schema(true);
     let ctx = SessionContext::new_with_config(config);
     catalog.register(&ctx).unwrap();
     ctx
 }
 
-async fn rows(ctx: &SessionContext, sql: &str) -> Vec<Vec<String>> {
+pub(super) async fn rows(ctx: &SessionContext, sql: &str) -> Vec<Vec<String>> {
     let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
     batches.iter().flat_map(cells).collect()
 }
@@ -237,6 +237,8 @@ async fn classification_says_why_a_task_may_not_seed_calls() {
     assert_eq!(reason("template"), Some(Reason::BrokenConfig));
     assert_eq!(reason("perplexity"), Some(Reason::UnsupportedOutputType));
     assert_eq!(catalog.task("plain").unwrap().status, Status::Accepted);
+    assert_eq!(catalog.task("shots").unwrap().status, Status::AcceptedFewshotTrain);
+    assert!(catalog.task("python").unwrap().is_accepted() && catalog.task("python").unwrap().needs_sql_override);
     assert_eq!(catalog.task("plain").unwrap().groups, ["everything"]);
     assert_eq!(catalog.task("dev").unwrap().groups, ["everything", "inner"]);
     assert_eq!(catalog.task("dev").unwrap().family, "a");
@@ -364,7 +366,7 @@ async fn rows_of_udfs(ctx: &SessionContext, sql: &str) -> Vec<Vec<String>> {
 }
 
 /// The folder of shared real data, or `None` with a printed line.
-fn shared() -> Option<PathBuf> {
+pub(super) fn shared() -> Option<PathBuf> {
     let default = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let folder = std::env::var_os("SEEDMILL_SHARED").map_or(default, PathBuf::from);
     if !folder.is_dir() {

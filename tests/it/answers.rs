@@ -159,7 +159,7 @@ fn every_type_comes_back_through_schema_and_server() {
     let out = scratch.ok(&[
         "sql",
         "--format",
-        "json",
+        "ndjson",
         "-c",
         "SELECT t, b, i, n, d, l, k, s FROM generate((SELECT 'x' AS p), model => 'm', prompt => p, returns => \
          't TEXT NOT NULL, b BOOLEAN, i BIGINT, n INT NULL, d DOUBLE, l VARCHAR(5)[2], \

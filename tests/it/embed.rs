@@ -65,7 +65,7 @@ fn a_vector_is_that_of_its_text_whatever_the_order_of_the_answer() {
     let scratch = Scratch::new(server.url(), 1, "dimensions = 4\n");
     let sql = "SELECT value AS t, embedding AS e, arrow_typeof(embedding) AS ty FROM embed(\
                (SELECT value::TEXT AS value FROM generate_series(1, 20)), model => 'm', text => value)";
-    let out = scratch.ok(&["sql", "--format", "json", "-c", sql]);
+    let out = scratch.ok(&["sql", "--format", "ndjson", "-c", sql]);
     let rows: Vec<Value> = match serde_json::from_str::<Value>(&out) {
         Ok(Value::Array(rows)) => rows,
         _ => out.lines().map(|line| serde_json::from_str(line).unwrap()).collect(),

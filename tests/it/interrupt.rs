@@ -1,8 +1,7 @@
 //! Ctrl-C and SIGTERM on the real program, and runs that stop by themselves since everything fails alike.
 
-use std::io::Write;
 use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use crate::fault_server::{FaultServer, Reply, answer};
@@ -71,42 +70,6 @@ fn sigterm_is_a_ctrl_c_and_the_run_goes_on_later() {
     scratch.ok(&["run"]);
     assert_eq!(server.count(), 100);
     assert_eq!(scratch.value("SELECT count(*), min(state) FROM runs"), "1,complete");
-}
-
-#[test]
-fn in_the_shell_ctrl_c_stops_the_query_and_not_the_shell() {
-    let server = FaultServer::start(|body, nth| match answer(body, nth) {
-        Reply::Answer(text, _) => Reply::Answer(text, Duration::from_millis(300)),
-        other => other,
-    });
-    let scratch = Scratch::new(server.url(), 4, "");
-    // `script` gives the program a terminal; what it is told goes through that terminal.
-    let program = format!("{} -w {} sql", env!("CARGO_BIN_EXE_seedmill"), scratch.path().display());
-    let mut child = Command::new("script")
-        .args(["-qefc", &program, "/dev/null"])
-        .env("TERM", "dumb")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("`script` of util-linux");
-    let mut keys = child.stdin.take().unwrap();
-    let mut press = |text: &str| {
-        keys.write_all(text.as_bytes()).unwrap();
-        keys.flush().unwrap();
-    };
-    press(&format!("{MANY};\r"));
-    wait_until("requests", || server.in_flight() == 4);
-    press("\x03");
-    let asked = server.count();
-    press("SELECT 6 * 7 AS answer;\r");
-    press("\\q\r");
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("the query was stopped") && said.contains("| 42     |"), "{said}");
-    // What was in flight is recorded, and no more was sent.
-    assert!(server.count() <= asked + 4, "{} after {asked}", server.count());
-    assert_eq!(scratch.value("SELECT count(*) FROM calls"), server.count().to_string());
 }
 
 #[test]

@@ -9,6 +9,9 @@ use seedmill::endpoint::{
     Completion, Endpoint, ErrorKind, Message, Model, Models, OpenAiEndpoint, Parameters, Request, SendError,
 };
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
+use tokio_rustls::rustls;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 
 use crate::fault_server::{FaultServer, Reply, answer, failing_first};
 
@@ -237,6 +240,36 @@ async fn https_at_a_server_without_a_certificate_is_no_connection() {
     let config = ModelConfig::openai(server.url().replace("http://", "https://"), "m");
     let error = OpenAiEndpoint::new(&config).unwrap().send(&request("Why?")).await.unwrap_err();
     assert_eq!((error.kind, server.count()), (ErrorKind::Connect, 0));
+}
+
+#[tokio::test]
+async fn a_certificate_that_nobody_vouches_for_is_refused_before_anything_is_sent() {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = PrivateKeyDer::try_from(signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(tls));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let (socket, _) = listener.accept().await.unwrap();
+        // A client that goes on would send its request, with the key, next.
+        match acceptor.accept(socket).await {
+            Ok(mut stream) => stream.read(&mut [0; 1024]).await.unwrap_or(0),
+            Err(_) => 0,
+        }
+    });
+    let config = ModelConfig::openai(format!("https://localhost:{port}/v1"), "m");
+    let error = OpenAiEndpoint::new(&config).unwrap().send(&request("Why?")).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Connect, "{error:?}");
+    assert!(error.message.contains("certificate"), "{}", error.message);
+    assert_eq!(server.await.unwrap(), 0, "bytes of a request");
 }
 
 #[tokio::test]

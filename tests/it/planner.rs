@@ -450,6 +450,6 @@ fn explain_shows_what_each_call_would_cost_and_what_that_rests_on() {
     // Plain EXPLAIN says it too: 3 rows, 2 samples, 8 tokens an answer.
     let sql = "EXPLAIN FORMAT INDENT SELECT q FROM generate((SELECT * FROM (VALUES ('a'), ('b'), ('c')) AS v(p)),
                                               model => 'm', prompt => p, returns => 'q TEXT', samples => 2)";
-    let plan = scratch.ok(&["sql", "--format", "json", "-c", sql]);
+    let plan = scratch.ok(&["sql", "--format", "ndjson", "-c", sql]);
     assert!(plan.contains("[rows=3, calls=6, tokens~") && plan.contains(" in + 48 out, cost~$0.0"), "{plan}");
 }

@@ -8,17 +8,30 @@
 //! ```
 
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, StringArray, StringBuilder, StructArray};
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, FieldRef, Fields};
 use datafusion_common::{Result, exec_datafusion_err, plan_err};
-use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion_expr::{
+    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+use crate::function::reference;
 
 const NAME: &str = "call_refs";
 const CALL_ID: &str = "call_id";
+
+static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
+    reference(
+        "call_refs(stage, call)",
+        "Which calls a row owes itself to, from the call column of a stage: a list of (stage, call_id).",
+        "SELECT call_refs('solve', [named_struct('call_id', 'a1'), named_struct('call_id', 'b2')]);",
+    )
+    .build()
+});
 
 pub(crate) fn call_refs() -> ScalarUDF {
     ScalarUDF::from(CallRefs { signature: Signature::user_defined(Volatility::Immutable) })
@@ -66,6 +79,10 @@ impl ScalarUDFImpl for CallRefs {
 
     fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        Some(&DOCUMENTATION)
     }
 
     fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {

@@ -9,8 +9,8 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion_common::{Result, ScalarValue, plan_err};
 use datafusion_expr::{
-    ColumnarValue, DocSection, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature,
-    Volatility,
+    ColumnarValue, DocSection, Documentation, DocumentationBuilder, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+    ScalarUDFImpl, Signature, Volatility,
 };
 
 use crate::arguments::Arguments;
@@ -69,16 +69,17 @@ pub(crate) fn text_item() -> FieldRef {
 /// Makes the DataFusion function of a definition.
 pub(crate) fn scalar(definition: &'static Definition) -> ScalarUDF {
     let signature = Signature::user_defined(Volatility::Immutable);
-    let mut documentation = Documentation::builder(
-        DocSection { include: true, label: "Question and answer functions", description: None },
-        definition.description,
-        definition.usage(),
-    )
-    .with_sql_example(format!("```sql\n{}\n```", definition.example));
+    let mut documentation = reference(definition.usage(), definition.description, definition.example);
     for (name, kind) in definition.parameters {
         documentation = documentation.with_argument(*name, kind.expected());
     }
     ScalarUDF::new_from_impl(Scalar { definition, signature, documentation: documentation.build() })
+}
+
+/// The reference of a function: how it is written, what it is for, a query that can be run as it is.
+pub(crate) fn reference(usage: impl Into<String>, description: &str, example: &str) -> DocumentationBuilder {
+    let section = DocSection { include: true, label: "Question and answer functions", description: None };
+    Documentation::builder(section, description, usage).with_sql_example(format!("```sql\n{example}\n```"))
 }
 
 #[derive(Debug)]

@@ -9,16 +9,27 @@
 //! This is how a pipeline keeps count of what it rejects: a stage adds to a column of reasons instead of filtering.
 
 use std::hash::{Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{Array, AsArray, BooleanArray, ListBuilder, StringViewBuilder};
 use arrow::datatypes::DataType;
 use datafusion_common::{Result, exec_datafusion_err, plan_err};
-use datafusion_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility};
+use datafusion_expr::{
+    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
 
-use crate::function::{text_item, text_list};
+use crate::function::{reference, text_item, text_list};
 
 const NAME: &str = "reasons";
+
+static DOCUMENTATION: LazyLock<Documentation> = LazyLock::new(|| {
+    reference(
+        "reasons(name, condition, …)",
+        "The names whose condition is true, in the order given: how a stage says why it rejects a row.",
+        "SELECT reasons('short', length('ab') < 3, 'empty', length('ab') = 0);",
+    )
+    .build()
+});
 
 pub(crate) fn reasons() -> ScalarUDF {
     ScalarUDF::from(Reasons { signature: Signature::user_defined(Volatility::Immutable) })
@@ -50,6 +61,10 @@ impl ScalarUDFImpl for Reasons {
 
     fn signature(&self) -> &Signature {
         &self.signature
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        Some(&DOCUMENTATION)
     }
 
     fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
