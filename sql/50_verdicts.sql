@@ -9,6 +9,7 @@ SELECT CASE WHEN format = 'nli' THEN concat_ws(chr(10), concat('First: ', passag
        reasoning,
        knowledge,
        task, family, capability, format, language, license,
+       item_key,
        [seed_id] AS seed_ids,
        array_remove(array_distinct([coalesce(generate_call['model'], ''), coalesce(solve_call[1]['model'], ''),
                                     coalesce(enrich_call['model'], '')]), '') AS models,

@@ -18,7 +18,7 @@ use super::matcher::{Limits, Rule};
 use super::node::{ANSWER, DecontaminateNode, Spec, TEXT};
 use crate::curate::planner::FunctionPlanner;
 
-const ARGUMENTS: [&str; 14] = [
+pub const ARGUMENTS: [&str; 14] = [
     "against",
     "text",
     "answer",
