@@ -63,10 +63,10 @@ pub fn seeds_schema() -> SchemaRef {
     Arc::clone(&SCHEMA)
 }
 
-/// The columns of `heldout`: task, question, answer_text, options TEXT[], prompt_text, split.
+/// The columns of `heldout`: task, passage, question, answer_text, options TEXT[], prompt_text, split, source_row.
 pub fn heldout_schema() -> SchemaRef {
     let seeds = seeds_schema();
-    let columns = ["task", "question", "answer_text", "options", "prompt_text", "split"];
+    let columns = ["task", "passage", "question", "answer_text", "options", "prompt_text", "split", "source_row"];
     Arc::new(Schema::new(columns.iter().filter_map(|c| seeds.field_with_name(c).ok().cloned()).collect::<Vec<_>>()))
 }
 

@@ -300,7 +300,7 @@ mod tests {
     use super::super::reference::ReferenceRow;
     use super::*;
 
-    const LIMITS: Limits = Limits { ngram: 8, coverage: 0.5, long_ngram: 13, near: 0.75 };
+    const LIMITS: Limits = Limits { ngram: 8, coverage: 0.5, long_ngram: 13, near: 0.7 };
 
     const LONG: &str = "Mara has three red baskets with twelve plums each and gives seven plums to her neighbour before she \
                         sells the rest for two coins apiece; how many coins does she earn?";
