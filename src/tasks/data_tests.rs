@@ -264,3 +264,30 @@ async fn shared_real_datasets_are_found_and_read_under_a_data_root() {
     assert_eq!(catalog.task("openbookqa").unwrap().heldout_files.len(), 2);
     assert_eq!(rows(&ctx, "SELECT count(*) FROM raw_errors").await, [["0"]]);
 }
+
+#[tokio::test]
+async fn training_rows_that_the_harness_does_not_declare_are_tasks_of_ours() {
+    let (mut place, root) = with_root();
+    place.config.from = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/train_tasks")];
+    put(
+        &root,
+        "cais/mmlu/all/auxiliary_train-00000-of-00001.jsonl",
+        "{\"question\": \"Two?\", \"subject\": \"\", \"choices\": [\"1\", \"2\", \"3\", \"4\"], \"answer\": 1}\n",
+    );
+    put(
+        &root,
+        "mbpp/full/train.jsonl",
+        "{\"task_id\": 601, \"text\": \"Add one.\", \"code\": \"def f(x):\\n    return x + 1\", \"test_list\": [\"assert f(1) == 2\", \"assert f(2) == 3\", \"assert f(3) == 4\"]}\n",
+    );
+    put(
+        &root,
+        "race/all/train.jsonl",
+        "{\"example_id\": \"1\", \"article\": \"It rains.\", \"question\": \"What falls?\", \"options\": [\"rain\", \"snow\", \"hail\", \"dust\"], \"answer\": \"A\"}\n",
+    );
+    let ctx = place.session();
+    assert_eq!(rows(&ctx, "SELECT count(*) FROM tasks WHERE status = 'accepted' AND data").await, [["3"]]);
+    let found = rows(&ctx, "SELECT task, passage, question, answer_text FROM seeds ORDER BY task").await;
+    assert_eq!(found[1], ["mmlu_auxiliary_train", "NULL", "Two?", "2"]);
+    assert_eq!(found[2], ["race_train", "It rains.", "What falls?", "rain"]);
+    assert_eq!(found[0][3], "def f(x):\n    return x + 1");
+}

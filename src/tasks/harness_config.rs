@@ -18,7 +18,7 @@ pub(crate) enum Field {
     Text(String),
     List(Vec<String>),
     Index(i64),
-    /// `!function module.name`: needs Python. [`HarnessConfig::functions`] says beside which file.
+    /// `!function module.name`: needs Python. [`HarnessConfig::function_places`] says beside which file.
     Function(String),
 }
 
@@ -62,14 +62,16 @@ pub(crate) struct HarnessConfig {
     /// The statements of `sql/tasks` that rows go through, for functions and before the templates.
     #[serde(skip)]
     pub stages: Vec<Stage>,
-    /// The first key that needs Python to read the rows, e.g. `process_docs`.
+    /// The first key that needs Python to read the rows, e.g. `process_docs`, and has nothing that takes its place.
     pub python: Option<String>,
+    /// Whether a key needs Python to read the rows, whatever takes its place.
+    pub needs_python: bool,
     /// Each `!function` of a key by where its file is, e.g. `process_docs` -> `arc/de/utils.process_docs`: the folder
     /// of the file that says it (seen from `lm_eval/tasks`, absolute elsewhere), module and name.
-    pub functions: BTreeMap<String, String>,
+    pub function_places: BTreeMap<String, String>,
     /// `class: !function module.Class`: a task that is a Python class.
     pub class: Option<PythonClass>,
-    /// `custom_dataset: !function module.name`, as in [`Self::functions`], with its `dataset_kwargs`: where rows come
+    /// `custom_dataset: !function module.name`, as in [`Self::function_places`], with its `dataset_kwargs`: where rows come
     /// from in place of `dataset_path`.
     pub custom_dataset: Option<String>,
     /// The key that shows images or sound, e.g. `doc_to_image`.
@@ -197,7 +199,8 @@ impl HarnessConfig {
             fewshot_delimiter: text(mapping.get("fewshot_delimiter")).unwrap_or_else(|| "\n\n".into()),
             stages: Vec::new(),
             python: python_key(mapping),
-            functions: mapping
+            needs_python: python_key(mapping).is_some(),
+            function_places: mapping
                 .iter()
                 .filter_map(|(key, value)| Some((key.as_str()?.to_owned(), function(Some(value))?.0)))
                 .collect(),

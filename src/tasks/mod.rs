@@ -10,9 +10,11 @@ mod config_reader;
 mod data_roots;
 mod dataset_facts;
 mod dataset_files;
+mod dataset_table;
 mod distinct_rows;
 mod golden;
 mod harness_config;
+mod heldout_index;
 mod json_rows;
 mod json_shape;
 mod json_split;
@@ -39,6 +41,7 @@ mod yaml;
 
 pub use catalog::{Catalog, TasksError};
 pub use golden::{Comparison, FIELDS, Golden};
+pub use heldout_index::{HeldOutIndex, HeldOutRows, Questions, RowKeys};
 pub use seeds::{heldout_schema, seeds_schema};
 pub use task::{Capability, Format, Reason, Status, Task};
 

@@ -182,7 +182,7 @@ fn functions(config: &HarnessConfig) -> impl Iterator<Item = (&'static str, &Str
         "description",
         "gen_prefix",
     ];
-    KEYS.into_iter().filter_map(|key| Some((key, config.functions.get(key)?)))
+    KEYS.into_iter().filter_map(|key| Some((key, config.function_places.get(key)?)))
 }
 
 /// The first of the most exact.
