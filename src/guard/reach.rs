@@ -185,6 +185,8 @@ fn in_condition(expr: &Expr, role: Role) -> Result<Option<HeldOutScan>> {
             first([in_condition(left, role), in_condition(right, role)])
         }
         Expr::Alias(alias) => in_condition(&alias.expr, role),
+        // A function of a user's casts its body.
+        Expr::Cast(cast) if cast.field.data_type().is_boolean() => in_condition(&cast.expr, role),
         Expr::IsTrue(inner) | Expr::IsNotFalse(inner) => in_condition(inner, role),
         Expr::Not(inner) | Expr::IsFalse(inner) | Expr::IsNotTrue(inner) => in_condition(inner, role.flipped()),
         Expr::Exists(Exists { subquery, negated }) => in_plan(&subquery.subquery, turned(role, *negated)),
