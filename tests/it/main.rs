@@ -26,4 +26,5 @@ mod resume;
 mod runs;
 mod scratch;
 mod secrets;
+mod tasks_from;
 mod terminal;

@@ -20,8 +20,22 @@ pub(super) enum Token {
 
 /// Commands that change how a formula looks and not what it says.
 const SILENT: [&str; 16] = [
-    "left", "right", "displaystyle", "quad", "qquad", "big", "Big", "bigl", "bigr", "Bigl", "Bigr", "limits", "ldots",
-    "dots", "cdots", "hline",
+    "left",
+    "right",
+    "displaystyle",
+    "quad",
+    "qquad",
+    "big",
+    "Big",
+    "bigl",
+    "bigr",
+    "Bigl",
+    "Bigr",
+    "limits",
+    "ldots",
+    "dots",
+    "cdots",
+    "hline",
 ];
 
 /// Commands whose argument is read as if it stood there alone.

@@ -28,14 +28,96 @@ pub(crate) struct Value(Polynomial);
 
 /// Words behind a number that say what is counted. The value is compared without them.
 const UNITS: &[&str] = &[
-    "apples", "books", "boxes", "bytes", "cats", "cent", "centimeter", "centimeters", "centimetres", "cents", "children",
-    "cm", "coins", "cubic", "cups", "day", "days", "deg", "degree", "degrees", "digits", "dogs", "dollar", "dollars",
-    "edges", "euro", "euros", "feet", "foot", "ft", "gallon", "gallons", "games", "gm", "gram", "grams", "hour",
-    "hours", "hrs", "inch", "inches", "integers", "items", "kg", "kilogram", "kilograms", "kilometer", "kilometers",
-    "kilometres", "km", "kmh", "liter", "liters", "litres", "marbles", "meals", "meter", "meters", "metres", "mile",
-    "miles", "min", "minute", "minutes", "mins", "ml", "mm", "month", "months", "mph", "ounces", "pages", "people",
-    "percent", "pieces", "point", "points", "pound", "pounds", "second", "seconds", "sec", "square", "students", "times",
-    "units", "ways", "week", "weeks", "years",
+    "apples",
+    "books",
+    "boxes",
+    "bytes",
+    "cats",
+    "cent",
+    "centimeter",
+    "centimeters",
+    "centimetres",
+    "cents",
+    "children",
+    "cm",
+    "coins",
+    "cubic",
+    "cups",
+    "day",
+    "days",
+    "deg",
+    "degree",
+    "degrees",
+    "digits",
+    "dogs",
+    "dollar",
+    "dollars",
+    "edges",
+    "euro",
+    "euros",
+    "feet",
+    "foot",
+    "ft",
+    "gallon",
+    "gallons",
+    "games",
+    "gm",
+    "gram",
+    "grams",
+    "hour",
+    "hours",
+    "hrs",
+    "inch",
+    "inches",
+    "integers",
+    "items",
+    "kg",
+    "kilogram",
+    "kilograms",
+    "kilometer",
+    "kilometers",
+    "kilometres",
+    "km",
+    "kmh",
+    "liter",
+    "liters",
+    "litres",
+    "marbles",
+    "meals",
+    "meter",
+    "meters",
+    "metres",
+    "mile",
+    "miles",
+    "min",
+    "minute",
+    "minutes",
+    "mins",
+    "ml",
+    "mm",
+    "month",
+    "months",
+    "mph",
+    "ounces",
+    "pages",
+    "people",
+    "percent",
+    "pieces",
+    "point",
+    "points",
+    "pound",
+    "pounds",
+    "second",
+    "seconds",
+    "sec",
+    "square",
+    "students",
+    "times",
+    "units",
+    "ways",
+    "week",
+    "weeks",
+    "years",
 ];
 
 pub(super) fn is_unit(word: &str) -> bool {
@@ -78,9 +160,7 @@ impl MathKey {
     fn of_words(text: &str) -> Self {
         match AnswerKey::of(text) {
             // A number in `\text{}` is a number.
-            AnswerKey::Number(number) => {
-                key(&tokens(text)).unwrap_or_else(|| MathKey::Long(format!("{number:?}")))
-            }
+            AnswerKey::Number(number) => key(&tokens(text)).unwrap_or_else(|| MathKey::Long(format!("{number:?}"))),
             AnswerKey::Text(text) | AnswerKey::Exact(text) => MathKey::Text(text),
         }
     }
@@ -483,9 +563,8 @@ impl Reader<'_> {
                 }
                 self.argument()?.root()
             }
-            "pi" | "theta" | "alpha" | "beta" | "gamma" | "delta" | "lambda" | "mu" | "phi" | "omega" | "sigma" | "rho" => {
-                self.subscripted(name.to_owned())
-            }
+            "pi" | "theta" | "alpha" | "beta" | "gamma" | "delta" | "lambda" | "mu" | "phi" | "omega" | "sigma"
+            | "rho" => self.subscripted(name.to_owned()),
             "infty" => Some(Polynomial::atom("infinity")),
             "sin" | "cos" | "tan" | "cot" | "sec" | "csc" | "arcsin" | "arccos" | "arctan" | "log" | "ln" | "exp" => {
                 self.function(name)
