@@ -38,13 +38,13 @@ mod unordered;
 mod volatility;
 mod warnings;
 
+pub(crate) use arguments::Arguments;
 pub use caller::INTERRUPTED;
 pub use count::{CallCount, CountedCalls, count_calls};
 pub use estimate::{Basis, CallEstimate, Dollars, TotalEstimate, estimate, estimate_counted};
 pub use extension::CallQueryPlanner;
 pub use history::{Average, CallHistory, SharedHistory};
 pub use limit_first_calls::limit_first_calls;
-pub(crate) use arguments::Arguments;
 pub(crate) use literal::Literal;
 pub use literal::fold_variables;
 pub use node::{CallNode, call_nodes};

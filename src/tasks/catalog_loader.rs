@@ -9,13 +9,14 @@ use super::config_reader::{ConfigFile, read_configs};
 use super::dataset_facts::{capability_of, format_of, language, licence};
 use super::dataset_files::DatasetFiles;
 use super::harness_config::HarnessConfig;
+use super::task_sql::TaskSql;
 use super::{Reason, Status, Task};
 use crate::config::TasksConfig;
 use crate::lineage::{Licence, Split};
 
 /// The tasks that `config` names, in order of name. Of several configs with one name the first of a folder is taken, and
 /// of several folders the last, as the harness does; the others are rejected rows.
-pub(crate) fn load(config: &TasksConfig) -> Vec<Task> {
+pub(crate) fn load(config: &TasksConfig, sql: &TaskSql) -> Vec<Task> {
     let mut read = Read::default();
     for from in &config.from {
         read.begin_folder();
@@ -23,6 +24,7 @@ pub(crate) fn load(config: &TasksConfig) -> Vec<Task> {
             read.add(file);
         }
     }
+    read.configs.iter_mut().for_each(|found| sql.serve(&mut found.harness));
     let files = DatasetFiles::new(&config.datasets, &config.roots, read.configs.iter().map(|found| &found.harness));
     let held_out: Vec<Vec<(Split, Vec<String>)>> =
         read.configs.iter().map(|found| held_out_files(&found.harness, &files)).collect();
@@ -222,6 +224,13 @@ fn task_of(
         (None, None) => (None, None),
     };
     task
+}
+
+/// The task of a config alone, outside of any catalog.
+pub(crate) fn config_task(config: HarnessConfig) -> Task {
+    let datasets = BTreeMap::new();
+    let files = DatasetFiles::new(&datasets, &[], std::iter::empty());
+    task_of(config, None, Vec::new(), &ScoredSplits::default(), &files)
 }
 
 /// A file that serves two splits is listed once.

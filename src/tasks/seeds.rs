@@ -63,10 +63,10 @@ pub fn seeds_schema() -> SchemaRef {
     Arc::clone(&SCHEMA)
 }
 
-/// The columns of `heldout`: task, question, answer_text, options TEXT[], prompt_text, split.
+/// The columns of `heldout`: task, passage, question, answer_text, options TEXT[], prompt_text, split, source_row.
 pub fn heldout_schema() -> SchemaRef {
     let seeds = seeds_schema();
-    let columns = ["task", "question", "answer_text", "options", "prompt_text", "split"];
+    let columns = ["task", "passage", "question", "answer_text", "options", "prompt_text", "split", "source_row"];
     Arc::new(Schema::new(columns.iter().filter_map(|c| seeds.field_with_name(c).ok().cloned()).collect::<Vec<_>>()))
 }
 
@@ -78,8 +78,12 @@ pub(crate) fn seeds(catalog: &Arc<Catalog>, planner: &Arc<TaskPlanner>) -> Marke
 
 /// The table `heldout`: the validation, test and scored training rows of all tasks, marked test.
 pub(crate) fn heldout(catalog: &Arc<Catalog>, planner: &Arc<TaskPlanner>) -> MarkedTable {
-    let parts = distinct(catalog, Task::has_heldout, |task| task.heldout_files.keys().copied().collect());
-    marked(catalog, planner, parts, heldout_schema(), Split::Test)
+    marked(catalog, planner, heldout_parts(catalog), heldout_schema(), Split::Test)
+}
+
+/// The tasks and splits that `heldout` is made of.
+pub(super) fn heldout_parts(catalog: &Catalog) -> Vec<Part> {
+    distinct(catalog, Task::has_heldout, |task| task.heldout_files.keys().copied().collect())
 }
 
 /// A task's split, and the tasks whose rows of the same files come before it.

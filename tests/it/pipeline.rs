@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 
 /// Answers as a writer, a solver and an enricher would: new questions that depend on the prompt, and one right answer.
-fn writer_and_solver(body: &Value, _nth: u64) -> Reply {
+pub fn writer_and_solver(body: &Value, _nth: u64) -> Reply {
     let messages = body["messages"].as_array().unwrap();
     let asked = messages.last().unwrap()["content"].as_str().unwrap();
     let key = blake3::hash(format!("{asked}{}", body["seed"]).as_bytes()).to_hex();
@@ -57,7 +57,7 @@ pub fn copy_folder(from: &Path, to: &Path) {
 }
 
 /// The repository's own pipeline folder and settings, with the model `m` as writer and solver.
-fn workspace(server: &FaultServer) -> Scratch {
+pub fn workspace(server: &FaultServer) -> Scratch {
     let repository = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let settings = std::fs::read_to_string(repository.join("seedmill.toml")).unwrap();
     let settings = &settings[settings.find("[tasks]").unwrap()..];
@@ -66,7 +66,7 @@ fn workspace(server: &FaultServer) -> Scratch {
     scratch
 }
 
-const MODELS: [&str; 4] = ["--set", "writer=m", "--set", "solver=m"];
+pub const MODELS: [&str; 4] = ["--set", "writer=m", "--set", "solver=m"];
 
 fn runs(scratch: &Scratch) -> Vec<PathBuf> {
     let mut runs: Vec<PathBuf> =

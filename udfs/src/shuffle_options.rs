@@ -45,7 +45,7 @@ fn invoke(arguments: &Arguments) -> Result<ArrayRef> {
     Ok(Arc::new(shuffled.finish()))
 }
 
-fn shuffle<T>(items: &mut [T], mut stream: OutputReader) {
+pub(crate) fn shuffle<T>(items: &mut [T], mut stream: OutputReader) {
     for last in (1..items.len()).rev() {
         items.swap(last, draw(&mut stream, last as u64 + 1) as usize);
     }

@@ -148,9 +148,7 @@ impl<'a> Matcher<'a> {
                 if !rules.contains(&rule) {
                     rules.push(rule);
                 }
-                let surer = |found: &Contamination| {
-                    rule < found.rule || (rule == found.rule && score > found.score)
-                };
+                let surer = |found: &Contamination| rule < found.rule || (rule == found.rule && score > found.score);
                 if found.as_ref().is_none_or(surer) {
                     let span = self.span(tokens);
                     found = Some(Contamination { question, rule, score, span, rules: Vec::new() });
@@ -302,7 +300,7 @@ mod tests {
     use super::super::reference::ReferenceRow;
     use super::*;
 
-    const LIMITS: Limits = Limits { ngram: 8, coverage: 0.5, long_ngram: 13, near: 0.75 };
+    const LIMITS: Limits = Limits { ngram: 8, coverage: 0.5, long_ngram: 13, near: 0.7 };
 
     const LONG: &str = "Mara has three red baskets with twelve plums each and gives seven plums to her neighbour before she \
                         sells the rest for two coins apiece; how many coins does she earn?";
@@ -334,7 +332,10 @@ mod tests {
         let exam = exam();
         assert_eq!(found(&exam, LONG, None).unwrap().0, Rule::Exact);
         let shouted = MIDDLE.to_uppercase().replace(' ', "\n ").replace('?', " ?!");
-        assert_eq!(found(&exam, &shouted, None).unwrap(), (Rule::Exact, "1".into(), shouted.trim_end_matches(" ?!").into()));
+        assert_eq!(
+            found(&exam, &shouted, None).unwrap(),
+            (Rule::Exact, "1".into(), shouted.trim_end_matches(" ?!").into())
+        );
         assert_eq!(found(&exam, BRIEF, None).unwrap().0, Rule::Exact);
     }
 
@@ -383,7 +384,8 @@ mod tests {
 
     #[test]
     fn scripts_without_spaces_are_compared_by_characters() {
-        let exam = reference(&[("太郎は市場でりんごを十二個買い、そのうち五個を友達にあげました。残りは何個ですか", "7")]);
+        let exam =
+            reference(&[("太郎は市場でりんごを十二個買い、そのうち五個を友達にあげました。残りは何個ですか", "7")]);
         let text = "次の問題を解いてください。太郎は市場でりんごを十二個買い、そのうち五個を友達にあげました。残りは何個ですか。";
         assert_eq!(found(&exam, text, None).unwrap().0, Rule::Question);
         assert_eq!(found(&exam, "花子は市場でみかんを三個売りました。", None), None);
@@ -394,16 +396,19 @@ mod tests {
         let head = "For which of these two scenarios does the main character do something that is clearly wrong by today's \
                     ordinary standards of conduct?";
         let scenes = [
-            "garden", "river", "market", "school", "harbour", "tower", "meadow", "bridge", "cellar", "library", "station",
-            "orchard",
+            "garden", "river", "market", "school", "harbour", "tower", "meadow", "bridge", "cellar", "library",
+            "station", "orchard",
         ];
         let questions: Vec<String> = scenes
             .iter()
-            .map(|scene| format!("{head} I left the {scene} gate open and the {scene} goats ran away over the {scene} hill."))
+            .map(|scene| {
+                format!("{head} I left the {scene} gate open and the {scene} goats ran away over the {scene} hill.")
+            })
             .collect();
         let pairs: Vec<(&str, &str)> = questions.iter().map(|question| (question.as_str(), "first")).collect();
         let exam = reference(&pairs);
-        let own = format!("{head} She carried an old lamp down to the beach and waved it at a passing ship until dawn.");
+        let own =
+            format!("{head} She carried an old lamp down to the beach and waved it at a passing ship until dawn.");
         assert_eq!(found(&exam, &own, None), None);
         assert_eq!(found(&exam, &questions[3], None).unwrap().0, Rule::Exact);
         let (_, row, _) = found(&exam, &format!("Note: {}", questions[3]), None).unwrap();

@@ -15,7 +15,9 @@ use datafusion::common::{DataFusionError, Result, Statistics, internal_datafusio
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
-use datafusion::physical_expr::{EquivalenceProperties, LexOrdering, OrderingRequirements, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_expr::{
+    EquivalenceProperties, LexOrdering, OrderingRequirements, PhysicalExpr, PhysicalSortExpr,
+};
 use datafusion::physical_plan::execution_plan::{
     CardinalityEffect, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
 };
@@ -274,7 +276,9 @@ impl Keys {
 
     /// The key of each match; NULL where there is none.
     fn of(&self, found: &[Option<Match>]) -> Result<ArrayRef> {
-        let Some(null) = &self.null else { return internal_err!("near_duplicates was asked for a key before it had one") };
+        let Some(null) = &self.null else {
+            return internal_err!("near_duplicates was asked for a key before it had one");
+        };
         // Only the batches that are meant, each once; the first is the NULL.
         let mut sources: Vec<&dyn Array> = vec![null.as_ref()];
         let mut places = vec![usize::MAX; self.batches.len()];

@@ -16,4 +16,6 @@ mod shingle_exec;
 mod shingles;
 
 pub(super) use node::NearDuplicatesNode;
+#[cfg(test)]
+pub(super) use plan::ARGUMENTS;
 pub(super) use plan::{plan, plan_exec};

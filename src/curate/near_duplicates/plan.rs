@@ -19,7 +19,7 @@ use super::shingle_exec::ShingleExec;
 use super::shingles::Unit;
 use crate::curate::planner::FunctionPlanner;
 
-const ARGUMENTS: [&str; 8] = ["key", "text", "threshold", "prefer", "when", "shingles", "ngram", "output"];
+pub const ARGUMENTS: [&str; 8] = ["key", "text", "threshold", "prefer", "when", "shingles", "ngram", "output"];
 
 const DEFAULT_THRESHOLD: f64 = 0.8;
 /// NeMo Curator and datatrove use 5-grams of words.
