@@ -160,3 +160,55 @@ SELECT *, sentence AS seed_passage, 'このレビューはポジティブです�
 -- task: ja_leaderboard_xlsum
 -- format: free_form
 SELECT *, text AS seed_passage, 'このニュース記事を要約してください。' AS seed_question FROM rows;
+
+-- dataset: AIML-TUDA/SLR-Bench
+-- format: code
+SELECT *, prompt AS seed_question, "ground-truth rule" AS seed_answer FROM rows;
+
+-- The answer is the text of the option whose letter the target is.
+-- task: arc_challenge_chat
+-- format: multiple_choice
+SELECT
+  *,
+  question AS seed_question,
+  choices['text'] AS seed_options,
+  choices['text'][CAST(array_position(choices['label'], "answerKey") AS BIGINT)] AS seed_answer,
+  CAST(array_position(choices['label'], "answerKey") AS BIGINT) - 1 AS seed_answer_index
+FROM rows;
+
+-- dataset: projecte-aina/CoQCat
+SELECT
+  *,
+  questions[CAST(cardinality(questions) AS BIGINT)] AS seed_question,
+  try_jinja('{{ story }}
+{% for question in questions[:-1] %}
+Q: {{ question }}
+A: {{ answers[loop.index0] }}
+{% endfor %}', named_struct('story', story, 'questions', questions, 'answers', answers['input_text'])) AS seed_passage
+FROM rows;
+
+-- What is to be translated into what.
+-- task: wmt14-en-fr
+SELECT *, 'Translate into French: ' || translation['en'] AS seed_question FROM rows;
+
+-- task: wmt14-fr-en
+SELECT *, 'Translate into English: ' || translation['fr'] AS seed_question FROM rows;
+
+-- task: wmt16-de-en
+SELECT *, 'Translate into English: ' || translation['de'] AS seed_question FROM rows;
+
+-- task: wmt16-en-de
+SELECT *, 'Translate into German: ' || translation['en'] AS seed_question FROM rows;
+
+-- task: wmt16-ro-en
+SELECT *, 'Translate into English: ' || translation['ro'] AS seed_question FROM rows;
+
+-- task: wmt16-en-ro
+-- task: wmt-ro-en-t5-prompt
+SELECT *, 'Translate into Romanian: ' || translation['en'] AS seed_question FROM rows;
+
+-- task: iwslt2017-en-ar
+SELECT *, 'Translate into Arabic: ' || translation['en'] AS seed_question FROM rows;
+
+-- task: iwslt2017-ar-en
+SELECT *, 'Translate into English: ' || translation['ar'] AS seed_question FROM rows;

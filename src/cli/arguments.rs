@@ -223,7 +223,12 @@ pub struct TasksArguments {
 #[derive(Debug, Subcommand)]
 pub enum TasksCommand {
     /// Show one task: its row and the SQL that normalizes it
-    Show { task: String },
+    Show {
+        task: String,
+        /// Task configs in place of [tasks] from
+        #[arg(long, value_name = "PATH")]
+        from: Vec<PathBuf>,
+    },
     /// Compare our normalization with what the harness rendered, over files of its renderings
     Check(CheckArguments),
 }

@@ -10,12 +10,12 @@ use super::{EXIT_OK, tasks_check};
 use crate::session::{OpenOptions, Workspace};
 
 pub async fn tasks(root: Option<PathBuf>, arguments: TasksArguments) -> Result<u8> {
-    let task = match arguments.command {
+    let (task, tasks_from) = match arguments.command {
         Some(TasksCommand::Check(check)) => return tasks_check::check(root, check).await,
-        Some(TasksCommand::Show { task }) => Some(task),
-        None => arguments.task,
+        Some(TasksCommand::Show { task, from }) => (Some(task), from),
+        None => (arguments.task, arguments.from),
     };
-    let options = OpenOptions { root, tasks_from: arguments.from, ..OpenOptions::default() };
+    let options = OpenOptions { root, tasks_from, ..OpenOptions::default() };
     let workspace = Workspace::open(options).await?;
     match task {
         None if arguments.missing => {

@@ -12,11 +12,16 @@ use crate::tasks::{Catalog, Comparison, FIELDS, Golden};
 
 /// Prints each field's counts and the first differences in full.
 pub async fn check(root: Option<PathBuf>, arguments: CheckArguments) -> Result<u8> {
-    let statements = root.unwrap_or_else(|| PathBuf::from(".")).join("sql/tasks");
+    let root = root.unwrap_or_else(|| PathBuf::from("."));
+    let statements = root.join("sql/tasks");
     let catalog = match &arguments.from {
         Some(from) => {
-            let config =
-                TasksConfig { from: vec![from.clone()], sql: Some(statements.clone()), ..TasksConfig::default() };
+            let config = TasksConfig {
+                from: vec![from.clone()],
+                sql: Some(statements.clone()),
+                cache: root.join(".seedmill/seeds"),
+                ..TasksConfig::default()
+            };
             Some(Catalog::load(&config).map_err(DataFusionError::from)?)
         }
         None => None,

@@ -198,7 +198,7 @@ fn values(columns: &[String]) -> String {
 /// A whole row as JSON, for hashing.
 pub(crate) fn row_json(rows: &Schema, without: &str) -> String {
     let columns: Vec<String> = rows.fields().iter().map(|f| f.name().clone()).filter(|name| name != without).collect();
-    format!("try_jinja('{{{{ row | tojson }}}}', named_struct('row', {}))", values(&columns))
+    format!("row_json({})", values(&columns))
 }
 
 /// A column's name or a template as a TEXT[] expression.

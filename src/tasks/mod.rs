@@ -48,4 +48,6 @@ pub use task::{Capability, Format, Reason, Status, Task};
 #[cfg(test)]
 mod data_tests;
 #[cfg(test)]
+mod norm_tests;
+#[cfg(test)]
 mod tests;

@@ -95,7 +95,8 @@ impl TaskSql {
     pub(crate) fn serve(&self, config: &mut HarnessConfig) {
         match self.stages(config) {
             Ok(stages) => {
-                let by_function = |python: &String| functions(config).any(|(key, _)| python.starts_with(&format!("{key}:")));
+                let by_function =
+                    |python: &String| functions(config).any(|(key, _)| python.starts_with(&format!("{key}:")));
                 if config.python.as_ref().is_some_and(by_function) {
                     config.python = None;
                 }
@@ -172,8 +173,15 @@ impl TaskSql {
 
 /// The functions of a config that change what a row is, in the order in which the harness calls them, by key.
 fn functions(config: &HarnessConfig) -> impl Iterator<Item = (&'static str, &String)> {
-    const KEYS: [&str; 7] =
-        ["custom_dataset", "process_docs", "doc_to_text", "doc_to_target", "doc_to_choice", "description", "gen_prefix"];
+    const KEYS: [&str; 7] = [
+        "custom_dataset",
+        "process_docs",
+        "doc_to_text",
+        "doc_to_target",
+        "doc_to_choice",
+        "description",
+        "gen_prefix",
+    ];
     KEYS.into_iter().filter_map(|key| Some((key, config.function_places.get(key)?)))
 }
 

@@ -67,6 +67,14 @@ fn peers_shared_the_harness_s_own_configs_become_seeds() {
     assert_eq!(seeds("task = 'legalbench_abercrombie'"), "5 5 5");
     assert_eq!(seeds("task LIKE 'legalbench%' AND answer_is_label"), "143 143 143");
     assert_eq!(scratch.value("SELECT count(DISTINCT task) FROM seeds WHERE task LIKE 'legalbench%'"), "19");
+
+    // Every function of a usable task has a statement, and all of them say what the harness says.
+    let missing = scratch.ok(&["tasks", "--missing", "--from", "harness", "--format", "csv"]);
+    assert_eq!(missing.lines().filter(|line| !line.is_empty()).count(), 1, "{missing}");
+    for golden in ["synthetic.jsonl", "real.jsonl"] {
+        let golden = shared.join("golden").join(golden);
+        scratch.ok(&["tasks", "check", &golden.to_string_lossy(), "--from", "harness"]);
+    }
 }
 
 /// Every config of the harness, as pip gives it. The figures are those of release 0.4.13.

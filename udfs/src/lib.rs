@@ -36,6 +36,7 @@ mod python_shuffle;
 mod reasons;
 mod repeated_ngram_fraction;
 mod rouge_l;
+mod row_json;
 mod same_text;
 mod sample_quota;
 mod script_fraction;
@@ -118,6 +119,7 @@ const SCALAR: &[&Definition] = &[
     &ngram_containment::NGRAM_CONTAINMENT,
     // order
     &stable_hash::STABLE_HASH,
+    &row_json::ROW_JSON,
 ];
 
 /// All scalar functions of this crate.
@@ -187,7 +189,12 @@ mod tests {
             });
             let values = invoke(function, nulls.collect()).unwrap();
             assert_eq!(values.data_type(), &(function.returns)(), "{}", function.name);
-            assert_eq!(values.null_count(), if function.name == "stable_hash" { 0 } else { 2 }, "{}", function.name);
+            assert_eq!(
+                values.null_count(),
+                if ["stable_hash", "row_json"].contains(&function.name) { 0 } else { 2 },
+                "{}",
+                function.name
+            );
         }
     }
 
