@@ -4,6 +4,7 @@ mod answers;
 mod arguments;
 mod budget;
 mod calls_command;
+mod curate;
 mod docs;
 mod embed;
 mod fault_server;
