@@ -24,16 +24,35 @@ WITH examined AS (
                'repetitive',          is_repetitive(question) OR is_repetitive(answer_text),
                'unclosed',            has_unclosed_delimiters(question),
                'missing_context',     passage IS NULL AND mentions_missing_context(question),
+               'other_language',      is_in_another_language(question, language),
                'seed_copy',           copies_any(question, [seed_question, exemplars[1]['question'],
                                                             exemplars[2]['question'], exemplars[3]['question']])
            ) AS found
     FROM generated
+),
+-- What repeats a held-out question of any task. Only here may held-out rows stand below a call: nothing of them goes on.
+compared AS (
+    SELECT *
+    FROM decontaminate(
+        TABLE examined,
+        against => (SELECT task, source_row, concat_ws(' ', passage, question) AS question, answer_text FROM heldout),
+        text    => concat_ws(' ', passage, question),
+        answer  => answer_text,
+        when    => cardinality(found) = 0)
+),
+-- What says nearly the same as an item before it, in the order of their keys.
+deduplicated AS (
+    SELECT *
+    FROM near_duplicates(
+        TABLE compared,
+        key       => item_key,
+        text      => concat_ws(' ', passage, question),
+        when      => cardinality(found) = 0 AND contamination IS NULL,
+        threshold => 0.8)
 )
 SELECT * EXCEPT (found),
        array_concat(found, reasons(
-           -- Of equal questions the first by key stays.
-           'duplicate', cardinality(found) = 0
-                        AND row_number() OVER (PARTITION BY cardinality(found) = 0, normalize_text(concat_ws(' ', passage, question))
-                                               ORDER BY item_key) > 1
+           'contaminated', contamination IS NOT NULL,
+           'duplicate',    duplicate IS NOT NULL
        )) AS reasons
-FROM examined;
+FROM deduplicated;

@@ -1,7 +1,9 @@
 -- Solve and vote: a solver that sees neither the claimed answer nor the seed answers @solves times. Options stand in
 -- another order each time, and votes are for an option's text.
 CREATE VIEW solved AS
-SELECT * EXCEPT (answer), majority_vote(answer) AS votes
+SELECT * EXCEPT (answer),
+       majority_vote(CASE WHEN format IN ('multiple_choice', 'cloze') THEN answers_as_options(answer, options, item_key)
+                          ELSE answer END, format) AS votes
 FROM enrich(
     TABLE checked,
     model       => @solver,
@@ -42,7 +44,8 @@ judged AS (
                'vote_share',         was_solved AND votes['share'] < 0.6,
                'winner_not_offered', was_solved AND options IS NOT NULL AND NOT answer_in_options(winner, options),
                'winner_no_number',   was_solved AND format = 'numeric' AND NOT is_number(winner),
-               'vote_disagrees',     was_solved AND @vote = 'strict' AND NOT same_text(winner, answer_text)
+               'vote_disagrees',     was_solved AND @vote = 'strict' AND NOT CASE format WHEN 'numeric' THEN math_equal(winner, answer_text)
+                                                                                                    ELSE same_text(winner, answer_text) END
            )) AS verdict
     FROM counted
 )

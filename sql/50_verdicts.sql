@@ -9,6 +9,7 @@ SELECT CASE WHEN format = 'nli' THEN concat_ws(chr(10), concat('First: ', passag
        reasoning,
        knowledge,
        task, family, capability, format, language, license,
+       item_key,
        [seed_id] AS seed_ids,
        array_remove(array_distinct([coalesce(generate_call['model'], ''), coalesce(solve_call[1]['model'], ''),
                                     coalesce(enrich_call['model'], '')]), '') AS models,
@@ -19,6 +20,7 @@ SELECT CASE WHEN format = 'nli' THEN concat_ws(chr(10), concat('First: ', passag
            'reasoning_length',   cardinality(reasons) = 0 AND word_count(reasoning) < 3,
            'reasoning_repeats',  cardinality(reasons) = 0 AND is_repetitive(reasoning),
            'knowledge_repeats',  cardinality(reasons) = 0 AND is_repetitive(knowledge[1]),
+           'reasoning_disagrees', cardinality(reasons) = 0 AND ends_elsewhere(reasoning, answer_text, options, format),
            'names_letters',      cardinality(reasons) = 0 AND speaks_of_letters(reasoning),
            'fact_is_answer',     cardinality(reasons) = 0 AND same_text(knowledge[1], answer_text)
        )) AS reasons

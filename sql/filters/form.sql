@@ -17,9 +17,13 @@ CREATE FUNCTION bad_options(options TEXT[], format TEXT) RETURNS BOOLEAN
 CREATE FUNCTION is_unfinished(s TEXT) RETURNS BOOLEAN
     RETURN coalesce(length($s) > 90 AND NOT regexp_like(trim($s), '[.?!:;_"”’)]$'), false);
 
--- Words covered by repeated 3-grams (Gopher, Rae et al. 2021, keeps documents under 0.18 for the larger n).
+-- Words covered by repeated 3-grams; for texts of 50 words and more, Gopher's rules (Rae et al. 2021).
 CREATE FUNCTION is_repetitive(s TEXT) RETURNS BOOLEAN
-    RETURN word_count($s) > 8 AND repeated_ngram_fraction($s, 3) > 0.2;
+    RETURN (word_count($s) > 8 AND repeated_ngram_fraction($s, 3) > 0.2) OR gopher_repetition($s) IS NOT NULL;
+
+-- Plainly in another language than its seed's. Where it cannot be told, as in short texts, it is not.
+CREATE FUNCTION is_in_another_language(s TEXT, language TEXT) RETURNS BOOLEAN
+    RETURN coalesce(length($language) = 2 AND detect_language($s) <> $language, false);
 
 -- Not a filter, but said in several places: what a list of questions with options is called at its head.
 CREATE FUNCTION choice_title(format TEXT) RETURNS TEXT

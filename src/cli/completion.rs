@@ -117,7 +117,7 @@ impl Completion {
         }
         found.extend(tables);
         found.extend(self.functions());
-        found.extend(table_functions().iter().map(|function| format!("{}(", function.name)));
+        found.extend(table_functions().map(|function| format!("{}(", function.name)));
         // No word yet would be all of the language.
         if !word.is_empty() {
             found.extend(KEYWORDS.iter().map(|&keyword| keyword.to_owned()));
@@ -144,7 +144,7 @@ fn open_table_function(before: &str) -> Option<&'static super::functions::TableF
                 let head = before[..at].trim_end();
                 let start = head.rfind(|c: char| !c.is_alphanumeric() && c != '_').map_or(0, |i| i + 1);
                 let name = &head[start..];
-                if let Some(found) = table_functions().iter().find(|f| f.name.eq_ignore_ascii_case(name)) {
+                if let Some(found) = table_functions().find(|f| f.name.eq_ignore_ascii_case(name)) {
                     return Some(found);
                 }
             }

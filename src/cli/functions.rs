@@ -6,13 +6,14 @@ use datafusion::common::Result;
 use datafusion::logical_expr::{Documentation, ScalarUDF};
 
 use super::{EXIT_OK, output};
+use crate::curate;
 use crate::model_call::{self, TableArgument};
 
 pub use crate::model_call::TableFunction;
 
 /// The functions that stand in FROM.
-pub fn table_functions() -> &'static [TableFunction] {
-    model_call::TABLE_FUNCTIONS
+pub fn table_functions() -> impl Iterator<Item = &'static TableFunction> {
+    model_call::TABLE_FUNCTIONS.iter().chain(curate::TABLE_FUNCTIONS)
 }
 
 pub fn functions() -> Result<u8> {
@@ -79,7 +80,7 @@ fn write_function(out: &mut String, name: &str, documentation: &Documentation) {
 pub fn list<'a>(scalar: impl Iterator<Item = &'a ScalarUDF>, text: &str) -> String {
     let text = text.to_lowercase();
     let mut lines = Vec::new();
-    for function in table_functions().iter().filter(|function| function.name.contains(&text)) {
+    for function in table_functions().filter(|function| function.name.contains(&text)) {
         lines.push((0, format!("{}(input, …)", function.name), function.description.to_owned()));
     }
     let ours: Vec<_> = seedmill_udfs::scalar_functions();

@@ -4,7 +4,11 @@
 mod decontaminate;
 mod near_duplicates;
 mod planner;
+mod push_down_filter;
+mod reference;
 mod tokens;
 
 pub use decontaminate::DecontaminateNode;
 pub use planner::{CurateExtensionPlanner, CuratePlanner};
+pub use push_down_filter::optimizer_rules;
+pub use reference::TABLE_FUNCTIONS;

@@ -93,7 +93,8 @@ impl Licence {
         {
             return Permission::ShareAlike;
         }
-        const FREE: [&str; 12] = [
+        const FREE: [&str; 13] = [
+            "afl",
             "apache",
             "mit",
             "bsd",

@@ -36,12 +36,17 @@ fn expand_relations(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut i = 0;
     while i < solid.len() {
         out.push(solid[i].clone());
-        let is_function = matches!(&solid[i].token, Token::Word(word)
-            if word.quote_style.is_none() && TABLE_FUNCTIONS.contains(&word.value.to_lowercase().as_str()));
-        if is_function
-            && solid.get(i + 1).is_some_and(|t| t.token == Token::LParen)
-            && let Some((name, end)) = relation_name(&solid, i + 2)
-        {
+        let word = match &solid[i].token {
+            Token::Word(word) if word.quote_style.is_none() => word.value.to_lowercase(),
+            _ => String::new(),
+        };
+        let before_relation = match solid.get(i + 1).map(|t| &t.token) {
+            Some(Token::LParen) => TABLE_FUNCTIONS.contains(&word.as_str()),
+            // decontaminate(…, against => heldout)
+            Some(Token::RArrow) => word == "against",
+            _ => false,
+        };
+        if before_relation && let Some((name, end)) = relation_name(&solid, i + 2) {
             let at = |token| TokenWithSpan { token, span: solid[i + 2].span };
             out.push(solid[i + 1].clone());
             out.push(at(Token::LParen));
@@ -109,6 +114,11 @@ mod tests {
         assert_eq!(parsed("SELECT * FROM generate(seeds, model => 'm')"), full);
         assert_eq!(parsed("SELECT * FROM generate(TABLE seeds, model => 'm')"), full);
         assert_eq!(parsed("select * from Generate ( table seeds , model => 'm')").to_lowercase(), full.to_lowercase());
+        let against = parsed("SELECT * FROM decontaminate(a, text => q, against => TABLE h.x)");
+        assert!(
+            against.contains("(SELECT * FROM a)") && against.contains("against => (SELECT * FROM h.x)"),
+            "{against}"
+        );
         assert!(parsed("SELECT * FROM enrich(a.b.\"C d\", model => 'm')").contains("(SELECT * FROM a.b.\"C d\")"));
     }
 

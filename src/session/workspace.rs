@@ -25,7 +25,7 @@ use super::run_schemas;
 use super::statements;
 use super::variables::{FoldVariables, Variables};
 use crate::config::{Budget, CONFIG_FILE, Config, Variable};
-use crate::curate::{CurateExtensionPlanner, CuratePlanner};
+use crate::curate::{self, CurateExtensionPlanner, CuratePlanner};
 use crate::endpoint::Models;
 use crate::guard::{
     HeldOutGuard, HeldOutOutflow, LicenceGate, LicencePermits, LoadHeldOutRows, RowGate, held_out_copy,
@@ -101,6 +101,7 @@ impl Workspace {
         values.insert(TARGET.to_owned(), Variable::Text(config.tasks.target.to_string()));
         let variables = Arc::new(Variables::new(values));
         let pipeline = Pipeline::read(options.pipeline.as_deref().unwrap_or(&root.join("sql")))?;
+        config.tasks.sql = Some(pipeline.folder.join("tasks"));
         let catalog = Arc::new(Catalog::load(&config.tasks).map_err(|e| DataFusionError::Plan(e.to_string()))?);
         let models = Arc::new(Models::new(&config));
         let mut run = Run::new(&config.root, config.tasks.target, pipeline.sha256());
@@ -312,7 +313,7 @@ fn context(
         .with_config(config)
         .with_default_features()
         .with_analyzer_rules(rules)
-        .with_optimizer_rules(optimizer_rules())
+        .with_optimizer_rules(curate::optimizer_rules(optimizer_rules()))
         .with_physical_optimizer_rules(physical_optimizer_rules(notes.history.clone()))
         .with_runtime_env(env)
         .with_query_planner(Arc::new(LoadHeldOutRows::new(

@@ -445,8 +445,8 @@ mod tests {
             let upper: Vec<String> = texts.iter().map(|text| format!("  {text} ")).collect();
             let asked: Vec<(&str, &str, &[&str])> = upper.iter().map(|text| (text.as_str(), "", &[][..])).collect();
             let asked = questions(&asked);
-            for row in 0..rows.len() {
-                prop_assert!(index.contains(&asked.keys(row)), "{:?}", texts[row]);
+            for (row, text) in texts.iter().enumerate() {
+                prop_assert!(index.contains(&asked.keys(row)), "{:?}", text);
             }
         }
     }

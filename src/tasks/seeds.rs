@@ -63,10 +63,10 @@ pub fn seeds_schema() -> SchemaRef {
     Arc::clone(&SCHEMA)
 }
 
-/// The columns of `heldout`: task, question, answer_text, options TEXT[], prompt_text, split.
+/// The columns of `heldout`: task, passage, question, answer_text, options TEXT[], prompt_text, split, source_row.
 pub fn heldout_schema() -> SchemaRef {
     let seeds = seeds_schema();
-    let columns = ["task", "question", "answer_text", "options", "prompt_text", "split"];
+    let columns = ["task", "passage", "question", "answer_text", "options", "prompt_text", "split", "source_row"];
     Arc::new(Schema::new(columns.iter().filter_map(|c| seeds.field_with_name(c).ok().cloned()).collect::<Vec<_>>()))
 }
 
@@ -105,11 +105,12 @@ pub(super) fn distinct(
 ) -> Vec<Part> {
     let mut tasks: Vec<&Task> = catalog.tasks().iter().filter(|task| take(task)).collect();
     tasks.sort_by_key(|task| (task.status == Status::AcceptedFewshotTrain, &task.name));
-    // By split and files: the tasks, each with the code that chooses its rows.
-    let mut readers: HashMap<(Split, &[String]), Vec<(&str, &str)>> = HashMap::new();
+    // The tasks that read them, each with the code that chooses its rows.
+    type Files<'a> = (Split, &'a [String]);
+    let mut readers: HashMap<Files, Vec<(&str, &str)>> = HashMap::new();
     let mut parts = Vec::new();
     for task in tasks {
-        let chooses = task.config.as_ref().and_then(|config| config.functions.get("process_docs"));
+        let chooses = task.config.as_ref().and_then(|config| config.function_places.get("process_docs"));
         let chooses = chooses.map_or("", String::as_str);
         for split in splits(task) {
             let same = readers.entry((split, task.files(split))).or_default();

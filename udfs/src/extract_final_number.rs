@@ -45,7 +45,7 @@ static LATEX_FRACTION: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"\\[dt]?frac\s*\{\s*([0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}").expect("a constant pattern is valid")
 });
 
-fn extract_final_number(text: &str) -> Option<String> {
+pub(crate) fn extract_final_number(text: &str) -> Option<String> {
     let marked = text.rfind("####").and_then(|mark| numbers(&text[mark + 4..]).next());
     let boxed = || {
         let content = LATEX_FRACTION.replace_all(last_boxed(text)?, "$1/$2").replace("{,}", ",");

@@ -2,35 +2,48 @@
 //! reference of each in its module doc. Text comes in as any of Arrow's three string types and goes out as Utf8View.
 
 mod answer_in_options;
+mod answers_as_options;
 mod approx_tokens;
 mod call_refs;
+mod concludes_otherwise;
+mod detect_language;
+mod detokenize;
 mod extract_final_number;
+mod gold_index;
+mod gopher_repetition;
 mod has_duplicate_options;
 mod has_unclosed_delimiters;
 mod is_number;
 mod is_option_letter;
 mod is_refusal;
 mod jinja;
+mod last_boxed;
 mod longest_option;
 mod majority_vote;
 mod majority_vote_agg;
 mod mask_numbers;
 mod math_equal;
 mod mentions_missing_context;
+mod names_option_letter;
 mod ngram_containment;
+mod normalize_math_answer;
 mod normalize_text;
 mod option_index;
 mod option_label;
 mod option_text;
+mod python_list;
+mod python_shuffle;
 mod reasons;
 mod repeated_ngram_fraction;
 mod rouge_l;
+mod row_json;
 mod same_text;
 mod sample_quota;
 mod script_fraction;
 mod sentence_count;
 mod shuffle_options;
 mod stable_hash;
+mod strip;
 mod token_f1;
 mod word_count;
 
@@ -41,6 +54,7 @@ mod function;
 mod math;
 mod number;
 mod option_letter;
+mod python_literal;
 mod words;
 
 use std::sync::Arc;
@@ -52,12 +66,14 @@ use datafusion_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 use crate::function::{Definition, scalar};
 pub use crate::jinja::template_variables;
 pub use crate::normalize_text::normalize_text;
+pub use crate::python_list::list as read_python_list;
 
 /// Every scalar function, in the order of the reference.
 const SCALAR: &[&Definition] = &[
     // prompts
     &jinja::JINJA,
     &jinja::TRY_JINJA,
+    &jinja::TRY_JINJA_LIST,
     // answers and options
     &normalize_text::NORMALIZE_TEXT,
     &same_text::SAME_TEXT,
@@ -69,27 +85,41 @@ const SCALAR: &[&Definition] = &[
     &is_option_letter::IS_OPTION_LETTER,
     &longest_option::LONGEST_OPTION,
     &shuffle_options::SHUFFLE_OPTIONS,
+    &answers_as_options::ANSWERS_AS_OPTIONS,
     &majority_vote::MAJORITY_VOTE,
+    &gold_index::GOLD_INDEX,
+    &python_list::PYTHON_LIST,
+    &python_shuffle::PYTHON_SHUFFLE,
     // numbers
     &is_number::IS_NUMBER,
     &extract_final_number::EXTRACT_FINAL_NUMBER,
     &math_equal::MATH_EQUAL,
     &mask_numbers::MASK_NUMBERS,
+    &last_boxed::LAST_BOXED,
+    &normalize_math_answer::NORMALIZE_MATH_ANSWER,
+    // raw text
+    &strip::STRIP,
+    &detokenize::DETOKENIZE,
     // the look of a text
     &word_count::WORD_COUNT,
     &sentence_count::SENTENCE_COUNT,
     &approx_tokens::APPROX_TOKENS,
     &script_fraction::SCRIPT_FRACTION,
+    &detect_language::DETECT_LANGUAGE,
     &repeated_ngram_fraction::REPEATED_NGRAM_FRACTION,
+    &gopher_repetition::GOPHER_REPETITION,
     &has_unclosed_delimiters::HAS_UNCLOSED_DELIMITERS,
     &is_refusal::IS_REFUSAL,
     &mentions_missing_context::MENTIONS_MISSING_CONTEXT,
+    &names_option_letter::NAMES_OPTION_LETTER,
+    &concludes_otherwise::CONCLUDES_OTHERWISE,
     // two texts
     &rouge_l::ROUGE_L,
     &token_f1::TOKEN_F1,
     &ngram_containment::NGRAM_CONTAINMENT,
     // order
     &stable_hash::STABLE_HASH,
+    &row_json::ROW_JSON,
 ];
 
 /// All scalar functions of this crate.
@@ -159,7 +189,12 @@ mod tests {
             });
             let values = invoke(function, nulls.collect()).unwrap();
             assert_eq!(values.data_type(), &(function.returns)(), "{}", function.name);
-            assert_eq!(values.null_count(), if function.name == "stable_hash" { 0 } else { 2 }, "{}", function.name);
+            assert_eq!(
+                values.null_count(),
+                if ["stable_hash", "row_json"].contains(&function.name) { 0 } else { 2 },
+                "{}",
+                function.name
+            );
         }
     }
 

@@ -20,7 +20,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use datafusion_common::utils::SingleRowListArrayBuilder;
 use datafusion_common::{Result, ScalarValue, exec_datafusion_err, plan_err};
 use datafusion_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, Signature, Volatility};
+use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, DocSection, Documentation, Signature, Volatility};
 
 use crate::function::is_text;
 use crate::majority_vote::{AnswerKind, Ballot, fields, vote_struct};
@@ -28,12 +28,24 @@ use crate::majority_vote::{AnswerKind, Ballot, fields, vote_struct};
 const NAME: &str = "majority_vote_agg";
 
 pub(crate) fn majority_vote_agg() -> AggregateUDF {
-    AggregateUDF::from(MajorityVoteAgg { signature: Signature::user_defined(Volatility::Immutable) })
+    let documentation = Documentation::builder(
+        DocSection { include: true, label: "Question and answer functions", description: None },
+        "What most rows of a group say: winner, its share of the rows, number of votes, whether it is a tie.",
+        "majority_vote_agg(answer, kind)",
+    )
+    .with_argument("answer", "TEXT")
+    .with_argument("kind", "TEXT, a literal: 'text' if not given, or 'math'")
+    .with_sql_example(
+        "```sql\nSELECT majority_vote_agg(answer) FROM (VALUES ('1,000'), ('1000'), ('7')) AS t(answer);\n```",
+    );
+    let signature = Signature::user_defined(Volatility::Immutable);
+    AggregateUDF::from(MajorityVoteAgg { signature, documentation: documentation.build() })
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct MajorityVoteAgg {
     signature: Signature,
+    documentation: Documentation,
 }
 
 impl AggregateUDFImpl for MajorityVoteAgg {
@@ -54,6 +66,10 @@ impl AggregateUDFImpl for MajorityVoteAgg {
 
     fn return_type(&self, _given: &[DataType]) -> Result<DataType> {
         Ok(DataType::Struct(fields()))
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        Some(&self.documentation)
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {

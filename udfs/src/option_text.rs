@@ -29,7 +29,7 @@ pub(crate) const OPTION_TEXT: Definition = Definition {
     ..Definition::BLANK
 };
 
-fn option_text<'a>(options: &[Option<&'a str>], label: &str) -> Option<&'a str> {
+pub(crate) fn option_text<'a>(options: &[Option<&'a str>], label: &str) -> Option<&'a str> {
     options[option_index(options, label)?]
 }
 

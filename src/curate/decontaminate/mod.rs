@@ -15,4 +15,6 @@ mod reference;
 
 pub(super) use cache::IndexCache;
 pub use node::DecontaminateNode;
+#[cfg(test)]
+pub(super) use plan::ARGUMENTS;
 pub(super) use plan::{plan, plan_exec};

@@ -18,7 +18,7 @@ use super::matcher::{Limits, Rule};
 use super::node::{ANSWER, DecontaminateNode, Spec, TEXT};
 use crate::curate::planner::FunctionPlanner;
 
-const ARGUMENTS: [&str; 14] = [
+pub const ARGUMENTS: [&str; 14] = [
     "against",
     "text",
     "answer",
@@ -36,7 +36,7 @@ const ARGUMENTS: [&str; 14] = [
 ];
 
 /// Tülu 3's rule, Janitor's, and the share at which a question with changed words still counts as the same.
-pub(super) const DEFAULTS: Limits = Limits { ngram: 8, coverage: 0.5, long_ngram: 13, near: 0.75 };
+pub(super) const DEFAULTS: Limits = Limits { ngram: 8, coverage: 0.5, long_ngram: 13, near: 0.7 };
 
 /// n-grams are looked up by pieces of five tokens.
 const MIN_NGRAM: u32 = 5;
