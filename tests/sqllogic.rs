@@ -128,6 +128,43 @@ fn workspace(root: &Path, server: &FaultServer) {
         &[row("Capital of France?", 0), row("Capital of Italy?", 1), row("Capital of Norway?", 2)].concat(),
     );
     write("tasks/capitals/test.jsonl", &row("Seat of Norway's parliament?", 2));
+    // A held-out file of the catalog whose name does not say so; the task's other held-out rows are in test.jsonl.
+    write(
+        "tasks/quiz/quiz.yaml",
+        "task: quiz\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    validation: ../capitals/quiz.jsonl\n\
+         output_type: loglikelihood\nvalidation_split: validation\n",
+    );
+    write("tasks/capitals/quiz.jsonl", &row("Capital of Spain?", 0));
+    let mine = "{\"q\": \"mine?\"}\n";
+    for file in [
+        "exam.test.jsonl",
+        "mixed/a.json",
+        "mixed/b.valid.json",
+        "parts/year=2024/a.json",
+        "parts/year=2025/test2.json",
+        "rows.jsonl",
+        "test/rows.jsonl",
+        "latest_contest.jsonl",
+        "dev.jsonl",
+    ] {
+        write(&format!("files/{file}"), mine);
+    }
+    #[cfg(unix)]
+    std::os::unix::fs::symlink(root.join("files/exam.test.jsonl"), root.join("files/link.jsonl")).unwrap();
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    let Ok(entries) = std::fs::read_dir(from) else { return };
+    std::fs::create_dir_all(to).unwrap();
+    for entry in entries {
+        let entry = entry.unwrap();
+        let to = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &to);
+        } else {
+            std::fs::copy(entry.path(), to).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -145,11 +182,14 @@ fn sql_behaves_as_the_files_in_tests_sql_say() {
         let server = FaultServer::start(echo);
         let root = tempfile::tempdir().unwrap();
         workspace(root.path(), &server);
+        // What a file needs beside is in the folder of its name.
+        copy_folder(&file.with_extension(""), root.path());
         let options = OpenOptions { root: Some(root.path().to_owned()), ..OpenOptions::default() };
         let mut runner = Runner::new(|| async {
             let workspace = Workspace::open(options.clone()).await?;
             Ok(Session { workspace })
         });
+        runner.set_var("WS".to_owned(), root.path().to_string_lossy().into_owned());
         if let Err(error) = runtime.block_on(runner.run_file_async(&file)) {
             failures.push(error.display(false).to_string());
         }

@@ -204,14 +204,46 @@ pub struct RunsArguments {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct TasksArguments {
-    /// Show one task: its row and the SQL that normalizes it
+    /// Show one task, as `tasks show` does
     pub task: Option<String>,
     /// Task configs in place of [tasks] from: a folder, or an installed package or checkout of lm-evaluation-harness
     #[arg(long, value_name = "PATH")]
     pub from: Vec<PathBuf>,
     #[arg(long, value_enum, default_value_t = Format::Table)]
     pub format: Format,
+    /// List the tasks whose rows could seed calls if a statement in sql/tasks stood for their Python functions
+    #[arg(long, conflicts_with = "task")]
+    pub missing: bool,
+    #[command(subcommand)]
+    pub command: Option<TasksCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TasksCommand {
+    /// Show one task: its row and the SQL that normalizes it
+    Show {
+        task: String,
+        /// Task configs in place of [tasks] from
+        #[arg(long, value_name = "PATH")]
+        from: Vec<PathBuf>,
+    },
+    /// Compare our normalization with what the harness rendered, over files of its renderings
+    Check(CheckArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// JSON lines: for each task a header with its config, and rows with a doc and what the harness made of it
+    #[arg(required = true, value_name = "GOLDEN.jsonl")]
+    pub golden: Vec<PathBuf>,
+    /// Take the task configs from this folder of the harness and not from the headers
+    #[arg(long, value_name = "PATH")]
+    pub from: Option<PathBuf>,
+    /// How many differences to print in full
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub show: usize,
 }
 
 #[derive(Debug, Args)]

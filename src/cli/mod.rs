@@ -24,6 +24,7 @@ mod sql;
 mod sql_error;
 mod stage_view;
 mod tasks;
+mod tasks_check;
 mod text_table;
 
 use std::process::ExitCode;

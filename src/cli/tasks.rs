@@ -1,18 +1,27 @@
-//! `seedmill tasks`: the catalog, or one task with the SQL that normalizes it.
+//! `seedmill tasks`: the catalog, or one task with the SQL that normalizes it, or the check of our normalization.
 
 use std::path::PathBuf;
 
 use datafusion::common::Result;
 
-use super::EXIT_OK;
-use super::arguments::{Format, TasksArguments};
+use super::arguments::{Format, TasksArguments, TasksCommand};
 use super::output::{self, Output};
+use super::{EXIT_OK, tasks_check};
 use crate::session::{OpenOptions, Workspace};
 
 pub async fn tasks(root: Option<PathBuf>, arguments: TasksArguments) -> Result<u8> {
-    let options = OpenOptions { root, tasks_from: arguments.from, ..OpenOptions::default() };
+    let (task, tasks_from) = match arguments.command {
+        Some(TasksCommand::Check(check)) => return tasks_check::check(root, check).await,
+        Some(TasksCommand::Show { task, from }) => (Some(task), from),
+        None => (arguments.task, arguments.from),
+    };
+    let options = OpenOptions { root, tasks_from, ..OpenOptions::default() };
     let workspace = Workspace::open(options).await?;
-    match arguments.task {
+    match task {
+        None if arguments.missing => {
+            let missing = "SELECT task, family, message FROM tasks WHERE reason = 'python_function' ORDER BY task";
+            Output::of(arguments.format).print(workspace.sql(missing).await?).await?;
+        }
         None => {
             let columns = match arguments.format {
                 Format::Table => "task, family, format, capability, language, status, reason, license, commercial",

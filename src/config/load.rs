@@ -207,7 +207,7 @@ fn tasks(root: &Path, mut section: Section) -> Result<TasksConfig, ConfigError> 
     }
     section.finish()?;
     let from = from.iter().map(|path| root.join(path)).collect();
-    Ok(TasksConfig { from, only, datasets, roots: Vec::new(), target, cache })
+    Ok(TasksConfig { from, only, datasets, roots: Vec::new(), target, sql: None, cache })
 }
 
 fn set<T>(place: &mut T, value: Option<T>) {

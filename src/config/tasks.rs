@@ -28,6 +28,8 @@ pub struct TasksConfig {
     /// `[data] roots`: folders (or URLs) that hold datasets, tried in order.
     pub roots: Vec<String>,
     pub target: Target,
+    /// The pipeline folder's own statements for tasks (`sql/tasks`), which go before ours.
+    pub sql: Option<PathBuf>,
     /// Where normalized seeds are cached (`.seedmill/seeds`).
     pub cache: PathBuf,
 }

@@ -1,16 +1,13 @@
 //! The licence gate: rows whose licence does not permit the run's target never reach a model call.
 //! In: an analyzed plan. Out: the same plan with a filter over the catalog's scans below calls.
 
-use std::sync::Arc;
-
-use datafusion::common::tree_node::{Transformed, TransformedResult};
 use datafusion::common::{Column, Result, plan_err};
 use datafusion::config::ConfigOptions;
 use datafusion::datasource::source_as_provider;
-use datafusion::logical_expr::{Expr, Extension, Filter, LogicalPlan, TableScan, UserDefinedLogicalNodeCore, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, lit};
 use datafusion::optimizer::AnalyzerRule;
 
-use crate::curate::DecontaminateNode;
+use super::below_calls::filter_below_calls;
 use crate::lineage::{Licence, Origin, Target, lineage_of};
 use crate::model_call::CallNode;
 
@@ -25,19 +22,7 @@ pub struct LicenceGate {
 
 impl AnalyzerRule for LicenceGate {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        plan.transform_up_with_subqueries(|node| {
-            if let LogicalPlan::Extension(extension) = &node
-                && let Some(call) = extension.node.as_any().downcast_ref::<CallNode>()
-            {
-                let gated = call.input().clone().transform_down_with_subqueries(|plan| self.gate(plan, call))?;
-                if gated.transformed {
-                    let call = call.with_exprs_and_inputs(Vec::new(), vec![gated.data])?;
-                    return Ok(Transformed::yes(LogicalPlan::Extension(Extension { node: Arc::new(call) })));
-                }
-            }
-            Ok(Transformed::no(node))
-        })
-        .data()
+        filter_below_calls(plan, &|scan, call| self.condition(scan, call))
     }
 
     fn name(&self) -> &str {
@@ -53,52 +38,32 @@ impl LicenceGate {
         Self { target, licences }
     }
 
-    fn gate(&self, plan: LogicalPlan, call: &CallNode) -> Result<Transformed<LogicalPlan>> {
-        use datafusion::common::tree_node::TreeNodeRecursion::Jump;
-        // Already gated below an earlier call of the chain.
-        if let LogicalPlan::Filter(filter) = &plan
-            && matches!(filter.input.as_ref(), LogicalPlan::TableScan(scan) if self.permitted(scan).as_ref() == Some(&filter.predicate))
-        {
-            return Ok(Transformed::new(plan, false, Jump));
+    /// What rows of a scan must meet, or an error where none may pass.
+    fn condition(&self, scan: &TableScan, call: &CallNode) -> Result<Option<Expr>> {
+        let Ok(provider) = source_as_provider(&scan.source) else { return Ok(None) };
+        let Some(lineage) = lineage_of(provider.as_ref()) else { return Ok(None) };
+        let Some(licence) = &lineage.licence else {
+            let rows_say = matches!(lineage.origin, Origin::Catalog | Origin::Derived);
+            return Ok(if rows_say { self.permitted(scan) } else { None });
+        };
+        if licence.permits(self.target) {
+            return Ok(None);
         }
-        // Nothing of a reference set reaches a call, so its licence does not matter.
-        if let LogicalPlan::Extension(extension) = &plan
-            && let Some(node) = extension.node.as_any().downcast_ref::<DecontaminateNode>()
-        {
-            let items = node.items().clone().transform_down_with_subqueries(|plan| self.gate(plan, call))?;
-            if !items.transformed {
-                return Ok(Transformed::new(plan, false, Jump));
+        let advice = match lineage.origin {
+            Origin::Derived => "fill it with rows of permitted licences only, or keep their column license in it",
+            _ => {
+                "set target = \"research\" in [tasks] of seedmill.toml, or give the licence of the dataset in \
+                 [tasks.datasets] if you know better"
             }
-            let node = Arc::new(node.with_items(items.data)?);
-            return Ok(Transformed::new(LogicalPlan::Extension(Extension { node }), true, Jump));
-        }
-        let LogicalPlan::TableScan(scan) = &plan else { return Ok(Transformed::no(plan)) };
-        let Ok(provider) = source_as_provider(&scan.source) else { return Ok(Transformed::no(plan)) };
-        let Some(lineage) = lineage_of(provider.as_ref()) else { return Ok(Transformed::no(plan)) };
-        if lineage.origin != Origin::Catalog {
-            return Ok(Transformed::no(plan));
-        }
-        if let Some(licence) = &lineage.licence {
-            if licence.permits(self.target) {
-                return Ok(Transformed::no(plan));
-            }
-            return plan_err!(
-                "the table {} stands under the licence {licence}, which does not permit a {} run, and would reach a call \
-                 of {} (model {}); set target = \"research\" in [tasks] of seedmill.toml, or give the licence of the \
-                 dataset in [tasks.datasets] if you know better",
-                scan.table_name,
-                self.target,
-                call.spec().kind.as_str(),
-                call.spec().model
-            );
-        }
-        match self.permitted(scan) {
-            Some(predicate) => {
-                let filter = Filter::try_new(predicate, Arc::new(plan))?;
-                Ok(Transformed::new(LogicalPlan::Filter(filter), true, Jump))
-            }
-            None => Ok(Transformed::no(plan)),
-        }
+        };
+        plan_err!(
+            "the table {} stands under the licence {licence}, which does not permit a {} run, and would reach a call of {} \
+             (model {}); {advice}",
+            scan.table_name,
+            self.target,
+            call.spec().kind.as_str(),
+            call.spec().model
+        )
     }
 
     /// `license IN (…)` over a scan that has such a column.

@@ -1,9 +1,19 @@
-//! The two gates of the planner: held-out rows and forbidden licences never reach a model call.
+//! The gates of the planner: held-out rows, training rows that are copies of them, and forbidden licences never reach a
+//! model call.
 
+mod below_calls;
 mod held_out;
+mod held_out_copy;
 mod licence;
 mod licence_permits;
+mod outflow;
+mod reach;
+mod row_gate;
 
-pub use held_out::{HeldOutGuard, held_out_scan};
+pub use held_out::HeldOutGuard;
+pub use held_out_copy::{LoadHeldOutRows, held_out_copy};
 pub use licence::LicenceGate;
 pub use licence_permits::LicencePermits;
+pub use outflow::HeldOutOutflow;
+pub use reach::held_out_scan;
+pub use row_gate::RowGate;

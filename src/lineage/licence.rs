@@ -38,8 +38,8 @@ impl FromStr for Target {
     }
 }
 
-/// What a licence permits, as the catalog's column `commercial` says it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// What a licence permits, as the catalog's column `commercial` says it; the stricter is the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Permission {
     /// Commercial use is permitted.
     Yes,
@@ -93,7 +93,8 @@ impl Licence {
         {
             return Permission::ShareAlike;
         }
-        const FREE: [&str; 12] = [
+        const FREE: [&str; 13] = [
+            "afl",
             "apache",
             "mit",
             "bsd",
@@ -117,6 +118,12 @@ impl Licence {
             Target::Research => !self.forbids_derivatives(),
             Target::Commercial => matches!(self.permission(), Permission::Yes | Permission::ShareAlike),
         }
+    }
+
+    /// Of two licences the one that permits less.
+    pub fn stricter(self, other: Licence) -> Licence {
+        let strictness = |licence: &Licence| (licence.forbids_derivatives(), licence.permission());
+        if strictness(&other) > strictness(&self) { other } else { self }
     }
 
     fn forbids_derivatives(&self) -> bool {

@@ -27,6 +27,10 @@ pub enum Origin {
     Option,
     /// The footer of the file itself.
     Footer,
+    /// The option `seedmill.split` again, where the file itself says another split.
+    OptionOver(Split),
+    /// A task of the catalog that has the same file.
+    CatalogFile,
     /// The file's own name.
     FileName,
     /// Another marked table that the rows were copied from.
@@ -38,7 +42,8 @@ impl fmt::Display for Origin {
         f.write_str(match self {
             Origin::Catalog => "the task catalog",
             Origin::Manifest => "its run's manifest",
-            Origin::Option => "the option 'seedmill.split'",
+            Origin::Option | Origin::OptionOver(_) => "the option 'seedmill.split'",
+            Origin::CatalogFile => "the task catalog, which has the same file",
             Origin::Footer => "its file's footer",
             Origin::FileName => "its file name",
             Origin::Derived => "the table it was filled from",
@@ -135,5 +140,22 @@ impl TableProvider for MarkedTable {
         insert_op: InsertOp,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         self.inner.insert_into(state, input, insert_op).await
+    }
+
+    async fn delete_from(&self, state: &dyn Session, filters: Vec<Expr>) -> Result<Arc<dyn ExecutionPlan>> {
+        self.inner.delete_from(state, filters).await
+    }
+
+    async fn update(
+        &self,
+        state: &dyn Session,
+        assignments: Vec<(String, Expr)>,
+        filters: Vec<Expr>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.inner.update(state, assignments, filters).await
+    }
+
+    async fn truncate(&self, state: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+        self.inner.truncate(state).await
     }
 }

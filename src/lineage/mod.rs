@@ -7,4 +7,4 @@ mod split;
 
 pub use licence::{Licence, Permission, Target};
 pub use mark::{Lineage, MarkedTable, Origin, lineage_of};
-pub use split::Split;
+pub use split::{SPLIT_KEY, Split};

@@ -10,17 +10,23 @@ pub enum Split {
     Test,
 }
 
+/// The key that says which split rows come from: an option of CREATE EXTERNAL TABLE, and a key of Parquet's footer.
+pub const SPLIT_KEY: &str = "seedmill.split";
+
 impl Split {
-    /// The split a file belongs to by its own stem (`test`, `gsm8k.test`, `valid-00000-of-00001`, …),
-    /// or `None` when the stem says nothing. Folders are never read, and `dev` alone is no mark:
-    /// both name too many things that are not splits.
+    /// The split a file belongs to by its own stem (`test`, `gsm8k.test`, `valid-00000-of-00001`, `test2`, `held_out`,
+    /// …), or `None` when the stem says nothing. Where it names two, one of them held out, it is held out. Folders are
+    /// never read, and `dev` alone is no mark: both name too many things that are not splits.
     pub fn from_file_stem(stem: &str) -> Option<Split> {
-        stem.split(|c: char| !c.is_ascii_alphanumeric()).find_map(|word| match word.to_ascii_lowercase().as_str() {
+        let stem = stem.to_ascii_lowercase().replace("held-out", "heldout").replace("held_out", "heldout");
+        let words = stem.split(|c: char| !c.is_ascii_alphanumeric());
+        let splits = words.filter_map(|word| match word.trim_end_matches(|c: char| c.is_ascii_digit()) {
             "train" | "training" => Some(Split::Train),
             "valid" | "validation" | "val" => Some(Split::Validation),
             "test" | "heldout" => Some(Split::Test),
             _ => None,
-        })
+        });
+        splits.max()
     }
 
     /// A split by the name that a dataset or a user gives it (`train`, `validation`, `dev`, `test`, …).
@@ -65,5 +71,8 @@ mod tests {
         assert_eq!(Split::from_file_stem("contest"), None);
         assert_eq!(Split::from_file_stem("latest_rows"), None);
         assert_eq!(Split::from_file_stem("dev"), None);
+        assert_eq!(Split::from_file_stem("Test2-of-3"), Some(Split::Test));
+        assert_eq!(Split::from_file_stem("my_held_out_rows"), Some(Split::Test));
+        assert_eq!(Split::from_file_stem("train_and_valid"), Some(Split::Validation));
     }
 }

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 
-use super::manifest::{Manifest, Rows};
+use super::manifest::{Attribution, Manifest, Rows};
 use super::tally::UNKNOWN;
-use crate::lineage::{Licence, Permission};
+use crate::lineage::Licence;
 
 /// Licence identifiers of the Hub (<https://huggingface.co/docs/hub/repositories-licenses>) that datasets come with.
 const HUB_LICENCES: [&str; 38] = [
@@ -87,10 +87,18 @@ fn write_card(out: &mut String, manifest: &Manifest) -> fmt::Result {
     writeln!(out, "An item stands under the licence of the seeds that it was made from; attribute their authors.\n")?;
     table(
         out,
-        ["task", "license", "kept", "rejected"],
+        ["task", "dataset", "license", "evidence", "kept", "rejected"],
         manifest.sources.iter().map(|source| {
             let Rows { curated, rejected } = source.rows;
-            [source.task.clone(), source.license.clone(), curated.to_string(), rejected.to_string()]
+            let Attribution { dataset, license_evidence } = source.attribution.clone();
+            [
+                source.task.clone(),
+                dataset.unwrap_or_default(),
+                source.license.clone(),
+                license_evidence.unwrap_or_default(),
+                curated.to_string(),
+                rejected.to_string(),
+            ]
         }),
     )?;
     if !manifest.reasons.is_empty() {
@@ -147,12 +155,7 @@ fn front_matter(out: &mut String, manifest: &Manifest) -> fmt::Result {
 /// The strictest of the items' licences as the Hub spells it: `other` where one is unknown to the Hub or to us, or
 /// where several are equally strict.
 fn hub_licence<'a>(licences: impl Iterator<Item = &'a String>) -> String {
-    let rank = |licence: &str| match Licence::new(licence).permission() {
-        Permission::Yes => 0,
-        Permission::ShareAlike => 1,
-        Permission::No => 2,
-        Permission::Unknown => 3,
-    };
+    let rank = |licence: &str| Licence::new(licence).permission();
     let spelled: BTreeSet<String> =
         licences.map(|licence| licence.trim().to_ascii_lowercase().replace([' ', '_'], "-")).collect();
     let strictest = spelled.iter().map(|licence| rank(licence)).max();

@@ -67,6 +67,20 @@ pub struct Source {
     pub task: String,
     pub license: String,
     pub rows: Rows,
+    /// Whom to attribute, where the catalog knows the task.
+    #[serde(flatten)]
+    pub attribution: Attribution,
+}
+
+/// Where a task's rows come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attribution {
+    /// The dataset, as the harness names it: `path` or `path:name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dataset: Option<String>,
+    /// Where the licence was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub license_evidence: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

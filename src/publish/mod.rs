@@ -29,7 +29,7 @@ pub use files::FileLimits;
 pub use format::{CURATED, CuratedFormatFactory, register};
 pub use incomplete::{Incomplete, StoppedBy};
 pub use item::Item;
-pub use manifest::{FileKind, Manifest, PublishedFile, Rows, Source, read_manifest};
+pub use manifest::{Attribution, FileKind, Manifest, PublishedFile, Rows, Source, read_manifest};
 pub use named_calls::named_calls;
 pub use report::{Report, Stage, Usage};
 pub use run::{ModelRecord, Published, Run, config_sha256};

@@ -1,6 +1,7 @@
 //! The run that a pipeline makes: what the manifest says that a plan does not know, and, once it is published, where
 //! it lies. The CLI puts it into the session (`SessionConfig::with_extension(Arc::new(run))`); the sink finds it there.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -11,7 +12,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::staging::Staging;
-use super::{Incomplete, Manifest, StoppedBy};
+use super::{Attribution, Incomplete, Manifest, StoppedBy};
 use crate::endpoint::ModelIdentity;
 use crate::lineage::Target;
 
@@ -58,8 +59,9 @@ pub struct Run {
     /// See [`config_sha256`].
     pub config_sha256: String,
     models: OnceLock<Vec<ModelRecord>>,
-    /// Sentences that the manifest and the card repeat, such as a split that a user declared over our finding.
-    pub notes: Vec<String>,
+    notes: Mutex<Vec<String>>,
+    /// By task.
+    attributions: BTreeMap<String, Attribution>,
     /// Milliseconds since 1970 UTC.
     pub started_ms: i64,
     published: OnceLock<Published>,
@@ -87,7 +89,8 @@ impl Run {
             target,
             config_sha256: config_sha256.into(),
             models: OnceLock::new(),
-            notes: Vec::new(),
+            notes: Mutex::default(),
+            attributions: BTreeMap::new(),
             started_ms: now.timestamp_millis(),
             published: OnceLock::new(),
             begun: Mutex::default(),
@@ -117,6 +120,24 @@ impl Run {
 
     fn begun(&self) -> std::sync::MutexGuard<'_, Option<Incomplete>> {
         self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says where the rows of tasks come from, for the manifest and the card.
+    pub fn attribute(&mut self, task: impl Into<String>, to: Attribution) {
+        self.attributions.insert(task.into(), to);
+    }
+
+    pub(crate) fn attribution(&self, task: &str) -> Attribution {
+        self.attributions.get(task).cloned().unwrap_or_default()
+    }
+
+    /// A sentence that the manifest and the card repeat, such as a split that a user declared over our finding.
+    pub fn note(&self, note: impl Into<String>) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).push(note.into());
+    }
+
+    pub(crate) fn notes(&self) -> Vec<String> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The models that the run's plan calls.

@@ -70,7 +70,8 @@ impl RunWriter {
         let RunWriter { curated, rejected, tally, staging, .. } = self;
         let mut files = curated.finish()?;
         files.extend(rejected.finish()?);
-        let sources = tally.sources();
+        let mut sources = tally.sources();
+        sources.iter_mut().for_each(|source| source.attribution = run.attribution(&source.task));
         let count = |name: fn(&super::Source) -> &String| {
             let mut counts = BTreeMap::<String, Rows>::new();
             for source in &sources {
@@ -90,7 +91,7 @@ impl RunWriter {
             split: SPLIT.into(),
             config_sha256: run.config_sha256.clone(),
             models: run.models().to_vec(),
-            notes: run.notes.clone(),
+            notes: run.notes(),
             rows: tally.rows,
             reasons: tally.reasons,
             tasks: count(|source| &source.task),

@@ -6,7 +6,7 @@ use datafusion::arrow::array::{Array, AsArray, StringArray};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::{DataFusionError, Result};
 
-use super::manifest::{FileKind, Rows, Source};
+use super::manifest::{Attribution, FileKind, Rows, Source};
 use super::schema::REASONS;
 
 /// Stands for a NULL task, licence or reason in counts.
@@ -62,7 +62,12 @@ impl Tally {
         self.sources
             .iter()
             .flat_map(|(task, by_licence)| {
-                by_licence.iter().map(|(license, &rows)| Source { task: task.clone(), license: license.clone(), rows })
+                by_licence.iter().map(|(license, &rows)| Source {
+                    task: task.clone(),
+                    license: license.clone(),
+                    rows,
+                    attribution: Attribution::default(),
+                })
             })
             .collect()
     }

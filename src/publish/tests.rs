@@ -69,7 +69,12 @@ fn entries(folder: &Path) -> Vec<String> {
 #[tokio::test]
 async fn a_copy_publishes_kept_and_rejected_rows_with_their_counts() {
     let folder = tempfile::tempdir().unwrap();
-    let (ctx, run) = session(folder.path(), |run| run.notes.push("a | note".into()));
+    let (ctx, run) = session(folder.path(), |run| {
+        run.note("a | note");
+        let evidence = "LICENSE of its repository".to_owned();
+        let of = Attribution { dataset: Some("openai/gsm8k:main".to_owned()), license_evidence: Some(evidence) };
+        run.attribute("gsm8k", of);
+    });
     assert_eq!(copy(&ctx, VERDICTS, "").await.unwrap(), 5);
 
     let published = run.published().unwrap();
@@ -187,12 +192,12 @@ async fn a_copy_publishes_kept_and_rejected_rows_with_their_counts() {
 
         An item stands under the licence of the seeds that it was made from; attribute their authors.
 
-        | task | license | kept | rejected |
-        |---|---|---|---|
-        | arc | CC-BY-SA-4.0 | 1 | 1 |
-        | arc | unknown | 0 | 1 |
-        | gsm8k | MIT | 1 | 0 |
-        | unknown | MIT | 0 | 1 |
+        | task | dataset | license | evidence | kept | rejected |
+        |---|---|---|---|---|---|
+        | arc |  | CC-BY-SA-4.0 |  | 1 | 1 |
+        | arc |  | unknown |  | 0 | 1 |
+        | gsm8k | openai/gsm8k:main | MIT | LICENSE of its repository | 1 | 0 |
+        | unknown |  | MIT |  | 0 | 1 |
 
         ## Why items were rejected
 

@@ -2,6 +2,7 @@
 //! In: a workspace's folder. Out: a [`Workspace`] that runs SQL.
 
 mod dialect;
+mod external_table;
 mod footer;
 mod macros;
 mod pipeline;
@@ -10,6 +11,11 @@ mod statements;
 mod table_names;
 mod variables;
 mod workspace;
+
+#[cfg(test)]
+mod licence_tests;
+#[cfg(test)]
+mod seed_tests;
 
 pub use dialect::is_complete;
 pub use pipeline::{Pipeline, SqlFile};

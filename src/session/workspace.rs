@@ -1,12 +1,15 @@
 //! A workspace opened: its configuration, its pipeline folder and the one DataFusion session over them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::dataframe::DataFrame;
+use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionStateBuilder;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::var_provider::VarType;
 use datafusion::optimizer::Analyzer;
@@ -15,6 +18,7 @@ use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 
 use super::dialect::parse;
+use super::external_table::CatalogFiles;
 use super::macros::{InlineMacros, MacroFactory};
 use super::pipeline::Pipeline;
 use super::run_schemas;
@@ -23,15 +27,17 @@ use super::variables::{FoldVariables, Variables};
 use crate::config::{Budget, CONFIG_FILE, Config, Variable};
 use crate::curate::{self, CurateExtensionPlanner, CuratePlanner};
 use crate::endpoint::Models;
-use crate::guard::{HeldOutGuard, LicenceGate, LicencePermits};
+use crate::guard::{
+    HeldOutGuard, HeldOutOutflow, LicenceGate, LicencePermits, LoadHeldOutRows, RowGate, held_out_copy,
+};
 use crate::ledger;
-use crate::lineage::{Licence, Target};
+use crate::lineage::{Licence, Lineage, Origin, Target, lineage_of};
 use crate::model_call::{
     CallHistory, CallPlanner, CallQueryPlanner, CallRuntime, Prompts, RefuseVolatileInput, Render, Settings,
     SharedHistory, WarnUnorderedInput, Warnings, call_nodes, optimizer_rules, physical_optimizer_rules,
 };
-use crate::publish::{self, ModelRecord, Run};
-use crate::tasks::Catalog;
+use crate::publish::{self, Attribution, ModelRecord, Run};
+use crate::tasks::{Catalog, HeldOutRows};
 
 /// What is opened, and how it differs from `seedmill.toml`.
 #[derive(Debug, Clone, Default)]
@@ -95,10 +101,18 @@ impl Workspace {
         values.insert(TARGET.to_owned(), Variable::Text(config.tasks.target.to_string()));
         let variables = Arc::new(Variables::new(values));
         let pipeline = Pipeline::read(options.pipeline.as_deref().unwrap_or(&root.join("sql")))?;
+        config.tasks.sql = Some(pipeline.folder.join("tasks"));
         let catalog = Arc::new(Catalog::load(&config.tasks).map_err(|e| DataFusionError::Plan(e.to_string()))?);
         let models = Arc::new(Models::new(&config));
         let mut run = Run::new(&config.root, config.tasks.target, pipeline.sha256());
         run.out = Some(config.out.clone());
+        for task in catalog.tasks() {
+            let of = Attribution {
+                dataset: task.dataset_path.as_ref().filter(|path| !is_loader(path)).map(|_| task.dataset()),
+                license_evidence: task.licence_evidence.clone(),
+            };
+            run.attribute(task.name.clone(), of);
+        }
         // However it is written on the command line. A folder that is not there has no stages and publishes nothing.
         run.pipeline = std::fs::canonicalize(&pipeline.folder).unwrap_or_else(|_| pipeline.folder.clone());
         let run = Arc::new(run);
@@ -161,6 +175,7 @@ impl Workspace {
             };
             self.run.set_models(names.into_iter().filter_map(record).collect());
             if copy.file_type.get_ext() == publish::CURATED {
+                declared_over(&plan)?.into_iter().for_each(|note| self.run.note(note));
                 self.run.begin(&copy.output_url)?;
             }
         }
@@ -264,7 +279,7 @@ fn context(
     pipeline: &Pipeline,
     models: &Arc<Models>,
     variables: &Arc<Variables>,
-    catalog: &Catalog,
+    catalog: &Arc<Catalog>,
     runtime: &Arc<CallRuntime>,
     run: &Arc<Run>,
     notes: &PlanNotes,
@@ -272,18 +287,26 @@ fn context(
     let config = SessionConfig::from_env()?
         .with_information_schema(true)
         .with_extension(Arc::clone(run))
+        .with_extension(Arc::new(CatalogFiles::new(Arc::clone(catalog))))
         // Errors know their place in the SQL.
         .set_bool("datafusion.sql_parser.collect_spans", true);
     let licences = catalog.tasks().iter().map(|task| task.licence.clone()).collect::<Vec<Licence>>();
+    // The object stores that the session reads from are those of the catalog.
+    let env = Arc::new(RuntimeEnv::default());
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
         Arc::new(FoldVariables(Arc::clone(variables))),
         Arc::new(InlineMacros),
         Arc::new(LicenceGate::new(run.target, licences)),
     ];
+    let held_out = Arc::new(HeldOutRows::new(Arc::clone(catalog), Arc::clone(&env)));
+    if held_out.any() {
+        rules.push(Arc::new(RowGate::new(&held_out)));
+    }
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(RefuseVolatileInput));
     rules.push(Arc::new(WarnUnorderedInput(Arc::clone(&notes.warnings))));
     rules.push(Arc::new(HeldOutGuard));
+    rules.push(Arc::new(HeldOutOutflow));
     let planner =
         CallPlanner::new(Arc::clone(models), Arc::clone(variables) as _, Some(Prompts::new(pipeline.prompts_folder())));
     let mut state = SessionStateBuilder::new()
@@ -292,9 +315,10 @@ fn context(
         .with_analyzer_rules(rules)
         .with_optimizer_rules(curate::optimizer_rules(optimizer_rules()))
         .with_physical_optimizer_rules(physical_optimizer_rules(notes.history.clone()))
-        .with_query_planner(Arc::new(CallQueryPlanner::new(
-            Arc::clone(runtime),
-            vec![Arc::new(CurateExtensionPlanner::default())],
+        .with_runtime_env(env)
+        .with_query_planner(Arc::new(LoadHeldOutRows::new(
+            Arc::clone(&held_out),
+            Arc::new(CallQueryPlanner::new(Arc::clone(runtime), vec![Arc::new(CurateExtensionPlanner::default())])),
         )))
         .with_function_factory(Some(Arc::new(MacroFactory)))
         .with_relation_planners(vec![Arc::new(planner), Arc::new(CuratePlanner::new(Arc::clone(variables) as _))])
@@ -305,8 +329,32 @@ fn context(
     let ctx = SessionContext::new_with_state(state);
     ctx.register_udf(Render::udf());
     ctx.register_udf(LicencePermits::udf());
+    ctx.register_udf(held_out_copy(held_out));
     ctx.register_variable(VarType::UserDefined, Arc::clone(variables) as _);
     Ok(ctx)
+}
+
+/// Whether a dataset_path is no dataset but a way to read files, in the harness's words.
+fn is_loader(dataset_path: &str) -> bool {
+    matches!(dataset_path, "json" | "csv" | "parquet" | "text" | "arrow")
+}
+
+/// A sentence for each table below the plan whose split a user declared over what the files say.
+fn declared_over(plan: &LogicalPlan) -> Result<BTreeSet<String>> {
+    let mut notes = BTreeSet::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Ok(table) = source_as_provider(&scan.source)
+            && let Some(Lineage { split, origin: Origin::OptionOver(found), .. }) = lineage_of(table.as_ref())
+        {
+            notes.insert(format!(
+                "The table {} was declared as {split} by its user; its files say {found}.",
+                scan.table_name
+            ));
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(notes)
 }
 
 /// The nearest folder with a `seedmill.toml`, from the pipeline folder upwards, then from the current folder

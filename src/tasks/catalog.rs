@@ -8,6 +8,7 @@ use datafusion::prelude::SessionContext;
 use thiserror::Error;
 
 use super::task_planner::TaskPlanner;
+use super::task_sql::TaskSql;
 use super::{Task, catalog_loader, schemas};
 use crate::config::TasksConfig;
 
@@ -16,6 +17,8 @@ use crate::config::TasksConfig;
 pub enum TasksError {
     #[error("[tasks] from (or --from): '{0}' does not exist: name a folder of task configs or a config file")]
     NoSuchPath(PathBuf),
+    #[error("the statements for tasks in '{0}' cannot be read: {1}")]
+    Sql(PathBuf, std::io::Error),
 }
 
 /// All tasks that the configuration names, in order of name.
@@ -36,7 +39,11 @@ impl Catalog {
         if let Some(lost) = config.from.iter().find(|from| !from.exists()) {
             return Err(TasksError::NoSuchPath(lost.clone()));
         }
-        Ok(Catalog { tasks: catalog_loader::load(config), cache: config.cache.clone() })
+        let sql = match &config.sql {
+            Some(folder) => TaskSql::with_folder(folder).map_err(|e| TasksError::Sql(folder.clone(), e))?,
+            None => TaskSql::built_in().clone(),
+        };
+        Ok(Catalog { tasks: catalog_loader::load(config, &sql), cache: config.cache.clone() })
     }
 
     /// Every task, in order of name.

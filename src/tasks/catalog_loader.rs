@@ -6,17 +6,17 @@ use std::path::PathBuf;
 use super::classify::{ScoredSplits, groups_of, needs_sql_override, status, train_split, unreadable};
 use super::config_folder::tasks_folder;
 use super::config_reader::{ConfigFile, read_configs};
-use super::dataset_facts::{capability_of, format_of, licence};
+use super::dataset_facts::{capability_of, format_of, language, licence};
 use super::dataset_files::DatasetFiles;
 use super::harness_config::HarnessConfig;
-use super::known_datasets::known_dataset;
+use super::task_sql::TaskSql;
 use super::{Reason, Status, Task};
 use crate::config::TasksConfig;
 use crate::lineage::{Licence, Split};
 
 /// The tasks that `config` names, in order of name. Of several configs with one name the first of a folder is taken, and
 /// of several folders the last, as the harness does; the others are rejected rows.
-pub(crate) fn load(config: &TasksConfig) -> Vec<Task> {
+pub(crate) fn load(config: &TasksConfig, sql: &TaskSql) -> Vec<Task> {
     let mut read = Read::default();
     for from in &config.from {
         read.begin_folder();
@@ -24,6 +24,7 @@ pub(crate) fn load(config: &TasksConfig) -> Vec<Task> {
             read.add(file);
         }
     }
+    read.configs.iter_mut().for_each(|found| sql.serve(&mut found.harness));
     let files = DatasetFiles::new(&config.datasets, &config.roots, read.configs.iter().map(|found| &found.harness));
     let held_out: Vec<Vec<(Split, Vec<String>)>> =
         read.configs.iter().map(|found| held_out_files(&found.harness, &files)).collect();
@@ -172,7 +173,6 @@ fn task_of(
     files: &DatasetFiles<'_>,
 ) -> Task {
     let mut task = empty_task(harness.task.clone(), harness.file.clone(), family);
-    let known = harness.dataset_path.as_deref().and_then(|p| known_dataset(p, harness.dataset_name.as_deref()));
     task.groups = harness.groups.clone();
     task.tags = harness.tags.clone();
     task.dataset_path = harness.dataset_path.clone();
@@ -182,8 +182,9 @@ fn task_of(
     task.test_split = harness.test_split.clone();
     task.fewshot_split = harness.fewshot_split.clone();
     task.output_type = Some(harness.output_type.clone());
-    task.language = harness.metadata.language.clone().or_else(|| known.map(|k| k.language.to_owned()));
-    (task.licence, task.licence_evidence) = licence(&harness, known, files.datasets());
+    task.language = language(&harness);
+    let found = licence(&harness, files.datasets());
+    (task.licence, task.licence_evidence, task.licence_source) = (found.licence, found.evidence, found.source);
 
     for (split, found) in held_out {
         add_files(&mut task, split, found);
@@ -198,13 +199,13 @@ fn task_of(
         Err((Reason::TrainIsScored | Reason::NotATrainSplit, _)) => add_files(&mut task, Split::Test, train_files),
         Err(_) => {}
     }
-    let (format, capability) = (format_of(&harness, known), capability_of(&harness, known));
+    let (format, capability) = (format_of(&harness), capability_of(&harness));
     task.format = format.as_ref().ok().copied();
     task.capability = capability.as_ref().ok().copied();
     let needs = needs_sql_override(&harness);
-    task.needs_sql_override = needs.is_some();
+    task.needs_sql_override = harness.needs_python;
     task.normalizable = needs.is_none() && unreadable(&harness).is_none();
-    let without_data = task.train_files.is_empty().then(|| {
+    let without_data = (verdict.is_ok() && task.train_files.is_empty()).then(|| {
         let split = task.train_split.as_deref().unwrap_or("train");
         files.how_to_find(&harness, split)
     });
@@ -223,6 +224,13 @@ fn task_of(
         (None, None) => (None, None),
     };
     task
+}
+
+/// The task of a config alone, outside of any catalog.
+pub(crate) fn config_task(config: HarnessConfig) -> Task {
+    let datasets = BTreeMap::new();
+    let files = DatasetFiles::new(&datasets, &[], std::iter::empty());
+    task_of(config, None, Vec::new(), &ScoredSplits::default(), &files)
 }
 
 /// A file that serves two splits is listed once.

@@ -3,7 +3,7 @@
 
 use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::common::Result;
-use seedmill_udfs::template_variables;
+use seedmill_udfs::{read_python_list, template_variables};
 
 /// A SQL expression and its type.
 #[derive(Debug, Clone, PartialEq)]
@@ -128,16 +128,62 @@ pub(crate) fn columns_of(template: &str, rows: &Schema) -> Result<Vec<String>> {
     Ok(template_variables(template)?.into_iter().filter(|name| rows.field_with_name(name).is_ok()).collect())
 }
 
-/// A column's name or a template as a TEXT expression.
+/// A column's name or a template as a TEXT expression. A NULL column is NULL where the column is named outright, and the
+/// text `None` within a template, as in Python.
 pub(crate) fn text(template: &str, rows: &Schema) -> Result<String> {
-    match column(template, rows) {
-        Some(column) if is_text(&column.data_type) => Ok(column.sql),
-        Some(_) if rows.field_with_name(template).is_ok() => {
-            Ok(format!("try_jinja('{{{{ value }}}}', named_struct('value', {}))", identifier(template)))
-        }
-        _ if !template.contains("{{") && !template.contains("{%") && !template.contains("{#") => Ok(literal(template)),
-        _ => Ok(format!("try_jinja({}, {})", literal(template), values(&columns_of(template, rows)?))),
+    if let Ok(field) = rows.field_with_name(template) {
+        return Ok(match field.data_type() {
+            text if is_text(text) => identifier(template),
+            integer if integer.is_integer() => format!("CAST({} AS TEXT)", identifier(template)),
+            _ => format!("try_jinja('{{{{ value }}}}', named_struct('value', {}))", identifier(template)),
+        });
     }
+    if !template.contains("{{") && !template.contains("{%") && !template.contains("{#") {
+        return Ok(literal(&template.replace("\r\n", "\n").replace('\r', "\n")));
+    }
+    if let Some(sql) = joined_columns(template, rows) {
+        return Ok(sql);
+    }
+    Ok(format!("try_jinja({}, {})", literal(template), values(&columns_of(template, rows)?)))
+}
+
+/// A template that does no more than write text columns, as `'Question: ' || coalesce("question", 'None')`; `None` for
+/// any other.
+fn joined_columns(template: &str, rows: &Schema) -> Option<String> {
+    if template.contains("{%") || template.contains("{#") || template.contains('\r') {
+        return None;
+    }
+    let mut parts = Vec::new();
+    let mut rest = template;
+    while let Some(start) = rest.find("{{") {
+        if start > 0 {
+            parts.push(literal(&rest[..start]));
+        }
+        let (inner, after) = rest[start + 2..].split_once("}}")?;
+        let inner = inner.trim();
+        let name = inner.strip_suffix(".strip()").unwrap_or(inner);
+        let column = rows.field_with_name(name).ok().filter(|field| is_text(field.data_type()))?;
+        if !is_name(name) {
+            return None;
+        }
+        // A method of None is an error in Python, so there NULL makes all of it NULL.
+        parts.push(match inner == name {
+            true if column.is_nullable() => format!("coalesce({}, 'None')", identifier(name)),
+            true => identifier(name),
+            false => format!("strip({})", identifier(name)),
+        });
+        rest = after;
+    }
+    if !rest.is_empty() {
+        parts.push(literal(rest));
+    }
+    Some(parts.join(" || "))
+}
+
+/// Whether Jinja reads the text as the name of a variable.
+fn is_name(text: &str) -> bool {
+    const WORDS: [&str; 12] = ["true", "false", "none", "True", "False", "None", "not", "and", "or", "is", "in", "if"];
+    name(text).is_some_and(|(name, rest)| rest.is_empty() && !WORDS.contains(&name))
 }
 
 /// The struct that gives a template its variables.
@@ -152,22 +198,28 @@ fn values(columns: &[String]) -> String {
 /// A whole row as JSON, for hashing.
 pub(crate) fn row_json(rows: &Schema, without: &str) -> String {
     let columns: Vec<String> = rows.fields().iter().map(|f| f.name().clone()).filter(|name| name != without).collect();
-    format!("try_jinja('{{{{ row | tojson }}}}', named_struct('row', {}))", values(&columns))
+    format!("row_json({})", values(&columns))
 }
 
 /// A column's name or a template as a TEXT[] expression.
-///
-/// A template that is no path and no list of paths is rendered with its items joined by the unit separator (U+001F)
-/// and split again, so it must be one `{{ expression }}` that gives a list of texts.
-pub(crate) fn list(template: &str, rows: &Schema) -> Result<Option<ListSql>> {
+pub(crate) fn list(template: &str, rows: &Schema) -> Result<ListSql> {
     if let Some(column) = column(template, rows) {
-        return Ok(is_text_list(&column.data_type).then_some(ListSql::Expression(column.sql)));
+        return Ok(ListSql::Expression(match column.data_type {
+            list if is_text_list(&list) => column.sql,
+            _ => format!("try_jinja_list('{{{{ value }}}}', named_struct('value', {}))", column.sql),
+        }));
     }
-    let Some(expression) = expression(template.trim()) else { return Ok(None) };
-    if let Some(items) = expression.strip_prefix('[').and_then(|e| e.strip_suffix(']')) {
+    if !template.contains("{{") && !template.contains("{%") && !template.contains("{#") {
+        let items: Option<Vec<String>> =
+            read_python_list(template.trim()).and_then(|items| items.into_iter().collect());
+        if let Some(items) = items {
+            return Ok(ListSql::Constant(items));
+        }
+    }
+    if let Some(items) = expression(template.trim()).and_then(|e| e.strip_prefix('[')?.strip_suffix(']')) {
         let constants: Option<Vec<String>> = split_items(items).map(quoted).collect();
         if let Some(constants) = constants.filter(|c| !c.is_empty()) {
-            return Ok(Some(ListSql::Constant(constants)));
+            return Ok(ListSql::Constant(constants));
         }
         let texts: Option<Vec<String>> = split_items(items)
             .map(|item| match quoted(item) {
@@ -176,11 +228,11 @@ pub(crate) fn list(template: &str, rows: &Schema) -> Result<Option<ListSql>> {
             })
             .collect();
         if let Some(texts) = texts.filter(|t| !t.is_empty()) {
-            return Ok(Some(ListSql::Expression(format!("make_array({})", texts.join(", ")))));
+            return Ok(ListSql::Expression(format!("make_array({})", texts.join(", "))));
         }
     }
-    let joined = format!("{{{{ ({}) | join(\"\\u001f\") }}}}", expression);
-    Ok(Some(ListSql::Expression(format!("string_to_array({}, chr(31))", text(&joined, rows)?))))
+    let columns = values(&columns_of(template, rows)?);
+    Ok(ListSql::Expression(format!("try_jinja_list({}, {columns})", literal(template))))
 }
 
 fn split_items(items: &str) -> impl Iterator<Item = &str> {
@@ -214,18 +266,20 @@ mod tests {
     fn pure_paths_become_plain_sql_and_all_else_is_rendered() {
         let rows = rows();
         assert_eq!(text("Question", &rows).unwrap(), "\"Question\"");
-        assert_eq!(text("{{ options[1] }}", &rows).unwrap(), "\"options\"[2]");
+        assert!(text("{{ options[1] }}", &rows).unwrap().starts_with("try_jinja("));
         assert_eq!(text("It's", &rows).unwrap(), "'It''s'");
+        assert_eq!(text("Q: {{Question}}", &rows).unwrap(), "'Q: ' || coalesce(\"Question\", 'None')");
         assert_eq!(
-            text("Q: {{Question}}", &rows).unwrap(),
-            "try_jinja('Q: {{Question}}', named_struct('Question', \"Question\"))"
+            text("Q: {{Question | upper}}", &rows).unwrap(),
+            "try_jinja('Q: {{Question | upper}}', named_struct('Question', \"Question\"))"
         );
-        assert_eq!(list("{{choices.text}}", &rows).unwrap().unwrap().sql(), "\"choices\"['text']");
-        assert_eq!(list("options", &rows).unwrap().unwrap().sql(), "\"options\"");
-        assert_eq!(list("{{[Question, 'none']}}", &rows).unwrap().unwrap().sql(), "make_array(\"Question\", 'none')");
-        assert_eq!(list("{{['yes', 'no']}}", &rows).unwrap(), Some(ListSql::Constant(vec!["yes".into(), "no".into()])));
-        assert!(list("{{options[:2]}}", &rows).unwrap().unwrap().sql().starts_with("string_to_array(try_jinja("));
-        assert_eq!(list("n", &rows).unwrap(), None);
+        assert_eq!(list("{{choices.text}}", &rows).unwrap().sql(), "\"choices\"['text']");
+        assert_eq!(list("options", &rows).unwrap().sql(), "\"options\"");
+        assert_eq!(list("{{[Question, 'none']}}", &rows).unwrap().sql(), "make_array(\"Question\", 'none')");
+        for constant in ["{{['yes', 'no']}}", "['yes', 'no']"] {
+            assert_eq!(list(constant, &rows).unwrap(), ListSql::Constant(vec!["yes".into(), "no".into()]));
+        }
+        assert!(list("{{options[:2]}}", &rows).unwrap().sql().starts_with("try_jinja_list('{{options[:2]}}'"));
     }
 
     #[test]

@@ -264,3 +264,71 @@ async fn shared_real_datasets_are_found_and_read_under_a_data_root() {
     assert_eq!(catalog.task("openbookqa").unwrap().heldout_files.len(), 2);
     assert_eq!(rows(&ctx, "SELECT count(*) FROM raw_errors").await, [["0"]]);
 }
+
+#[tokio::test]
+async fn training_rows_that_the_harness_does_not_declare_are_tasks_of_ours() {
+    let (mut place, root) = with_root();
+    place.config.from = vec![std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/train_tasks")];
+    put(
+        &root,
+        "cais/mmlu/all/auxiliary_train-00000-of-00001.jsonl",
+        "{\"question\": \"Two?\", \"subject\": \"\", \"choices\": [\"1\", \"2\", \"3\", \"4\"], \"answer\": 1}\n",
+    );
+    put(
+        &root,
+        "mbpp/full/train.jsonl",
+        "{\"task_id\": 601, \"text\": \"Add one.\", \"code\": \"def f(x):\\n    return x + 1\", \"test_list\": [\"assert f(1) == 2\", \"assert f(2) == 3\", \"assert f(3) == 4\"]}\n",
+    );
+    put(
+        &root,
+        "race/all/train.jsonl",
+        "{\"example_id\": \"1\", \"article\": \"It rains.\", \"question\": \"What falls?\", \"options\": [\"rain\", \"snow\", \"hail\", \"dust\"], \"answer\": \"A\"}\n",
+    );
+    let ctx = place.session();
+    assert_eq!(rows(&ctx, "SELECT count(*) FROM tasks WHERE status = 'accepted' AND data").await, [["3"]]);
+    let found = rows(&ctx, "SELECT task, passage, question, answer_text FROM seeds ORDER BY task").await;
+    assert_eq!(found[1], ["mmlu_auxiliary_train", "NULL", "Two?", "2"]);
+    assert_eq!(found[2], ["race_train", "It rains.", "What falls?", "rain"]);
+    assert_eq!(found[0][3], "def f(x):\n    return x + 1");
+}
+
+#[tokio::test]
+async fn a_file_that_is_cut_or_no_text_is_an_error_that_names_it_and_never_a_panic() {
+    let (place, root) = with_root();
+    let rows = RecordBatch::try_from_iter([(
+        "question",
+        Arc::new(StringArray::from_iter_values((0..2000).map(|n| format!("question number {n}")))) as _,
+    )])
+    .unwrap();
+    let mut whole = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut whole, rows.schema(), None).unwrap();
+    writer.write(&rows).unwrap();
+    writer.close().unwrap();
+    let ctx = place.session();
+    let state = ctx.state();
+    let open = async |name: &str| {
+        let file = root.join(name).to_string_lossy().into_owned();
+        let opened = super::raw_table::RawTable::open(&[file.clone()], &state).await;
+        opened.map(drop).map_err(|error| {
+            let sentence = error.strip_backtrace();
+            assert!(sentence.contains(&file), "{sentence}");
+            sentence
+        })
+    };
+    for cut in (0..whole.len()).step_by(whole.len() / 23) {
+        put(&root, "cut.parquet", &whole[..cut]);
+        assert!(open("cut.parquet").await.is_err(), "{cut} of {} bytes", whole.len());
+    }
+    put(&root, "cut.parquet", &whole);
+    assert!(open("cut.parquet").await.is_ok());
+    put(&root, "latin.csv", b"question,answer\ncaf\xe9,1\n");
+    assert!(open("latin.csv").await.is_err());
+    put(&root, "short.csv", b"question,answer\na,1\nb\n");
+    assert!(open("short.csv").await.is_err());
+    put(&root, "wide.jsonl", b"\xff\xfe{\0\"\0");
+    assert!(open("wide.jsonl").await.unwrap_err().contains("convert it to UTF-8"));
+    put(&root, "none.jsonl", "{\n".repeat(3000));
+    assert!(open("none.jsonl").await.unwrap_err().contains("no row of '"));
+    put(&root, "rows.txt", "a");
+    assert!(open("rows.txt").await.unwrap_err().contains("none of jsonl"));
+}

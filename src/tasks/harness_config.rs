@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_yaml_ng::{Mapping, Value};
 
 use super::python_class::PythonClass;
+use super::task_sql::Stage;
 
 /// What a `doc_to_*` key holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -17,7 +18,7 @@ pub(crate) enum Field {
     Text(String),
     List(Vec<String>),
     Index(i64),
-    /// `!function module.name`: needs Python. [`HarnessConfig::functions`] says beside which file.
+    /// `!function module.name`: needs Python. [`HarnessConfig::function_places`] says beside which file.
     Function(String),
 }
 
@@ -54,14 +55,23 @@ pub(crate) struct HarnessConfig {
     pub doc_to_target: Option<Field>,
     pub doc_to_choice: Option<Field>,
     pub description: Option<Field>,
-    /// The first key that needs Python to read the rows, e.g. `process_docs`.
+    pub gen_prefix: Option<Field>,
+    /// What stands between prompt and target, and after the target, in few-shot examples.
+    pub target_delimiter: String,
+    pub fewshot_delimiter: String,
+    /// The statements of `sql/tasks` that rows go through, for functions and before the templates.
+    #[serde(skip)]
+    pub stages: Vec<Stage>,
+    /// The first key that needs Python to read the rows, e.g. `process_docs`, and has nothing that takes its place.
     pub python: Option<String>,
+    /// Whether a key needs Python to read the rows, whatever takes its place.
+    pub needs_python: bool,
     /// Each `!function` of a key by where its file is, e.g. `process_docs` -> `arc/de/utils.process_docs`: the folder
     /// of the file that says it (seen from `lm_eval/tasks`, absolute elsewhere), module and name.
-    pub functions: BTreeMap<String, String>,
+    pub function_places: BTreeMap<String, String>,
     /// `class: !function module.Class`: a task that is a Python class.
     pub class: Option<PythonClass>,
-    /// `custom_dataset: !function module.name`, as in [`Self::functions`], with its `dataset_kwargs`: where rows come
+    /// `custom_dataset: !function module.name`, as in [`Self::function_places`], with its `dataset_kwargs`: where rows come
     /// from in place of `dataset_path`.
     pub custom_dataset: Option<String>,
     /// The key that shows images or sound, e.g. `doc_to_image`.
@@ -136,7 +146,7 @@ fn memberships(group: &str, members: &[Value], found: &mut Vec<(String, String)>
 }
 
 impl HarnessConfig {
-    fn from_mapping(mapping: &Mapping, file: &Path) -> Result<HarnessConfig, String> {
+    pub(crate) fn from_mapping(mapping: &Mapping, file: &Path) -> Result<HarnessConfig, String> {
         let task = text(mapping.get("task")).ok_or("'task' is not a name")?;
         let kwargs = mapping.get("dataset_kwargs").and_then(Value::as_mapping);
         let class = match mapping.get("class") {
@@ -183,8 +193,14 @@ impl HarnessConfig {
             doc_to_target: field(mapping, "doc_to_target")?,
             doc_to_choice: field(mapping, "doc_to_choice")?,
             description: field(mapping, "description")?,
+            gen_prefix: field(mapping, "gen_prefix")?,
+            // The harness's own defaults.
+            target_delimiter: text(mapping.get("target_delimiter")).unwrap_or_else(|| " ".into()),
+            fewshot_delimiter: text(mapping.get("fewshot_delimiter")).unwrap_or_else(|| "\n\n".into()),
+            stages: Vec::new(),
             python: python_key(mapping),
-            functions: mapping
+            needs_python: python_key(mapping).is_some(),
+            function_places: mapping
                 .iter()
                 .filter_map(|(key, value)| Some((key.as_str()?.to_owned(), function(Some(value))?.0)))
                 .collect(),

@@ -10,32 +10,44 @@ mod config_reader;
 mod data_roots;
 mod dataset_facts;
 mod dataset_files;
+mod dataset_table;
 mod distinct_rows;
+mod golden;
 mod harness_config;
+mod heldout_index;
 mod json_rows;
 mod json_shape;
 mod json_split;
 mod known_datasets;
+mod meaning_sql;
 mod norm_sql;
 mod normalized_cache;
 mod one_schema;
 mod python_class;
 mod raw_errors;
 mod raw_table;
+mod rendered_sql;
 mod schemas;
 mod scored_train_splits;
 mod seeds;
+mod source_rows;
 mod split_files;
 mod task;
 mod task_planner;
+mod task_sql;
+mod task_sql_files;
 mod tasks_table;
 mod yaml;
 
 pub use catalog::{Catalog, TasksError};
+pub use golden::{Comparison, FIELDS, Golden};
+pub use heldout_index::{HeldOutIndex, HeldOutRows, Questions, RowKeys};
 pub use seeds::{heldout_schema, seeds_schema};
 pub use task::{Capability, Format, Reason, Status, Task};
 
 #[cfg(test)]
 mod data_tests;
+#[cfg(test)]
+mod norm_tests;
 #[cfg(test)]
 mod tests;

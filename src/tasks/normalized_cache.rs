@@ -26,8 +26,11 @@ use crate::lineage::Split;
 const SPLIT_KEY: &str = "seedmill.split";
 
 /// Sources whose change makes other rows of the same files.
-const CODE: [&str; 8] = [
+const CODE: [&str; 11] = [
     include_str!("norm_sql.rs"),
+    include_str!("meaning_sql.rs"),
+    include_str!("rendered_sql.rs"),
+    include_str!("source_rows.rs"),
     include_str!("column_sql.rs"),
     include_str!("raw_table.rs"),
     include_str!("json_rows.rs"),

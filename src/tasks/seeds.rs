@@ -78,8 +78,12 @@ pub(crate) fn seeds(catalog: &Arc<Catalog>, planner: &Arc<TaskPlanner>) -> Marke
 
 /// The table `heldout`: the validation, test and scored training rows of all tasks, marked test.
 pub(crate) fn heldout(catalog: &Arc<Catalog>, planner: &Arc<TaskPlanner>) -> MarkedTable {
-    let parts = distinct(catalog, Task::has_heldout, |task| task.heldout_files.keys().copied().collect());
-    marked(catalog, planner, parts, heldout_schema(), Split::Test)
+    marked(catalog, planner, heldout_parts(catalog), heldout_schema(), Split::Test)
+}
+
+/// The tasks and splits that `heldout` is made of.
+pub(super) fn heldout_parts(catalog: &Catalog) -> Vec<Part> {
+    distinct(catalog, Task::has_heldout, |task| task.heldout_files.keys().copied().collect())
 }
 
 /// A task's split, and the tasks whose rows of the same files come before it.
@@ -101,11 +105,12 @@ pub(super) fn distinct(
 ) -> Vec<Part> {
     let mut tasks: Vec<&Task> = catalog.tasks().iter().filter(|task| take(task)).collect();
     tasks.sort_by_key(|task| (task.status == Status::AcceptedFewshotTrain, &task.name));
-    // By split and files: the tasks, each with the code that chooses its rows.
-    let mut readers: HashMap<(Split, &[String]), Vec<(&str, &str)>> = HashMap::new();
+    // The tasks that read them, each with the code that chooses its rows.
+    type Files<'a> = (Split, &'a [String]);
+    let mut readers: HashMap<Files, Vec<(&str, &str)>> = HashMap::new();
     let mut parts = Vec::new();
     for task in tasks {
-        let chooses = task.config.as_ref().and_then(|config| config.functions.get("process_docs"));
+        let chooses = task.config.as_ref().and_then(|config| config.function_places.get("process_docs"));
         let chooses = chooses.map_or("", String::as_str);
         for split in splits(task) {
             let same = readers.entry((split, task.files(split))).or_default();

@@ -12,8 +12,9 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::column_sql::identifier;
-use super::norm_sql::norm_sql;
+use super::norm_sql::{config_of, norm_sql};
 use super::raw_table::RawTable;
+use super::source_rows::source_rows;
 use super::{Reason, Task};
 use crate::lineage::{MarkedTable, Split};
 
@@ -44,10 +45,7 @@ impl TaskPlanner {
     }
 
     pub(crate) fn session(&self) -> Result<SessionContext> {
-        let config = SessionConfig::new().with_target_partitions(1);
-        let mut session = SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime));
-        seedmill_udfs::register_all(&mut session)?;
-        Ok(session)
+        session(&self.runtime)
     }
 
     /// A split's rows as they are, marked.
@@ -71,7 +69,7 @@ impl TaskPlanner {
         if let Some(first) = table.unread().first() {
             tracing::warn!(
                 "{} rows of '{}' cannot be read and are left out, the first in line {} ({});                  SELECT * FROM raw_errors WHERE task = '{}' lists them",
-                table.unread().len(),
+                table.unread().len() as u64 + table.unlisted().iter().map(|(_, more)| more).sum::<u64>(),
                 first.file,
                 first.row.line,
                 first.row.what,
@@ -84,26 +82,25 @@ impl TaskPlanner {
     }
 
     pub(crate) async fn norm_sql(&self, task: &Task) -> Result<String> {
-        let rows = self.raw(task, Split::Train).await?;
-        norm_sql(task, &rows.schema(), &relation(task, Split::Train), Split::Train)
+        Ok(self.normalization(task, Split::Train).await?.sql)
     }
 
     /// A split's rows in the columns of `seeds`.
     pub(crate) async fn normalization(&self, task: &Task, split: Split) -> Result<Normalization> {
         let rows = self.raw(task, split).await?;
-        let sql = norm_sql(task, &rows.schema(), &relation(task, split), split)?;
         let session = self.session()?;
         let schema = Arc::new(MemorySchemaProvider::new());
-        schema.register_table(task.name.clone(), rows)?;
+        schema.register_table(task.name.clone(), Arc::clone(&rows))?;
         let Some(catalog) = session.catalog(&session.state().config_options().catalog.default_catalog) else {
             return plan_err!("the session has no default catalog");
         };
         catalog.register_schema(schema_name(split), schema)?;
-        let plan = session
-            .state()
-            .create_logical_plan(&sql)
-            .await
-            .map_err(|e| e.context(format!("the task '{}' ({})", task.name, task.file.display())))?;
+        let place = |e: DataFusionError| e.context(format!("the task '{}' ({})", task.name, task.file.display()));
+        let config = config_of(task)?;
+        let (relation, columns) = (relation(task, split), rows.schema());
+        let source = source_rows(&session, config, &config.stages, &relation, &columns).await.map_err(place)?;
+        let sql = norm_sql(task, &source, split)?;
+        let plan = session.state().create_logical_plan(&sql).await.map_err(place)?;
         Ok(Normalization { sql, plan, session })
     }
 
@@ -128,6 +125,14 @@ impl TaskPlanner {
             None => plan_err!("no held-out file is known for the task '{}'", task.name),
         }
     }
+}
+
+/// A session that normalizes: one partition, so that rows stay in order.
+pub(crate) fn session(runtime: &Arc<RuntimeEnv>) -> Result<SessionContext> {
+    let config = SessionConfig::new().with_target_partitions(1);
+    let mut session = SessionContext::new_with_config_rt(config, Arc::clone(runtime));
+    seedmill_udfs::register_all(&mut session)?;
+    Ok(session)
 }
 
 fn schema_name(split: Split) -> &'static str {

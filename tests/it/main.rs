@@ -28,4 +28,6 @@ mod resume;
 mod runs;
 mod scratch;
 mod secrets;
+mod tasks_check;
+mod tasks_from;
 mod terminal;

@@ -67,6 +67,59 @@ fn peers_shared_the_harness_s_own_configs_become_seeds() {
     assert_eq!(seeds("task = 'legalbench_abercrombie'"), "5 5 5");
     assert_eq!(seeds("task LIKE 'legalbench%' AND answer_is_label"), "143 143 143");
     assert_eq!(scratch.value("SELECT count(DISTINCT task) FROM seeds WHERE task LIKE 'legalbench%'"), "19");
+
+    // Every function of a usable task has a statement, and all of them say what the harness says.
+    let missing = scratch.ok(&["tasks", "--missing", "--from", "harness", "--format", "csv"]);
+    assert_eq!(missing.lines().filter(|line| !line.is_empty()).count(), 1, "{missing}");
+    for golden in ["synthetic.jsonl", "real.jsonl"] {
+        let golden = shared.join("golden").join(golden);
+        scratch.ok(&["tasks", "check", &golden.to_string_lossy(), "--from", "harness"]);
+    }
+}
+
+/// Every config of the harness, as pip gives it. The figures are those of release 0.4.13.
+#[test]
+fn peers_every_leaf_task_of_the_harness_is_one_classified_row() {
+    let scratch = Scratch::empty();
+    let python = |arguments: &[&str]| {
+        let status = Command::new("python3").args(arguments).current_dir(scratch.path()).status().unwrap();
+        assert!(status.success(), "{arguments:?}");
+    };
+    python(&["-m", "pip", "download", "--quiet", "--no-deps", "lm_eval==0.4.13", "-d", "wheel"]);
+    python(&["-m", "zipfile", "-e", "wheel/lm_eval-0.4.13-py3-none-any.whl", "harness"]);
+    scratch.write("seedmill.toml", "[tasks]\nfrom = [\"harness\"]\n");
+    let value = |sql: &str| scratch.value(sql);
+    let count = |filter: &str| value(&format!("SELECT count(*) FROM tasks WHERE {filter}"));
+    assert_eq!(value("SELECT concat(count(*), ' ', count(DISTINCT task)) FROM tasks"), "13123 13123");
+    let accepted = "SELECT concat(count(*), ' ', count(DISTINCT dataset_path), ' ', count(DISTINCT family)) FROM tasks \
+                    WHERE status = 'accepted'";
+    assert_eq!(value(accepted), "466 110 69");
+    assert_eq!(count("status = 'accepted' AND needs = 'sql_override'"), "139");
+    assert_eq!(count("status = 'accepted_fewshot_train'"), "450");
+    assert_eq!(count("reason = 'not_a_train_split' AND family = 'mmlusr'"), "171");
+    assert_eq!(count("reason = 'train_is_scored'"), "526");
+    assert_eq!(count("reason = 'python_class'"), "29");
+    assert_eq!(count("reason = 'python_class' AND train_split IS NOT NULL"), "26");
+    assert_eq!(count("reason IN ('broken_config', 'duplicate_name')"), "0");
+    for (task, reason) in [
+        ("gpqa_main_n_shot", "train_is_scored"),
+        ("blimp_adjunct_island", "train_is_scored"),
+        ("gsm_plus", "train_is_scored"),
+        ("gsm8k_platinum", "train_is_scored"),
+        ("realtoxicityprompts", "train_is_scored"),
+        ("ifeval", "train_is_scored"),
+        ("common_voice_en", "not_text"),
+        ("doc_vqa", "not_text"),
+        ("wikitext", "unsupported_output_type"),
+        ("mmlu_abstract_algebra", "no_training_split"),
+    ] {
+        assert_eq!(value(&format!("SELECT reason FROM tasks WHERE task = '{task}'")), reason, "{task}");
+    }
+    assert_eq!(count("task IN ('cieacova_choice', 'cieacova_word', 'wnli_es') AND status = 'accepted'"), "3");
+    // One config that cannot be read takes nothing else with it, and the snapshot of the others is not believed.
+    scratch.write("harness/lm_eval/tasks/gsm8k/broken.yaml", "task: [\n");
+    assert_eq!(count("true"), "13124");
+    assert_eq!(value("SELECT family FROM tasks WHERE reason = 'broken_config'"), "gsm8k");
 }
 
 /// llama.cpp's own server on loopback; it ends with its standard input.

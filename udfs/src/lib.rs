@@ -7,7 +7,9 @@ mod approx_tokens;
 mod call_refs;
 mod concludes_otherwise;
 mod detect_language;
+mod detokenize;
 mod extract_final_number;
+mod gold_index;
 mod gopher_repetition;
 mod has_duplicate_options;
 mod has_unclosed_delimiters;
@@ -15,6 +17,7 @@ mod is_number;
 mod is_option_letter;
 mod is_refusal;
 mod jinja;
+mod last_boxed;
 mod longest_option;
 mod majority_vote;
 mod majority_vote_agg;
@@ -23,18 +26,24 @@ mod math_equal;
 mod mentions_missing_context;
 mod names_option_letter;
 mod ngram_containment;
+mod normalize_math_answer;
 mod normalize_text;
 mod option_index;
 mod option_label;
 mod option_text;
+mod python_list;
+mod python_shuffle;
 mod reasons;
 mod repeated_ngram_fraction;
 mod rouge_l;
+mod row_json;
 mod same_text;
+mod sample_quota;
 mod script_fraction;
 mod sentence_count;
 mod shuffle_options;
 mod stable_hash;
+mod strip;
 mod token_f1;
 mod word_count;
 
@@ -45,22 +54,26 @@ mod function;
 mod math;
 mod number;
 mod option_letter;
+mod python_literal;
 mod words;
 
 use std::sync::Arc;
 
 use datafusion_common::Result;
 use datafusion_expr::registry::FunctionRegistry;
-use datafusion_expr::{AggregateUDF, ScalarUDF};
+use datafusion_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
 use crate::function::{Definition, scalar};
 pub use crate::jinja::template_variables;
+pub use crate::normalize_text::normalize_text;
+pub use crate::python_list::list as read_python_list;
 
 /// Every scalar function, in the order of the reference.
 const SCALAR: &[&Definition] = &[
     // prompts
     &jinja::JINJA,
     &jinja::TRY_JINJA,
+    &jinja::TRY_JINJA_LIST,
     // answers and options
     &normalize_text::NORMALIZE_TEXT,
     &same_text::SAME_TEXT,
@@ -74,11 +87,19 @@ const SCALAR: &[&Definition] = &[
     &shuffle_options::SHUFFLE_OPTIONS,
     &answers_as_options::ANSWERS_AS_OPTIONS,
     &majority_vote::MAJORITY_VOTE,
+    &gold_index::GOLD_INDEX,
+    &python_list::PYTHON_LIST,
+    &python_shuffle::PYTHON_SHUFFLE,
     // numbers
     &is_number::IS_NUMBER,
     &extract_final_number::EXTRACT_FINAL_NUMBER,
     &math_equal::MATH_EQUAL,
     &mask_numbers::MASK_NUMBERS,
+    &last_boxed::LAST_BOXED,
+    &normalize_math_answer::NORMALIZE_MATH_ANSWER,
+    // raw text
+    &strip::STRIP,
+    &detokenize::DETOKENIZE,
     // the look of a text
     &word_count::WORD_COUNT,
     &sentence_count::SENTENCE_COUNT,
@@ -98,6 +119,7 @@ const SCALAR: &[&Definition] = &[
     &ngram_containment::NGRAM_CONTAINMENT,
     // order
     &stable_hash::STABLE_HASH,
+    &row_json::ROW_JSON,
 ];
 
 /// All scalar functions of this crate.
@@ -111,6 +133,11 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
     vec![Arc::new(majority_vote_agg::majority_vote_agg())]
 }
 
+/// All window functions of this crate.
+pub fn window_functions() -> Vec<Arc<WindowUDF>> {
+    vec![Arc::new(sample_quota::sample_quota())]
+}
+
 /// Registers all functions of this crate; a function of the same name that was there before is replaced.
 pub fn register_all(registry: &mut dyn FunctionRegistry) -> Result<()> {
     for function in scalar_functions() {
@@ -118,6 +145,9 @@ pub fn register_all(registry: &mut dyn FunctionRegistry) -> Result<()> {
     }
     for function in aggregate_functions() {
         registry.register_udaf(function)?;
+    }
+    for function in window_functions() {
+        registry.register_udwf(function)?;
     }
     Ok(())
 }
@@ -159,7 +189,12 @@ mod tests {
             });
             let values = invoke(function, nulls.collect()).unwrap();
             assert_eq!(values.data_type(), &(function.returns)(), "{}", function.name);
-            assert_eq!(values.null_count(), if function.name == "stable_hash" { 0 } else { 2 }, "{}", function.name);
+            assert_eq!(
+                values.null_count(),
+                if ["stable_hash", "row_json"].contains(&function.name) { 0 } else { 2 },
+                "{}",
+                function.name
+            );
         }
     }
 

@@ -40,8 +40,13 @@ pub(crate) const NORMALIZE_TEXT: Definition = Definition {
 /// Punctuation, and those symbols of Python's `string.punctuation` that are neither mathematics nor punctuation.
 static PUNCTUATION: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\p{P}$`]").expect("a constant pattern is valid"));
 
-pub(crate) fn normalize_text(text: &str) -> String {
-    let chars: Vec<char> = text.nfkc().flat_map(char::to_lowercase).map(plain_dash).collect();
+/// What the SQL function `normalize_text` gives for one text.
+pub fn normalize_text(text: &str) -> String {
+    // Of ASCII, NFKC and the dashes change nothing.
+    let chars: Vec<char> = match text.is_ascii() {
+        true => text.bytes().map(|byte| char::from(byte.to_ascii_lowercase())).collect(),
+        false => text.nfkc().flat_map(char::to_lowercase).map(plain_dash).collect(),
+    };
     let mut kept = String::with_capacity(text.len());
     for (at, &char) in chars.iter().enumerate() {
         if !is_punctuation(char) || carries_value(&chars, at) {

@@ -233,7 +233,7 @@ impl<'a> Matcher<'a> {
     fn covered(&mut self, question: &Question, least: u32) -> (f64, Range<usize>) {
         self.covered.clear();
         self.covered.resize(question.tokens.len(), false);
-        let mut tokens = usize::MAX..0;
+        let mut tokens = Range { start: usize::MAX, end: 0 };
         for run in &self.runs {
             let end = run.place + run.tokens;
             if question.weight_before[end] - question.weight_before[run.place] >= least {
@@ -279,7 +279,9 @@ impl<'a> Matcher<'a> {
         let common = self.common_in_order(question, window.clone());
         let score = f64::from(common / all).min(1.0);
         let runs = self.runs.iter();
-        let tokens = runs.fold(usize::MAX..0, |all, run| all.start.min(run.start)..all.end.max(run.start + run.tokens));
+        let tokens = runs.fold(Range { start: usize::MAX, end: 0 }, |all, run| {
+            all.start.min(run.start)..all.end.max(run.start + run.tokens)
+        });
         (score >= self.limits.near).then_some((score, tokens))
     }
 

@@ -6,10 +6,12 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, Result};
+use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Expr, Join, JoinType, LogicalPlan};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 use super::step_down::{over, step_down};
+use crate::lineage::lineage_of;
 use crate::model_call::node::as_call;
 
 /// DataFusion makes semi and anti joins of these predicates, and leaves those where the predicates stood.
@@ -34,6 +36,10 @@ impl OptimizerRule for PushDownSemiJoin {
         if !matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti) {
             return Ok(Transformed::no(plan));
         }
+        // Held-out rows may take rows away from a call, and never choose them.
+        if join.join_type == JoinType::LeftSemi && reads_held_out(&join.right)? {
+            return Ok(Transformed::no(plan));
+        }
         // What the join needs of its left side: one expression for each pair of keys, then the filter's columns.
         let mut needed: Vec<Expr> = join.on.iter().map(|(left, _)| left.clone()).collect();
         let columns: Vec<Column> = join.filter.iter().flat_map(Expr::column_refs).cloned().collect();
@@ -47,6 +53,14 @@ impl OptimizerRule for PushDownSemiJoin {
             None => Ok(Transformed::no(plan)),
         }
     }
+}
+
+fn reads_held_out(plan: &LogicalPlan) -> Result<bool> {
+    plan.exists(|node| {
+        let LogicalPlan::TableScan(scan) = node else { return Ok(false) };
+        let Ok(table) = source_as_provider(&scan.source) else { return Ok(false) };
+        Ok(lineage_of(table.as_ref()).is_some_and(|lineage| lineage.split.is_held_out()))
+    })
 }
 
 struct SemiJoin<'a> {

@@ -10,6 +10,7 @@ use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehav
 use minijinja_contrib::pycompat;
 use regex::{Captures, Regex};
 
+use crate::gold_index::is_digit;
 use crate::jinja::python_text::write_str;
 
 /// Work allowed for one rendering: about this many instructions, or 64 bytes of text for each (128 MB).
@@ -58,6 +59,10 @@ fn python_method(state: &mut State, value: &Value, method: &str, args: &[Value])
             let (suffix,): (&str,) = from_args(args)?;
             let text = value.as_str().unwrap_or_default();
             Ok(Value::from(text.strip_suffix(suffix).unwrap_or(text)))
+        }
+        (ValueKind::String, "isdigit") => {
+            let () = from_args(args)?;
+            Ok(Value::from(is_digit(value.as_str().unwrap_or_default())))
         }
         // `','.join([1.0])` is an error in Python, so only texts come here, and they need no other formatting.
         _ => pycompat::unknown_method_callback(state, value, method, args),

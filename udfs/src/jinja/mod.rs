@@ -13,20 +13,23 @@
 //! A template with bad syntax is an error in both functions, at planning where the template is a constant.
 
 mod dialect;
-mod python_text;
+mod list;
+pub(crate) mod python_text;
 mod row_values;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::{ArrayRef, StringViewBuilder};
 use datafusion_common::{Result, ScalarValue, exec_err, plan_datafusion_err};
 use minijinja::{ErrorKind, Template, Value};
+use regex::Regex;
 
 use crate::arguments::Arguments;
 use crate::function::{Definition, Kind};
 use crate::jinja::dialect::ENGINE;
+pub(crate) use crate::jinja::list::TRY_JINJA_LIST;
 
 pub(crate) const JINJA: Definition = Definition {
     name: "jinja",
@@ -58,10 +61,22 @@ pub fn template_variables(template: &str) -> Result<Vec<String>> {
     let source = with_unix_newlines(template);
     let compiled = compile(&source).map_err(|reason| plan_datafusion_err!("{reason}"))?;
     let mut names: Vec<String> = compiled.undeclared_variables(false).into_iter().collect();
+    // minijinja 3.1 does not look into what is sliced: `a` in `{{ a[:2] }}`. Items in place of slices show it.
+    let items = SLICE.replace_all(&source, "[0]");
+    if items != source
+        && let Ok(compiled) = compile(&items)
+    {
+        names.extend(compiled.undeclared_variables(false));
+    }
     names.retain(|name| !ENGINE.globals().any(|(global, _)| global == name));
     names.sort();
+    names.dedup();
     Ok(names)
 }
+
+/// `[1:]`, `[-2:n]`, and whatever else stands in brackets with a colon.
+static SLICE: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"\[[^\[\]]*:[^\[\]]*\]").expect("a constant pattern is valid"));
 
 /// A constant template with bad syntax is refused before anything runs.
 fn check(constants: &[Option<&ScalarValue>]) -> Result<()> {

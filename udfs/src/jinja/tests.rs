@@ -93,6 +93,7 @@ fn files_cannot_be_read() {
 fn the_variables_of_a_template_are_those_from_outside() {
     let names = template_variables("{% for o in options %}{{o}}{{ range(3) }}{% endfor %}{{ question.text }}").unwrap();
     assert_eq!(names, ["options", "question"]);
+    assert_eq!(template_variables("{{ premise[:-1] }}{{ a.b[1:n] }}").unwrap(), ["a", "n", "premise"]);
     assert!(template_variables("{{ a ").is_err());
 }
 
@@ -106,11 +107,70 @@ fn python_methods_and_the_harness_filter_work() {
     assert!(render("{{ l.index('c') }}", values()).is_err());
 }
 
+#[test]
+fn a_template_of_one_expression_is_a_list_without_the_way_through_text() {
+    let values = || {
+        let lists = ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1), None])]);
+        batch(vec![
+            ("a", Arc::new(StringArray::from(vec!["it's\n"])) as ArrayRef),
+            ("n", Arc::new(lists)),
+            ("t", Arc::new(StringArray::from(vec!["['x', 'y']"]))),
+        ])
+    };
+    let of = |template: &str| list(template, values());
+    let texts = |items: &[&str]| Some(items.iter().map(|i| Some((*i).to_owned())).collect::<Vec<_>>());
+    assert_eq!(of("{{ [a, 'b'] | map('upper') }}"), texts(&["IT'S\n", "B"]));
+    assert_eq!(of("{{ n }}"), Some(vec![Some("1".to_owned()), None]));
+    assert_eq!(of("{{ t }}"), texts(&["x", "y"]));
+    assert_eq!(of("[\"{{ n[0] }}\", '''{{ a[:-1] }}']''']"), texts(&["1", "it's']"]));
+    for none in ["{{ a }}", "{{ missing }}", "{{ {'a': 1} }}", "[{{ a }}]", "plain"] {
+        assert_eq!(of(none), None, "{none}");
+    }
+}
+
+#[test]
+fn an_endless_list_is_stopped() {
+    let values = || batch(vec![("a", Arc::new(StringArray::from(vec!["x"])) as ArrayRef)]);
+    let endless = "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}";
+    assert_eq!(list(endless, values()), None);
+    assert_eq!(list("{{ [a * 2000000000] }}", values()), None);
+}
+
+/// `try_jinja_list` over one row.
+fn list(template: &str, values: StructArray) -> Option<Vec<Option<String>>> {
+    let arguments = vec![
+        ColumnarValue::Scalar(ScalarValue::Utf8View(Some(template.to_string()))),
+        ColumnarValue::Array(Arc::new(values)),
+    ];
+    let lists = (TRY_JINJA_LIST.invoke)(&Arguments::new("try_jinja_list", arguments, 1).unwrap()).unwrap();
+    let lists = lists.as_any().downcast_ref::<ListArray>().unwrap();
+    let items = lists.is_valid(0).then(|| lists.value(0))?;
+    let items = items.as_any().downcast_ref::<StringViewArray>().unwrap().clone();
+    Some(items.iter().map(|item| item.map(str::to_owned)).collect())
+}
+
 proptest! {
     #[test]
     fn no_template_panics(template in r"(\{\{|\}\}|\{%|%\}| |q|l|\.|\[|\]|for|in|if|endif|endfor|[0-9]|'|\||~|\+|-|\*|\(|\)|index|\n|.){0,40}") {
         let _ = render(&template, json(r#"{"q": "text", "l": [1, "é", null]}"#));
         let _ = template_variables(&template);
+        let values = batch(vec![("q", Arc::new(StringArray::from(vec!["text"])) as ArrayRef)]);
+        let template = ScalarValue::Utf8View(Some(template));
+        let arguments = vec![ColumnarValue::Scalar(template), ColumnarValue::Array(Arc::new(values))];
+        let _ = (TRY_JINJA_LIST.invoke)(&Arguments::new("try_jinja_list", arguments, 1).unwrap());
+    }
+
+    #[test]
+    fn no_filter_or_method_panics_whatever_its_value(
+        filter in r"(upper|length|list|sort|join|int|float|round|tojson|string|first|last|unique|batch\(2\)|slice\(3\)|replace\('a','b'\)|regex_replace\('\(a', ''\)|items|min|abs|trim|indent\(9\))",
+        method in r"(|\.strip\(\)|\.split\(''\)|\.index\(1\)|\[1:-9\]|\[99\]|\.format\(1\)|\.replace\('', 'x'\)|\.isdigit\(\)|\.count\(''\))",
+        text in any::<String>(),
+    ) {
+        let template = format!("{{{{ (v{method}) | {filter} }}}}{{% for x in v{method} %}}{{{{ x }}}}{{% endfor %}}");
+        let numbers = [Value::from(f64::NAN), Value::from(i64::MIN), Value::from(())];
+        for value in numbers.into_iter().chain([Value::from(text.clone()), Value::from(vec![text.clone()])]) {
+            let _ = render(&template, Value::from_pairs([("v", value)]));
+        }
     }
 }
 

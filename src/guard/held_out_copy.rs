@@ -1,0 +1,200 @@
+//! `held_out_copy(question TEXT [, passage TEXT [, options TEXT[] [, answer_text TEXT]]]) → BOOLEAN`: whether a row has
+//! the question of a held-out row of a loaded task, without regard to case, space and punctuation. False for NULL.
+//! What it looks into is loaded by [`LoadHeldOutRows`] before a plan with it runs.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
+use datafusion::catalog::Session;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{Result, ScalarValue, exec_err, plan_err};
+use datafusion::execution::context::QueryPlanner;
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, LogicalPlan, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use datafusion::physical_plan::ExecutionPlan;
+
+use crate::tasks::{HeldOutRows, Questions};
+
+const COPY: &str = "held_out_copy";
+const ROW: &str = "held_out_row";
+
+/// The function `held_out_copy`.
+pub fn held_out_copy(rows: Arc<HeldOutRows>) -> ScalarUDF {
+    ScalarUDF::from(Lookup { name: COPY, rows, signature: Signature::user_defined(Volatility::Immutable) })
+}
+
+/// `held_out_row(task TEXT, source_row BIGINT) → BOOLEAN`: the same of a task's training row, by its place. It stands
+/// in plans only, over rows that are not normalized.
+pub(super) fn held_out_row(rows: Arc<HeldOutRows>) -> ScalarUDF {
+    ScalarUDF::from(Lookup { name: ROW, rows, signature: Signature::user_defined(Volatility::Immutable) })
+}
+
+struct Lookup {
+    name: &'static str,
+    rows: Arc<HeldOutRows>,
+    signature: Signature,
+}
+
+impl fmt::Debug for Lookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for Lookup {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && Arc::ptr_eq(&self.rows, &other.rows)
+    }
+}
+
+impl Eq for Lookup {}
+
+impl Hash for Lookup {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for Lookup {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
+        let list = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8View, true)));
+        let takes = match self.name {
+            COPY => vec![DataType::Utf8View, DataType::Utf8View, list, DataType::Utf8View],
+            _ => vec![DataType::Utf8, DataType::Int64],
+        };
+        if given.is_empty() || given.len() > takes.len() || self.name == ROW && given.len() < takes.len() {
+            return plan_err!(
+                "{COPY} takes (question, passage, options, answer_text), of which only the first is needed"
+            );
+        }
+        let wrong = |(given, takes): &(&DataType, &DataType)| match takes {
+            DataType::List(_) => !given.is_null() && !given.is_list(),
+            _ => given.is_nested(),
+        };
+        if let Some((given, takes)) = given.iter().zip(&takes).find(wrong) {
+            return plan_err!("{}: {given} is given where {takes} is needed", self.name);
+        }
+        Ok(takes[..given.len()].to_vec())
+    }
+
+    fn return_type(&self, _given: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Boolean)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let rows = if constant { 1 } else { args.number_rows };
+        let columns = args.args.iter().map(|arg| arg.to_array(rows)).collect::<Result<Vec<ArrayRef>>>()?;
+        let found: BooleanArray = if self.name == COPY { self.copies(&columns, rows)? } else { self.rows(&columns)? };
+        Ok(if constant {
+            ColumnarValue::Scalar(ScalarValue::try_from_array(&found, 0)?)
+        } else {
+            ColumnarValue::Array(Arc::new(found))
+        })
+    }
+}
+
+impl Lookup {
+    fn copies(&self, columns: &[ArrayRef], rows: usize) -> Result<BooleanArray> {
+        // Constants are folded before the index is there: an error leaves them for later.
+        let Some(index) = self.rows.index() else {
+            return exec_err!("{COPY}: the held-out rows are not loaded; run the query in a workspace of seedmill");
+        };
+        let Some(question) = columns.first() else { return exec_err!("{COPY} needs a question") };
+        let questions = Questions::new(question, columns.get(1), columns.get(2), columns.get(3))?;
+        Ok((0..rows).map(|row| Some(index.contains(&questions.keys(row)))).collect())
+    }
+
+    fn rows(&self, columns: &[ArrayRef]) -> Result<BooleanArray> {
+        let [tasks, places] = columns else { return exec_err!("{ROW} needs a task and a row") };
+        let tasks = cast(tasks, &DataType::Utf8)?;
+        let (tasks, places) = (tasks.as_string::<i32>(), places.as_primitive::<Int64Type>());
+        let mut last: Option<(&str, Arc<_>)> = None;
+        (0..tasks.len())
+            .map(|row| {
+                let (task, place) = (tasks.value(row), places.value(row));
+                let copies = match &last {
+                    Some((name, copies)) if *name == task => Arc::clone(copies),
+                    _ => match self.rows.copies(task) {
+                        Some(copies) => Arc::clone(&last.insert((task, copies)).1),
+                        None => return exec_err!("{ROW}: the training rows of '{task}' are not looked at yet"),
+                    },
+                };
+                Ok(Some(usize::try_from(place).is_ok_and(|place| place < copies.len() && copies.value(place))))
+            })
+            .collect()
+    }
+}
+
+/// Loads what the functions of a plan look into, then plans as another planner does.
+pub struct LoadHeldOutRows {
+    rows: Arc<HeldOutRows>,
+    planner: Arc<dyn QueryPlanner + Send + Sync>,
+}
+
+impl LoadHeldOutRows {
+    pub fn new(rows: Arc<HeldOutRows>, planner: Arc<dyn QueryPlanner + Send + Sync>) -> Self {
+        Self { rows, planner }
+    }
+}
+
+impl fmt::Debug for LoadHeldOutRows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoadHeldOutRows").field("planner", &self.planner).finish()
+    }
+}
+
+#[async_trait]
+impl QueryPlanner for LoadHeldOutRows {
+    async fn create_physical_plan(&self, plan: &LogicalPlan, session: &dyn Session) -> Result<Arc<dyn ExecutionPlan>> {
+        let needs = needs(plan)?;
+        if needs.index {
+            self.rows.load(session).await?;
+        }
+        for task in &needs.tasks {
+            self.rows.load_task(task, session).await?;
+        }
+        self.planner.create_physical_plan(plan, session).await
+    }
+}
+
+#[derive(Default)]
+struct Needs {
+    index: bool,
+    tasks: Vec<String>,
+}
+
+fn needs(plan: &LogicalPlan) -> Result<Needs> {
+    let mut needs = Needs::default();
+    plan.apply_with_subqueries(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|expr| {
+                if let Expr::ScalarFunction(call) = expr {
+                    match (call.func.name(), call.args.first()) {
+                        (COPY, _) => needs.index = true,
+                        (ROW, Some(Expr::Literal(task, _))) => {
+                            needs.tasks.extend(task.try_as_str().flatten().map(str::to_owned));
+                        }
+                        _ => {}
+                    }
+                }
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })?;
+    Ok(needs)
+}

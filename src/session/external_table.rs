@@ -1,0 +1,314 @@
+//! Tables over files: which split their rows come from. In: a table of files. Out: the table with its mark, from the
+//! task catalog, the files' footers and the files' own names.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
+
+use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNodeRecursion};
+use datafusion::common::{DataFusionError, Result, TableReference};
+use datafusion::dataframe::DataFrame;
+use datafusion::datasource::listing::{ListingTable, ListingTableUrl};
+use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan, TableScan};
+use datafusion::prelude::SessionContext;
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
+use url::Url;
+
+use super::footer::footer_split;
+use crate::guard::held_out_scan;
+use crate::lineage::{Licence, Lineage, MarkedTable, Origin, SPLIT_KEY, Split, lineage_of};
+use crate::model_call::call_nodes;
+use crate::tasks::{Catalog, Task};
+
+/// Files that are looked into at a time.
+const READS: usize = 16;
+
+/// The files of the catalog's tasks: a table over one of them is marked as the catalog marks it. They are looked at when
+/// the first such table is made.
+#[derive(Debug)]
+pub struct CatalogFiles {
+    catalog: Arc<Catalog>,
+    files: OnceLock<HashMap<String, Lineage>>,
+}
+
+impl CatalogFiles {
+    pub fn new(catalog: Arc<Catalog>) -> Self {
+        CatalogFiles { catalog, files: OnceLock::new() }
+    }
+
+    fn get(&self, identity: &str) -> Option<&Lineage> {
+        self.files.get_or_init(|| files_of(self.catalog.tasks())).get(identity)
+    }
+
+    /// The strictest licence of a task with training rows.
+    fn strictest(&self) -> Option<Licence> {
+        let tasks = self.catalog.tasks().iter().filter(|task| task.has_seeds());
+        tasks.map(|task| task.licence.clone()).reduce(Licence::stricter)
+    }
+}
+
+/// By identity. A file that is held out for one task is held out.
+fn files_of(tasks: &[Task]) -> HashMap<String, Lineage> {
+    let mut named: HashMap<&str, Lineage> = HashMap::new();
+    for task in tasks {
+        let held_out = task.heldout_files.iter().flat_map(|(split, files)| files.iter().map(move |f| (*split, f)));
+        for (split, file) in task.train_files.iter().map(|file| (Split::Train, file)).chain(held_out) {
+            let licence = Some(task.licence.clone());
+            let lineage = Lineage { split, origin: Origin::CatalogFile, task: Some(task.name.clone()), licence };
+            match named.entry(file) {
+                Entry::Occupied(mut known) if split > known.get().split => drop(known.insert(lineage)),
+                Entry::Occupied(_) => {}
+                Entry::Vacant(new) => drop(new.insert(lineage)),
+            }
+        }
+    }
+    let mut files: HashMap<String, Lineage> = HashMap::new();
+    for (file, lineage) in named {
+        // Two names of one file, one of them by a link.
+        let known = files.entry(identity(file)).or_insert_with(|| lineage.clone());
+        if lineage.split > known.split {
+            *known = lineage;
+        }
+    }
+    files
+}
+
+/// A file by its real path where it is a local one, else by its URL.
+fn identity(file: &str) -> String {
+    match std::fs::canonicalize(file) {
+        Ok(path) => path.to_string_lossy().into_owned(),
+        Err(_) => file.to_owned(),
+    }
+}
+
+/// CREATE EXTERNAL TABLE, with the mark of its files or of the option `seedmill.split`, which stands over them.
+pub async fn create(ctx: &SessionContext, mut create: CreateExternalTable) -> Result<DataFrame> {
+    let name = create.name.clone();
+    let key = create.options.keys().find(|key| key.trim_start_matches("format.") == SPLIT_KEY).cloned();
+    let said = match key.and_then(|key| create.options.remove(&key)) {
+        Some(value) => Some(Split::from_name(&value).ok_or_else(|| {
+            DataFusionError::Plan(format!("'{SPLIT_KEY}' '{value}' must be train, validation or test"))
+        })?),
+        None => None,
+    };
+    // The table that is there keeps the mark that it has.
+    let kept = create.if_not_exists && ctx.table_exist(name.clone())?;
+    let done = ctx.execute_logical_plan(LogicalPlan::Ddl(DdlStatement::CreateExternalTable(Box::new(create)))).await?;
+    if kept {
+        return Ok(done);
+    }
+    let table = ctx.table_provider(name.clone()).await?;
+    let found = match (table.as_ref() as &dyn Any).downcast_ref::<ListingTable>() {
+        Some(listing) => files_lineage(ctx, listing).await?,
+        None => None,
+    };
+    let lineage = match (said, found) {
+        (Some(split), found) => {
+            let over = found.as_ref().map(|found| found.split).filter(|found| found.is_held_out() && *found != split);
+            let licence = found.and_then(|found| found.licence);
+            let origin = over.map_or(Origin::Option, Origin::OptionOver);
+            Some(Lineage { split, origin, task: None, licence })
+        }
+        (None, found) => found,
+    };
+    if let Some(lineage) = lineage {
+        mark(ctx, name, table, lineage)?;
+    }
+    Ok(done)
+}
+
+/// Puts a marked table in the place of one that is registered.
+pub fn mark(ctx: &SessionContext, name: TableReference, table: Arc<dyn TableProvider>, lineage: Lineage) -> Result<()> {
+    ctx.deregister_table(name.clone())?;
+    ctx.register_table(name, Arc::new(MarkedTable::new(table, lineage)))?;
+    Ok(())
+}
+
+/// The plan with the marks that the files below it have by now: a folder is listed when it is read, and may hold more
+/// than it did when its table was made. Only plans that call models or write are looked at.
+pub async fn with_marks_of_today(ctx: &SessionContext, plan: LogicalPlan) -> Result<LogicalPlan> {
+    let mut writes = false;
+    let mut tables: Vec<Arc<dyn TableProvider>> = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        writes |= matches!(node, LogicalPlan::Copy(_) | LogicalPlan::Dml(_));
+        if let LogicalPlan::TableScan(scan) = node
+            && let Ok(table) = source_as_provider(&scan.source)
+            && listing_to_look_at(table.as_ref()).is_some()
+            && !tables.iter().any(|known| Arc::ptr_eq(known, &table))
+        {
+            tables.push(table);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if tables.is_empty() || !writes && call_nodes(&plan)?.is_empty() {
+        return Ok(plan);
+    }
+    marked_anew(ctx, plan, tables).await
+}
+
+/// The mark of a table that a plan fills: held out where one of its sources is and reaches it; else with the strictest
+/// licence of the training rows in it, unless each row says its own in a column `license`.
+pub fn lineage_of_filled(ctx: &SessionContext, plan: &LogicalPlan) -> Result<Option<Lineage>> {
+    if let Some((_, lineage)) = held_out_scan(plan)? {
+        return Ok(Some(Lineage { origin: Origin::Derived, ..lineage }));
+    }
+    let rows_say = plan.schema().has_column_with_unqualified_name("license");
+    let catalog = ctx.state().config().get_extension::<CatalogFiles>();
+    let mut found: Option<Lineage> = None;
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Ok(table) = source_as_provider(&scan.source)
+            && let Some(lineage) = lineage_of(table.as_ref())
+            && matches!(lineage.origin, Origin::Catalog | Origin::CatalogFile | Origin::Derived)
+            && lineage.split == Split::Train
+        {
+            let strictest = || catalog.as_ref().filter(|_| !rows_say)?.strictest();
+            let licence = lineage.licence.clone().or_else(strictest);
+            let lineage = Lineage { split: Split::Train, origin: Origin::Derived, task: None, licence };
+            found = Some(match found.take() {
+                Some(known) => together(known, lineage),
+                None => lineage,
+            });
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}
+
+/// The plan with the marks of today, for a plan whose rows are kept in a table.
+pub async fn with_marks_to_keep(ctx: &SessionContext, plan: LogicalPlan) -> Result<LogicalPlan> {
+    let mut tables: Vec<Arc<dyn TableProvider>> = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Ok(table) = source_as_provider(&scan.source)
+            && listing_to_look_at(table.as_ref()).is_some()
+        {
+            tables.push(table);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    marked_anew(ctx, plan, tables).await
+}
+
+async fn marked_anew(
+    ctx: &SessionContext,
+    plan: LogicalPlan,
+    tables: Vec<Arc<dyn TableProvider>>,
+) -> Result<LogicalPlan> {
+    let mut held_out = Vec::new();
+    for table in tables {
+        if let Some(listing) = listing_to_look_at(table.as_ref())
+            && let Some(lineage) = files_lineage(ctx, listing).await?.filter(|lineage| lineage.split.is_held_out())
+        {
+            held_out.push((table, lineage));
+        }
+    }
+    if held_out.is_empty() {
+        return Ok(plan);
+    }
+    plan.transform_up_with_subqueries(|node| {
+        let LogicalPlan::TableScan(scan) = node else { return Ok(Transformed::no(node)) };
+        let table = source_as_provider(&scan.source)?;
+        Ok(match held_out.iter().find(|(known, _)| Arc::ptr_eq(known, &table)) {
+            Some((_, lineage)) => {
+                let source = provider_as_source(Arc::new(MarkedTable::new(table, lineage.clone())));
+                Transformed::yes(LogicalPlan::TableScan(TableScan { source, ..scan }))
+            }
+            None => Transformed::no(LogicalPlan::TableScan(scan)),
+        })
+    })
+    .data()
+}
+
+/// The files of a table whose mark rests on them, unless they are known to be held out.
+fn listing_to_look_at(table: &dyn TableProvider) -> Option<&ListingTable> {
+    let table: &dyn Any = match lineage_of(table) {
+        None => table,
+        Some(lineage) => match lineage.origin {
+            Origin::FileName | Origin::Footer | Origin::CatalogFile if !lineage.split.is_held_out() => {
+                (table as &dyn Any).downcast_ref::<MarkedTable>()?.inner().as_ref()
+            }
+            _ => return None,
+        },
+    };
+    table.downcast_ref::<ListingTable>()
+}
+
+/// What the files of a table say together: held out where one of them is, with the strictest of their licences; `None`
+/// where none says anything.
+async fn files_lineage(ctx: &SessionContext, listing: &ListingTable) -> Result<Option<Lineage>> {
+    let state = ctx.state();
+    let runtime = ctx.runtime_env();
+    let catalog = state.config().get_extension::<CatalogFiles>();
+    let parquet = listing.options().format.get_ext() == "parquet";
+    let mut found: Option<Lineage> = None;
+    for url in listing.table_paths() {
+        let store = runtime.object_store(url)?;
+        let files = url.list_all_files(&state, store.as_ref(), &listing.options().file_extension).await?;
+        let mut lineages = files
+            .map(|file| {
+                let (store, runtime, catalog) = (Arc::clone(&store), Arc::clone(&runtime), catalog.clone());
+                async move {
+                    let file = file?;
+                    let path = local_path(url, &file);
+                    let identity = file_identity(url, &file, path.as_deref());
+                    if let Some(lineage) = catalog.as_ref().and_then(|catalog| catalog.get(&identity)) {
+                        return Ok::<_, DataFusionError>(Some(lineage.clone()));
+                    }
+                    let of = |split, origin| Lineage { split, origin, task: None, licence: None };
+                    if parquet && let Some(split) = footer_split(&runtime, store.as_ref(), &file).await? {
+                        return Ok(Some(of(split, Origin::Footer)));
+                    }
+                    // A link may have another name than what it leads to.
+                    let names = [file.location.filename().map(str::to_owned), path.and_then(|path| name_of(&path))];
+                    let splits = names.iter().flatten().filter_map(|name| split_of_name(name));
+                    Ok(splits.max().map(|split| of(split, Origin::FileName)))
+                }
+            })
+            .buffer_unordered(READS);
+        while let Some(lineage) = lineages.try_next().await? {
+            found = match (found, lineage) {
+                (Some(known), Some(other)) => Some(together(known, other)),
+                (known, other) => known.or(other),
+            };
+        }
+    }
+    Ok(found)
+}
+
+/// The mark of two files in one table.
+fn together(a: Lineage, b: Lineage) -> Lineage {
+    let licence = a.licence.clone().into_iter().chain(b.licence.clone()).reduce(Licence::stricter);
+    let rank = |lineage: &Lineage| (lineage.split, lineage.origin == Origin::CatalogFile);
+    let marked = if rank(&b) > rank(&a) { b } else { a };
+    Lineage { licence, ..marked }
+}
+
+fn split_of_name(name: &str) -> Option<Split> {
+    Split::from_file_stem(Path::new(name).file_stem()?.to_str()?)
+}
+
+fn name_of(path: &Path) -> Option<String> {
+    Some(path.file_name()?.to_string_lossy().into_owned())
+}
+
+/// The real path of a local file.
+fn local_path(url: &ListingTableUrl, file: &ObjectMeta) -> Option<PathBuf> {
+    if url.scheme() != "file" {
+        return None;
+    }
+    let path = Url::parse(&format!("file:///{}", file.location)).ok()?.to_file_path().ok()?;
+    Some(std::fs::canonicalize(&path).unwrap_or(path))
+}
+
+fn file_identity(url: &ListingTableUrl, file: &ObjectMeta, path: Option<&Path>) -> String {
+    match path {
+        Some(path) => path.to_string_lossy().into_owned(),
+        None => format!("{}{}", url.object_store().as_str(), file.location),
+    }
+}
