@@ -167,6 +167,9 @@ async fn listed(
     for (file, url) in files.iter().zip(&urls) {
         let schema = options.infer_schema(session, url).await;
         let schema = schema.map_err(|e| e.context(format!("the columns of '{file}' cannot be read")))?;
+        if schema.fields().is_empty() {
+            return plan_err!("the columns of '{file}' cannot be read: it is empty");
+        }
         schemas.push((file.as_str(), schema));
     }
     let schema = one_schema(&schemas)?;
