@@ -215,7 +215,7 @@ fn new_id(now: DateTime<Utc>) -> String {
     hasher.update(&now.timestamp_subsec_nanos().to_le_bytes());
     hasher.update(&std::process::id().to_le_bytes());
     hasher.update(&STARTED.fetch_add(1, Ordering::Relaxed).to_le_bytes());
-    format!("{}-{}", now.format("%Y%m%dT%H%M%SZ"), &hasher.finalize().to_hex()[..6])
+    format!("{}-{}", now.format("%Y%m%dT%H%M%S%3fZ"), &hasher.finalize().to_hex()[..6])
 }
 
 #[cfg(test)]
