@@ -206,7 +206,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-/// The time to the second, and a hash of the exact time, the process and how many runs it has started.
+/// The time to the millisecond, and a hash of the exact time, the process and how many runs it has started.
 fn new_id(now: DateTime<Utc>) -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
     static STARTED: AtomicU64 = AtomicU64::new(0);
