@@ -9,15 +9,13 @@ program: rows a second (of the whole command for seedmill, of the loop for gaoya
 that it calls duplicates, where a row counts as right if it is like a row which that program itself kept.
 """
 
-import csv
-import io
 import json
-import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
+
+import seedmill_sql
 
 binary, folder = Path(sys.argv[1]).absolute(), Path(sys.argv[2]).absolute()
 items = [json.loads(line) for line in open(folder / "items.jsonl")]
@@ -62,17 +60,10 @@ def report(name, duplicates, seconds):
     print(f"{name:12} {len(items) / seconds:10.0f} rows/s  precision {precision:.4f}  recall {recall:.4f}")
 
 
-with tempfile.TemporaryDirectory() as workspace:
-    Path(workspace, "seedmill.toml").write_text(f'[tables.items]\nlocation = "{folder}/items.jsonl"\n')
-    sql = f"""SELECT id FROM near_duplicates(items, key => id, text => text, threshold => {THRESHOLD})
-              WHERE duplicate IS NOT NULL"""
-    start = time.perf_counter()
-    done = subprocess.run([binary, "sql", "--format", "csv", "-c", sql], cwd=workspace, capture_output=True, text=True)
-    seconds = time.perf_counter() - start
-    if done.returncode:
-        sys.exit(done.stderr)
-    found = {int(row["id"]) for row in csv.DictReader(io.StringIO(done.stdout))}
-    report("seedmill", found, seconds)
+sql = f"""SELECT id FROM near_duplicates(items, key => id, text => text, threshold => {THRESHOLD})
+          WHERE duplicate IS NOT NULL"""
+rows, seconds = seedmill_sql.run(binary, {"items": folder / "items.jsonl"}, sql)
+report("seedmill", {int(row["id"]) for row in rows}, seconds)
 
 try:
     from gaoya.minhash import MinHashStringIndex

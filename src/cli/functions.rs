@@ -43,6 +43,11 @@ fn reference() -> String {
     for (name, documentation) in aggregates.iter().filter_map(|f| Some((f.name(), f.documentation()?))) {
         write_function(&mut out, name, documentation);
     }
+    out.push_str("\n## Window functions\n");
+    let window = seedmill_udfs::window_functions();
+    for (name, documentation) in window.iter().filter_map(|f| Some((f.name(), f.documentation()?))) {
+        write_function(&mut out, name, documentation);
+    }
     out
 }
 

@@ -8,10 +8,23 @@ const fn argument(name: &'static str, takes: &'static str, description: &'static
 
 pub(super) const NEAR_DUPLICATES: &[TableArgument] = &[
     argument("key", "expression, required", "names a row; of rows that are preferred alike the first by key stays"),
-    argument("text", "expression, required", "what is compared; a row where it is NULL passes"),
-    argument("threshold", "above 0, at most 1", "the least Jaccard similarity of a duplicate, 0.8 if not given"),
+    argument("text", "expression", "what is compared; a row where it is NULL passes"),
+    argument(
+        "embedding",
+        "expression",
+        "instead of text: a list of numbers, compared by its cosine with every kept row's",
+    ),
+    argument(
+        "threshold",
+        "above 0, at most 1",
+        "the least likeness of a duplicate: 0.8 of n-grams, 0.95 of embeddings",
+    ),
     argument("prefer", "expression", "rows are taken in this order, highest first, then by key; NULL comes last"),
-    argument("when", "expression", "true or false for a row; where it is not true the row passes and is not compared with"),
+    argument(
+        "when",
+        "expression",
+        "true or false for a row; where it is not true the row passes and is not compared with",
+    ),
     argument("shingles", "'word', 'char'", "n-grams of words, if not given; of characters in scripts without spaces"),
     argument("ngram", "1 to 100", "how long the n-grams are, 5 if not given"),
     argument("output", "literal", "the name of the column that is added, duplicate if not given"),
@@ -20,13 +33,21 @@ pub(super) const NEAR_DUPLICATES: &[TableArgument] = &[
 pub(super) const DECONTAMINATE: &[TableArgument] = &[
     argument("against", "relation, required", "the reference set: (SELECT …), TABLE name or a bare name"),
     argument("text", "expression, required", "what is compared; a row where it is NULL passes"),
-    argument("answer", "expression", "the row's answer: it decides about questions of fewer than 8 words inside longer texts"),
+    argument(
+        "answer",
+        "expression",
+        "the row's answer: it decides about questions of fewer than 8 words inside longer texts",
+    ),
     argument("when", "expression", "true or false for a row; where it is not true the row passes"),
     argument("against_text", "expression", "the question of the reference set, its column question if not given"),
     argument("against_answer", "expression", "its answer, answer_text if not given"),
     argument("against_table", "expression", "what source_table says, its column task or the table's name if not given"),
     argument("against_row", "expression", "what source_row says, source_row, seed_id or id if not given"),
-    argument("rules", "list of texts", "which rules decide, of exact, question, coverage, ngram and near; all if not given"),
+    argument(
+        "rules",
+        "list of texts",
+        "which rules decide, of exact, question, coverage, ngram and near; all if not given",
+    ),
     argument("ngram", "5 to 1000", "coverage: the words of its n-grams, 8 if not given"),
     argument("coverage", "0 to 1", "coverage: how much of the question they cover, 0.5 if not given"),
     argument("long_ngram", "5 to 1000", "ngram: the words of the one n-gram, 13 if not given"),
@@ -41,7 +62,7 @@ pub static TABLE_FUNCTIONS: &[TableFunction] = &[
         description: "Says which rows repeat a row that is kept: those whose Jaccard similarity of n-grams with a kept row is \
                       at least the threshold. Exact: every such row is found and no other, whatever the order and the \
                       partitions of the input. Duplicates are not compared with, so there are no chains.",
-        gives: "duplicate: STRUCT(of_key, jaccard, kind), NULL for rows that are kept. kind is 'exact' where both are equal \
+        gives: "duplicate: STRUCT(of_key, jaccard, kind), NULL for rows that are kept; of embeddings cosine for jaccard. kind is 'exact' where both are equal \
                 after normalization (case, punctuation, space, accents), else 'near'.",
         arguments: NEAR_DUPLICATES,
         example: "SELECT id, duplicate['of_key'] AS of_key, duplicate['jaccard'] AS jaccard\nFROM near_duplicates((SELECT * \

@@ -8,7 +8,7 @@
 use unicode_normalization::UnicodeNormalization;
 use unicode_normalization::char::is_combining_mark;
 
-/// What a token weighs in a count of words: a word 2, a character of a script without spaces 1.
+/// What a token weighs in a count of words: a word 2, a sign or a character of a script without spaces 1.
 pub(super) const WORD: u32 = 2;
 const CHARACTER: u32 = 1;
 
@@ -105,7 +105,7 @@ impl Tokens {
             b',' if digit(before) && separates_thousands(&bytes[at + 1..]) => {}
             b'+' | b'*' | b'/' | b'=' | b'<' | b'>' | b'^' | b'%' => {
                 self.end_word(at);
-                self.alone(at, at + 1, byte as char, 0);
+                self.alone(at, at + 1, byte as char, CHARACTER as u8);
             }
             b'-' => self.minus(text, at, at + 1),
             _ => self.end_word(at),
@@ -159,7 +159,7 @@ impl Tokens {
 
     fn sign(&mut self, at: usize, end: usize, char: char) {
         self.end_word(at);
-        self.alone(at, end, char, 0);
+        self.alone(at, end, char, CHARACTER as u8);
     }
 
     /// A minus stands before a number and not behind a letter; other hyphens and dashes end a word.
@@ -169,7 +169,7 @@ impl Tokens {
             && text[end..].trim_start_matches(' ').starts_with(|after: char| after.is_ascii_digit());
         self.end_word(at);
         if is_minus {
-            self.alone(at, end, '-', 0);
+            self.alone(at, end, '-', CHARACTER as u8);
         }
     }
 

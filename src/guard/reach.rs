@@ -7,6 +7,7 @@
 //! DISTINCT). What is compared there is the user's choice: a test for difference instead of likeness is refused where
 //! it can be seen, but an expression can hide one.
 
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::Result;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::datasource::source_as_provider;
@@ -185,6 +186,8 @@ fn in_condition(expr: &Expr, role: Role) -> Result<Option<HeldOutScan>> {
             first([in_condition(left, role), in_condition(right, role)])
         }
         Expr::Alias(alias) => in_condition(&alias.expr, role),
+        // A function of a user's casts its body.
+        Expr::Cast(cast) if *cast.field.data_type() == DataType::Boolean => in_condition(&cast.expr, role),
         Expr::IsTrue(inner) | Expr::IsNotFalse(inner) => in_condition(inner, role),
         Expr::Not(inner) | Expr::IsFalse(inner) | Expr::IsNotTrue(inner) => in_condition(inner, role.flipped()),
         Expr::Exists(Exists { subquery, negated }) => in_plan(&subquery.subquery, turned(role, *negated)),

@@ -202,7 +202,8 @@ impl Pump {
         let (run_id, name) = (Arc::clone(&runtime.run_id), Arc::clone(stage.name()));
         let of = |call_ids: Vec<CallId>, replayed| {
             let (run_id, stage) = (Arc::clone(&run_id), Arc::clone(&name));
-            (!call_ids.is_empty()).then(|| Record::Use(UseRecord { run_id, call_ids, stage, replayed, time_ms }))
+            let is_used = !call_ids.is_empty();
+            is_used.then_some(Record::Use(UseRecord { run_id, call_ids, stage, replayed, time_ms }))
         };
         let uses: Vec<Record> = [of(asked, false), of(replayed, true)].into_iter().flatten().collect();
         if uses.is_empty() {

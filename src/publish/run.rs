@@ -206,7 +206,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-/// The time to the second, and a hash of the exact time, the process and how many runs it has started.
+/// The time to the millisecond, and a hash of the exact time, the process and how many runs it has started.
 fn new_id(now: DateTime<Utc>) -> String {
     use std::sync::atomic::{AtomicU64, Ordering};
     static STARTED: AtomicU64 = AtomicU64::new(0);
@@ -215,7 +215,7 @@ fn new_id(now: DateTime<Utc>) -> String {
     hasher.update(&now.timestamp_subsec_nanos().to_le_bytes());
     hasher.update(&std::process::id().to_le_bytes());
     hasher.update(&STARTED.fetch_add(1, Ordering::Relaxed).to_le_bytes());
-    format!("{}-{}", now.format("%Y%m%dT%H%M%SZ"), &hasher.finalize().to_hex()[..6])
+    format!("{}-{}", now.format("%Y%m%dT%H%M%S%3fZ"), &hasher.finalize().to_hex()[..6])
 }
 
 #[cfg(test)]

@@ -205,7 +205,7 @@ fn task_of(
     let needs = needs_sql_override(&harness);
     task.needs_sql_override = harness.needs_python;
     task.normalizable = needs.is_none() && unreadable(&harness).is_none();
-    let without_data = task.train_files.is_empty().then(|| {
+    let without_data = (verdict.is_ok() && task.train_files.is_empty()).then(|| {
         let split = task.train_split.as_deref().unwrap_or("train");
         files.how_to_find(&harness, split)
     });

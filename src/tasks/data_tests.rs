@@ -291,3 +291,44 @@ async fn training_rows_that_the_harness_does_not_declare_are_tasks_of_ours() {
     assert_eq!(found[2], ["race_train", "It rains.", "What falls?", "rain"]);
     assert_eq!(found[0][3], "def f(x):\n    return x + 1");
 }
+
+#[tokio::test]
+async fn a_file_that_is_cut_or_no_text_is_an_error_that_names_it_and_never_a_panic() {
+    let (place, root) = with_root();
+    let rows = RecordBatch::try_from_iter([(
+        "question",
+        Arc::new(StringArray::from_iter_values((0..2000).map(|n| format!("question number {n}")))) as _,
+    )])
+    .unwrap();
+    let mut whole = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut whole, rows.schema(), None).unwrap();
+    writer.write(&rows).unwrap();
+    writer.close().unwrap();
+    let ctx = place.session();
+    let state = ctx.state();
+    let open = async |name: &str| {
+        let file = root.join(name).to_string_lossy().into_owned();
+        let opened = super::raw_table::RawTable::open(&[file.clone()], &state).await;
+        opened.map(drop).map_err(|error| {
+            let sentence = error.strip_backtrace();
+            assert!(sentence.contains(&file), "{sentence}");
+            sentence
+        })
+    };
+    for cut in (0..whole.len()).step_by(whole.len() / 23) {
+        put(&root, "cut.parquet", &whole[..cut]);
+        assert!(open("cut.parquet").await.is_err(), "{cut} of {} bytes", whole.len());
+    }
+    put(&root, "cut.parquet", &whole);
+    assert!(open("cut.parquet").await.is_ok());
+    put(&root, "latin.csv", b"question,answer\ncaf\xe9,1\n");
+    assert!(open("latin.csv").await.is_err());
+    put(&root, "short.csv", b"question,answer\na,1\nb\n");
+    assert!(open("short.csv").await.is_err());
+    put(&root, "wide.jsonl", b"\xff\xfe{\0\"\0");
+    assert!(open("wide.jsonl").await.unwrap_err().contains("convert it to UTF-8"));
+    put(&root, "none.jsonl", "{\n".repeat(3000));
+    assert!(open("none.jsonl").await.unwrap_err().contains("no row of '"));
+    put(&root, "rows.txt", "a");
+    assert!(open("rows.txt").await.unwrap_err().contains("none of jsonl"));
+}

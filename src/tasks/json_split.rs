@@ -17,6 +17,9 @@ use object_store::{ObjectStore, ObjectStoreExt};
 use super::json_rows::{BadRow, Form, Row, RowSplitter};
 use super::json_shape::Shape;
 
+/// Rows of a file that are listed one by one where they cannot be read; the others are only counted.
+const LISTED: usize = 1000;
+
 /// Rows in a batch.
 const BATCH_ROWS: usize = 8192;
 
@@ -44,7 +47,10 @@ pub(crate) struct Unread {
 pub(crate) struct JsonSplit {
     files: Vec<(JsonFile, Plain)>,
     columns: Vec<(String, Shape)>,
+    /// At most [`LISTED`] of each file.
     pub unread: Vec<Unread>,
+    /// By file, how many more there are.
+    pub unlisted: Vec<(String, u64)>,
 }
 
 /// Whether a file is rows in lines all of which can be read: Arrow's decoder takes its bytes as they are.
@@ -54,32 +60,46 @@ impl JsonSplit {
     /// Reads all rows for their columns.
     ///
     /// # Errors
-    /// A file that cannot be opened, or is no text.
+    /// A file that cannot be opened, or is no text, or files of which no row can be read.
     pub(crate) async fn open(files: Vec<JsonFile>) -> Result<JsonSplit> {
         let mut shape = Shape::Object(Vec::new());
-        let mut unread = Vec::new();
+        let (mut unread, mut unlisted) = (Vec::new(), Vec::new());
         let mut opened = Vec::new();
+        let mut good = 0u64;
         for file in files {
             let before = unread.len();
+            let mut more = 0u64;
             let mut pieces = rows(&file).await?;
             let mut form = Form::Lines;
             while let Some((found, rows)) = pieces.try_next().await? {
                 form = found;
                 for row in rows {
                     match row {
-                        Row::Good(value) => shape.take(&value),
-                        Row::Bad(row) => unread.push(Unread { file: file.name.clone(), row }),
+                        Row::Good(value) => {
+                            good += 1;
+                            shape.take(&value);
+                        }
+                        Row::Bad(row) if unread.len() - before < LISTED => {
+                            unread.push(Unread { file: file.name.clone(), row });
+                        }
+                        Row::Bad(_) => more += 1,
                     }
                 }
             }
             drop(pieces);
+            if more > 0 {
+                unlisted.push((file.name.clone(), more));
+            }
             opened.push((file, form == Form::Lines && unread.len() == before));
+        }
+        if let (0, Some(Unread { file, row })) = (good, unread.first()) {
+            return plan_err!("no row of '{file}' can be read; line {}: {}", row.line, row.what);
         }
         let columns = match shape {
             Shape::Object(columns) => columns,
             _ => return plan_err!("the rows have more keys than a table has columns"),
         };
-        Ok(JsonSplit { files: opened, columns, unread })
+        Ok(JsonSplit { files: opened, columns, unread, unlisted })
     }
 
     pub(crate) fn schema(&self) -> Schema {

@@ -19,7 +19,7 @@ use super::task_planner::TaskPlanner;
 use crate::lineage::Split;
 
 /// Columns: task (the first that reads the file), split, file, line BIGINT (from 1; NULL where the whole file cannot be
-/// read), error.
+/// read, and for the number of those that are not listed), error.
 fn schema() -> SchemaRef {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         let text = |name: &str| Field::new(name, DataType::Utf8, true);
@@ -74,6 +74,9 @@ impl TableProvider for RawErrors {
                     Ok(table) => {
                         for unread in table.unread() {
                             add(unread.file.clone(), Some(unread.row.line as i64), unread.row.what.clone());
+                        }
+                        for (file, more) in table.unlisted() {
+                            add(file.clone(), None, format!("{more} more rows cannot be read"));
                         }
                     }
                     Err(error) => add(task.files(split).join(", "), None, error.strip_backtrace()),

@@ -35,6 +35,8 @@ pub(crate) const SOURCE_ROW: &str = "source_row";
 #[derive(Debug)]
 pub(crate) struct RawTable {
     files: Files,
+    /// The first file, for messages.
+    first: String,
     schema: SchemaRef,
 }
 
@@ -71,7 +73,7 @@ impl RawTable {
         }
         let mut fields = columns.fields().to_vec();
         fields.push(Arc::new(Field::new(SOURCE_ROW, DataType::Int64, false)));
-        Ok(RawTable { files, schema: Arc::new(Schema::new(fields)) })
+        Ok(RawTable { files, first: first.clone(), schema: Arc::new(Schema::new(fields)) })
     }
 
     /// The rows that cannot be read, in order. Of CSV and Parquet there are none: one broken row makes the file
@@ -79,6 +81,14 @@ impl RawTable {
     pub(crate) fn unread(&self) -> &[Unread] {
         match &self.files {
             Files::Json(split) => &split.unread,
+            Files::Listed(_) => &[],
+        }
+    }
+
+    /// By file, how many rows that cannot be read are not in [`Self::unread`].
+    pub(crate) fn unlisted(&self) -> &[(String, u64)] {
+        match &self.files {
+            Files::Json(split) => &split.unlisted,
             Files::Listed(_) => &[],
         }
     }
@@ -157,6 +167,9 @@ async fn listed(
     for (file, url) in files.iter().zip(&urls) {
         let schema = options.infer_schema(session, url).await;
         let schema = schema.map_err(|e| e.context(format!("the columns of '{file}' cannot be read")))?;
+        if schema.fields().is_empty() {
+            return plan_err!("the columns of '{file}' cannot be read: it is empty");
+        }
         schemas.push((file.as_str(), schema));
     }
     let schema = one_schema(&schemas)?;
@@ -194,7 +207,7 @@ impl TableProvider for RawTable {
             }
             Files::Listed(files) => {
                 let files = files.scan(state, Some(&read), &[], limit).await?;
-                Arc::new(NumberedRows { files, schema: Arc::clone(&schema), ordinal_at })
+                Arc::new(NumberedRows { files, first: self.first.clone(), schema: Arc::clone(&schema), ordinal_at })
             }
         };
         StreamingTable::try_new(schema, vec![rows])?.scan(state, None, &[], limit).await
@@ -225,6 +238,7 @@ impl PartitionStream for JsonRows {
 /// One stream over all partitions of the files, in their order.
 struct NumberedRows {
     files: Arc<dyn ExecutionPlan>,
+    first: String,
     schema: SchemaRef,
     ordinal_at: Option<usize>,
 }
@@ -247,7 +261,11 @@ impl PartitionStream for NumberedRows {
             .map(move |partition| files.execute(partition, Arc::clone(&context)))
             .try_flatten();
         let mut next_row = 0i64;
-        let numbered = batches.map(move |batch| number(&batch?, &schema, ordinal_at, &mut next_row));
+        let first = self.first.clone();
+        let numbered = batches.map(move |batch| {
+            let batch = batch.map_err(|e| e.context(format!("'{first}' or a file beside it cannot be read")))?;
+            number(&batch, &schema, ordinal_at, &mut next_row)
+        });
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), numbered))
     }
 }

@@ -10,8 +10,11 @@ use super::classify::DatasetId;
 
 const TABLE: &str = include_str!("scored_train_splits.tsv");
 
-/// By dataset without its config's name: split and names.
-static SCORED: LazyLock<HashMap<(String, String), Vec<(&str, Vec<&str>)>>> = LazyLock::new(|| {
+/// A split that some task scores on, and the names of the configs.
+type ScoredSplit = (&'static str, Vec<&'static str>);
+
+/// By dataset without its config's name.
+static SCORED: LazyLock<HashMap<(String, String), Vec<ScoredSplit>>> = LazyLock::new(|| {
     let mut scored: HashMap<_, Vec<_>> = HashMap::new();
     for line in TABLE.lines() {
         let mut cells = line.split('\t');

@@ -105,8 +105,9 @@ pub(super) fn distinct(
 ) -> Vec<Part> {
     let mut tasks: Vec<&Task> = catalog.tasks().iter().filter(|task| take(task)).collect();
     tasks.sort_by_key(|task| (task.status == Status::AcceptedFewshotTrain, &task.name));
-    // By split and files: the tasks, each with the code that chooses its rows.
-    let mut readers: HashMap<(Split, &[String]), Vec<(&str, &str)>> = HashMap::new();
+    // The tasks that read them, each with the code that chooses its rows.
+    type Files<'a> = (Split, &'a [String]);
+    let mut readers: HashMap<Files, Vec<(&str, &str)>> = HashMap::new();
     let mut parts = Vec::new();
     for task in tasks {
         let chooses = task.config.as_ref().and_then(|config| config.function_places.get("process_docs"));

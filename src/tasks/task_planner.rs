@@ -69,7 +69,7 @@ impl TaskPlanner {
         if let Some(first) = table.unread().first() {
             tracing::warn!(
                 "{} rows of '{}' cannot be read and are left out, the first in line {} ({});                  SELECT * FROM raw_errors WHERE task = '{}' lists them",
-                table.unread().len(),
+                table.unread().len() as u64 + table.unlisted().iter().map(|(_, more)| more).sum::<u64>(),
                 first.file,
                 first.row.line,
                 first.row.what,

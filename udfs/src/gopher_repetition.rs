@@ -110,7 +110,7 @@ mod tests {
             Some("duplicate_lines")
         );
         let twice =
-            format!("{} {} {}", numbered(12), (100..150).map(|n| format!("w{n} ")).collect::<String>(), numbered(12));
+            format!("{} {} {}", numbered(16), (100..150).map(|n| format!("w{n} ")).collect::<String>(), numbered(16));
         assert_eq!(gopher_repetition(&twice), Some("duplicate_7_grams"));
     }
 

@@ -65,8 +65,8 @@ use datafusion_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
 use crate::function::{Definition, scalar};
 pub use crate::jinja::template_variables;
+pub use crate::normalize_text::without_punctuation;
 pub use crate::python_list::list as read_python_list;
-pub use crate::normalize_text::normalize_text;
 
 /// Every scalar function, in the order of the reference.
 const SCALAR: &[&Definition] = &[

@@ -20,9 +20,7 @@ use arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use datafusion_common::utils::SingleRowListArrayBuilder;
 use datafusion_common::{Result, ScalarValue, exec_datafusion_err, plan_err};
 use datafusion_expr::function::{AccumulatorArgs, StateFieldsArgs};
-use datafusion_expr::{
-    Accumulator, AggregateUDF, AggregateUDFImpl, DocSection, Documentation, Signature, Volatility,
-};
+use datafusion_expr::{Accumulator, AggregateUDF, AggregateUDFImpl, DocSection, Documentation, Signature, Volatility};
 
 use crate::function::is_text;
 use crate::majority_vote::{AnswerKind, Ballot, fields, vote_struct};

@@ -40,8 +40,8 @@ pub(crate) const NORMALIZE_TEXT: Definition = Definition {
 /// Punctuation, and those symbols of Python's `string.punctuation` that are neither mathematics nor punctuation.
 static PUNCTUATION: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"[\p{P}$`]").expect("a constant pattern is valid"));
 
-/// What the SQL function `normalize_text` gives for one text.
-pub fn normalize_text(text: &str) -> String {
+/// The text in lower case, in the form NFKC, without the punctuation that carries no value; spaces stay as they are.
+pub fn without_punctuation(text: &str) -> String {
     // Of ASCII, NFKC and the dashes change nothing.
     let chars: Vec<char> = match text.is_ascii() {
         true => text.bytes().map(|byte| char::from(byte.to_ascii_lowercase())).collect(),
@@ -53,6 +53,12 @@ pub fn normalize_text(text: &str) -> String {
             kept.push(char);
         }
     }
+    kept
+}
+
+/// What the SQL function `normalize_text` gives for one text.
+pub(crate) fn normalize_text(text: &str) -> String {
+    let kept = without_punctuation(text);
     let mut normalized = String::with_capacity(kept.len());
     for word in kept.split_whitespace().filter(|word| !matches!(*word, "a" | "an" | "the")) {
         push_word(&mut normalized, word);

@@ -27,20 +27,20 @@ use arrow::datatypes::{DataType, Field, FieldRef, Float64Type, Int64Type};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion_common::{Result, exec_err, plan_err};
 use datafusion_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldArgs};
-use datafusion_expr::{DocSection, Documentation, PartitionEvaluator, Signature, Volatility, WindowUDF, WindowUDFImpl};
+use datafusion_expr::{Documentation, PartitionEvaluator, Signature, Volatility, WindowUDF, WindowUDFImpl};
+
+use crate::function::reference;
 
 const NAME: &str = "sample_quota";
 
 pub(crate) fn sample_quota() -> WindowUDF {
-    let section = DocSection { include: true, label: "Question and answer functions", description: None };
-    let documentation = Documentation::builder(
-        section,
-        "How many rows of each group to draw: shares ∝ min(rows, cap)^(1/temperature), with a minimum and a cap.",
+    let documentation = reference(
         "sample_quota(key, rows, total, temperature, cap, minimum) OVER (…)",
-    )
-    .with_sql_example(
-        "```sql\nSELECT family, sample_quota(family, n, 100, 2.0, NULL, 5) OVER () FROM (SELECT family, count(*) AS n \
-         FROM seeds GROUP BY family);\n```",
+        "How many rows to draw from each group, of a table with one row a group: shares ∝ min(rows, cap)^(1/temperature) \
+         of the total, never over rows or cap, nor under the minimum where the rows are there. NULL for no total, cap \
+         or minimum.",
+        "SELECT family, sample_quota(family, n, 100, 2.0, 60, 5) OVER () AS quota
+FROM (VALUES ('a', 9000), ('b', 40)) AS t(family, n);",
     )
     .build();
     WindowUDF::new_from_impl(SampleQuota { signature: Signature::user_defined(Volatility::Immutable), documentation })

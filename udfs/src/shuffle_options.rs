@@ -92,6 +92,23 @@ mod tests {
         assert!(first.iter().all(|count| (900..1100).contains(count)), "{first:?}");
     }
 
+    /// Pearson's test over 10,000 items for each number of options; a fair shuffle fails one with a chance of 0.001.
+    #[test]
+    fn the_answer_stands_in_every_place_as_often() {
+        // The 0.999 quantiles of the χ² distribution with 1 to 9 degrees of freedom.
+        let limits = [10.83, 13.82, 16.27, 18.47, 20.52, 22.46, 24.32, 26.12, 27.88];
+        for (options, limit) in (2..=10).zip(limits) {
+            let mut counts = vec![0; options];
+            for item in 0..10_000u32 {
+                let order = shuffled((0..options).collect(), format!("item {item}").as_bytes());
+                counts[order.iter().position(|option| *option == 0).unwrap()] += 1;
+            }
+            let expected = 10_000.0 / options as f64;
+            let statistic: f64 = counts.iter().map(|count| (f64::from(*count) - expected).powi(2) / expected).sum();
+            assert!(statistic < limit, "{options} options: {statistic}, {counts:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_shuffle_is_a_permutation(items in prop::collection::vec(".{0,3}", 0..12), seed in any::<[u8; 8]>()) {

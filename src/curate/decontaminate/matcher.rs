@@ -53,7 +53,7 @@ pub struct Limits {
 
 /// Questions with fewer words are found as a whole only.
 const SHORT: u32 = 13 * WORD;
-/// With fewer still the answer must be the same too: such questions are asked by chance.
+/// With fewer still, and where the question is generic, the answer must be the same too: such questions are asked by chance.
 const VERY_SHORT: u32 = 8 * WORD;
 /// Words in a row that must be common, as a share of the question's information, before it is compared word by word.
 const WORTH_COMPARING: f32 = 0.2;
@@ -129,6 +129,11 @@ impl<'a> Matcher<'a> {
             return None;
         }
         let answer = answer.and_then(|answer| answer_hash(answer, &mut self.answer));
+        // What anybody may ask is a copy only if nothing speaks against it.
+        let exact = exact.filter(|question| {
+            let question = &reference.questions[*question as usize];
+            !question.generic || answer.is_none_or(|answer| question.answers.contains(&answer))
+        });
         let mut found: Option<Contamination> = None;
         let mut rules = Vec::new();
         if let Some(question) = exact {
@@ -148,9 +153,12 @@ impl<'a> Matcher<'a> {
                 if !rules.contains(&rule) {
                     rules.push(rule);
                 }
-                let surer = |found: &Contamination| rule < found.rule || (rule == found.rule && score > found.score);
+                // Of two questions one of which stands in the other the longer one is meant.
+                let span = self.span(tokens);
+                let surer = |found: &Contamination| {
+                    rule < found.rule || (rule == found.rule && (score, span.len()) > (found.score, found.span.len()))
+                };
                 if found.as_ref().is_none_or(surer) {
-                    let span = self.span(tokens);
                     found = Some(Contamination { question, rule, score, span, rules: Vec::new() });
                 }
             }
@@ -194,7 +202,7 @@ impl<'a> Matcher<'a> {
             (tokens == question.tokens).then_some(start..start + length)
         });
         if let Some(tokens) = whole
-            && (total >= VERY_SHORT || same_answer)
+            && (total >= SHORT || (total >= VERY_SHORT && !question.generic) || same_answer)
         {
             judged.push((Rule::Question, 1.0, tokens));
         }
@@ -225,7 +233,7 @@ impl<'a> Matcher<'a> {
     fn covered(&mut self, question: &Question, least: u32) -> (f64, Range<usize>) {
         self.covered.clear();
         self.covered.resize(question.tokens.len(), false);
-        let mut tokens = usize::MAX..0;
+        let mut tokens = Range { start: usize::MAX, end: 0 };
         for run in &self.runs {
             let end = run.place + run.tokens;
             if question.weight_before[end] - question.weight_before[run.place] >= least {
@@ -271,7 +279,9 @@ impl<'a> Matcher<'a> {
         let common = self.common_in_order(question, window.clone());
         let score = f64::from(common / all).min(1.0);
         let runs = self.runs.iter();
-        let tokens = runs.fold(usize::MAX..0, |all, run| all.start.min(run.start)..all.end.max(run.start + run.tokens));
+        let tokens = runs.fold(Range { start: usize::MAX, end: 0 }, |all, run| {
+            all.start.min(run.start)..all.end.max(run.start + run.tokens)
+        });
         (score >= self.limits.near).then_some((score, tokens))
     }
 
@@ -356,6 +366,21 @@ mod tests {
         assert_eq!(found(&exam, &text, None), None);
         assert_eq!(found(&exam, &text, Some("Rubens")), None);
         assert_eq!(found(&exam, &text, Some("giotto.")).unwrap().0, Rule::Question);
+    }
+
+    #[test]
+    fn a_generic_question_needs_its_answer_and_a_longer_one_goes_before_it() {
+        let generic = "Which of the following is a correct statement about";
+        let questions: Vec<String> =
+            ["", " iron", " glass", " wool", " salt"].iter().map(|end| format!("{generic}{end}")).collect();
+        let pairs: Vec<(&str, &str)> = questions.iter().map(|question| (question.as_str(), "it melts")).collect();
+        let exam = reference(&pairs);
+        let other = format!("{generic} the moon?");
+        assert_eq!(found(&exam, &other, None), None);
+        assert_eq!(found(&exam, &other, Some("It melts.")).unwrap().1, "0");
+        assert_eq!(found(&exam, &format!("So: {generic} wool?"), None).unwrap().1, "3");
+        assert_eq!(found(&exam, generic, None).unwrap().0, Rule::Exact);
+        assert_eq!(found(&exam, generic, Some("it burns")), None);
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub(super) const SEED: usize = 5;
 const BOILERPLATE_SHARE: f64 = 0.01;
 const BOILERPLATE_LEAST: usize = 10;
 
+/// A question is generic if each of its n-grams is in so many different questions: 'Which of these statements is true?'.
+const GENERIC: usize = 3;
+
 /// One row of the reference set.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReferenceRow {
@@ -37,6 +40,8 @@ pub struct Question {
     pub information: Vec<f32>,
     /// Tokens of which no n-gram is looked up, because all are boilerplate.
     pub boilerplate: Vec<bool>,
+    /// Other questions say all that this one says; see [`GENERIC`].
+    pub generic: bool,
     /// Hashes of the answers of its rows.
     pub answers: Vec<u64>,
 }
@@ -99,6 +104,7 @@ impl Reference {
                 weight_before,
                 information: Vec::new(),
                 boilerplate: Vec::new(),
+                generic: tokens.len() >= SEED,
                 answers: answer.into_iter().collect(),
             });
         }
@@ -148,7 +154,11 @@ impl Reference {
                 }
                 last = Some(question);
             }
-            let everywhere = counts.iter().sum::<usize>() > too_many(self.questions.len());
+            let count = counts.iter().sum::<usize>();
+            if count < GENERIC {
+                same.iter().for_each(|&(_, question, _)| self.questions[question as usize].generic = false);
+            }
+            let everywhere = count > too_many(self.questions.len());
             if everywhere || counts.iter().zip(&in_table).any(|(count, all)| *count > too_many(*all)) {
                 continue;
             }

@@ -18,7 +18,8 @@ use super::frequencies::Frequencies;
 pub struct Match {
     /// Its ordinal among the kept rows.
     pub row: u32,
-    pub jaccard: f64,
+    /// Jaccard similarity, or the cosine of vectors.
+    pub likeness: f64,
     /// The normalized texts are equal.
     pub exact: bool,
 }
@@ -78,7 +79,7 @@ impl Kept {
     /// `set` is in ascending order and not empty; `text` is a hash of the whole normalized text.
     pub fn find_or_keep(&mut self, text: u64, set: &[u64]) -> Option<Match> {
         if let Some(&row) = self.texts.get(&text) {
-            return Some(Match { row, jaccard: 1.0, exact: true });
+            return Some(Match { row, likeness: 1.0, exact: true });
         }
         self.order(set);
         if let Some(found) = self.nearest(set) {
@@ -151,8 +152,8 @@ impl Kept {
             let other = &self.shingles[self.starts[row as usize]..self.starts[row as usize + 1]];
             let shared = shared(set, other);
             let jaccard = shared as f64 / (size + other.len() - shared) as f64;
-            if jaccard >= self.threshold && best.is_none_or(|best| jaccard > best.jaccard) {
-                best = Some(Match { row, jaccard, exact: false });
+            if jaccard >= self.threshold && best.is_none_or(|best| jaccard > best.likeness) {
+                best = Some(Match { row, likeness: jaccard, exact: false });
             }
         }
         self.candidates = candidates;
@@ -235,7 +236,7 @@ mod tests {
                 .iter()
                 .enumerate()
                 // No two texts are the same: the sets decide.
-                .map(|(text, set)| kept.find_or_keep(text as u64, set).map(|m| (m.row, m.jaccard)))
+                .map(|(text, set)| kept.find_or_keep(text as u64, set).map(|m| (m.row, m.likeness)))
                 .collect();
             prop_assert_eq!(found, by_definition(&sets, threshold));
         }
@@ -245,7 +246,7 @@ mod tests {
     fn equal_texts_are_exact_duplicates_of_the_first() {
         let mut kept = Kept::new(0.8, Vec::new());
         assert_eq!(kept.find_or_keep(7, &[1, 2, 3]), None);
-        assert_eq!(kept.find_or_keep(7, &[1, 2, 3]), Some(Match { row: 0, jaccard: 1.0, exact: true }));
-        assert_eq!(kept.find_or_keep(8, &[1, 2, 3]), Some(Match { row: 0, jaccard: 1.0, exact: false }));
+        assert_eq!(kept.find_or_keep(7, &[1, 2, 3]), Some(Match { row: 0, likeness: 1.0, exact: true }));
+        assert_eq!(kept.find_or_keep(8, &[1, 2, 3]), Some(Match { row: 0, likeness: 1.0, exact: false }));
     }
 }

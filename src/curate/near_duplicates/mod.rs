@@ -6,12 +6,16 @@
 //! is exact (see [`kept`]), and the same for any partitioning and order of the input. The order makes it wait for all of
 //! its input, which DataFusion's sort holds, and spills where memory is short; what is held after that grows with the rows
 //! that are kept, and is counted against the memory limit.
+//!
+//! With `embedding => embedding` instead of `text` the likeness is the cosine of vectors.
 
 mod exec;
 mod frequencies;
 mod kept;
+mod kept_vectors;
 mod node;
 mod plan;
+mod scan;
 mod shingle_exec;
 mod shingles;
 

@@ -11,54 +11,70 @@ use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 
 use super::shingles::Unit;
 
-/// The hidden columns of the input.
+/// The hidden columns of the input. The first holds the text, or the embedding.
 pub(super) const TEXT: &str = "__near_duplicates_text";
 pub(super) const KEY: &str = "__near_duplicates_key";
 pub(super) const PREFER: &str = "__near_duplicates_prefer";
 pub(super) const HIDDEN: [&str; 3] = [TEXT, KEY, PREFER];
+
+/// What makes rows alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum By {
+    /// The Jaccard similarity of n-grams.
+    Ngrams { unit: Unit, n: usize },
+    /// The cosine of embeddings.
+    Cosine,
+}
 
 /// What the function was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Spec {
     /// The threshold's bits: plans are compared and hashed.
     threshold: u64,
-    pub unit: Unit,
-    pub n: usize,
+    pub by: By,
     /// The name of the column that is added.
     pub output: String,
 }
 
 impl Spec {
-    pub fn new(threshold: f64, unit: Unit, n: usize, output: String) -> Self {
-        Self { threshold: threshold.to_bits(), unit, n, output }
+    pub fn new(threshold: f64, by: By, output: String) -> Self {
+        Self { threshold: threshold.to_bits(), by, output }
     }
 
     pub fn threshold(&self) -> f64 {
         f64::from_bits(self.threshold)
     }
 
-    /// The added column: `of_key` is the key of the kept row that is most like this one, `jaccard` the similarity with
-    /// it, `kind` 'exact' where both are equal after normalization, else 'near'.
+    /// The added column: `of_key` is the key of the kept row that is most like this one, `jaccard` or `cosine` the
+    /// likeness with it, `kind` 'exact' where both texts are equal after normalization, else 'near'.
     pub fn output_field(&self, key: &DataType) -> Field {
-        Field::new(&self.output, DataType::Struct(duplicate_fields(key)), true)
+        Field::new(&self.output, DataType::Struct(self.by.fields(key)), true)
     }
 }
 
-pub(super) fn duplicate_fields(key: &DataType) -> Fields {
-    Fields::from(vec![
-        Field::new("of_key", key.clone(), true),
-        Field::new("jaccard", DataType::Float64, true),
-        Field::new("kind", DataType::Utf8View, true),
-    ])
+impl By {
+    /// The fields of the added struct.
+    pub(super) fn fields(self, key: &DataType) -> Fields {
+        let likeness = match self {
+            By::Ngrams { .. } => "jaccard",
+            By::Cosine => "cosine",
+        };
+        Fields::from(vec![
+            Field::new("of_key", key.clone(), true),
+            Field::new(likeness, DataType::Float64, true),
+            Field::new("kind", DataType::Utf8View, true),
+        ])
+    }
 }
 
 impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let unit = match self.unit {
-            Unit::Word => "word",
-            Unit::Character => "char",
-        };
-        write!(f, "threshold={}, {unit} {}-grams", self.threshold(), self.n)
+        let threshold = self.threshold();
+        match self.by {
+            By::Ngrams { unit: Unit::Word, n } => write!(f, "threshold={threshold}, word {n}-grams"),
+            By::Ngrams { unit: Unit::Character, n } => write!(f, "threshold={threshold}, char {n}-grams"),
+            By::Cosine => write!(f, "threshold={threshold}, cosine"),
+        }
     }
 }
 

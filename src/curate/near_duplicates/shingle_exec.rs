@@ -17,20 +17,22 @@ use datafusion::physical_plan::execution_plan::{
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties, StatisticsArgs,
+    ChildStats, DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
+    StatisticsArgs,
 };
 use futures::StreamExt;
 
 use super::frequencies::Frequencies;
-use super::node::{Spec, TEXT};
-use super::shingles::Shingler;
+use super::node::TEXT;
+use super::shingles::{Shingler, Unit};
 
 pub(super) const SHINGLES: &str = "__near_duplicates_shingles";
 pub(super) const WHOLE: &str = "__near_duplicates_hash";
 
 #[derive(Debug)]
 pub struct ShingleExec {
-    spec: Spec,
+    unit: Unit,
+    n: usize,
     input: Arc<dyn ExecutionPlan>,
     frequencies: Arc<Frequencies>,
     /// The place of the text in the input.
@@ -41,7 +43,7 @@ pub struct ShingleExec {
 }
 
 impl ShingleExec {
-    pub fn try_new(spec: Spec, input: Arc<dyn ExecutionPlan>, frequencies: Arc<Frequencies>) -> Result<Self> {
+    pub fn try_new(unit: Unit, n: usize, input: Arc<dyn ExecutionPlan>, frequencies: Arc<Frequencies>) -> Result<Self> {
         let text = input.schema().index_of(TEXT)?;
         let mut fields: Vec<_> = input.schema().fields().iter().cloned().collect();
         fields.remove(text);
@@ -54,13 +56,13 @@ impl ShingleExec {
             EmissionType::Incremental,
             input.boundedness(),
         ));
-        Ok(Self { spec, input, frequencies, text, schema, properties, metrics: ExecutionPlanMetricsSet::new() })
+        Ok(Self { unit, n, input, frequencies, text, schema, properties, metrics: ExecutionPlanMetricsSet::new() })
     }
 }
 
 impl DisplayAs for ShingleExec {
     fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "ShingleExec: {}", self.spec)
+        write!(f, "ShingleExec: {:?} {}-grams", self.unit, self.n)
     }
 }
 
@@ -91,7 +93,7 @@ impl ExecutionPlan for ShingleExec {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match children.pop() {
             Some(input) if children.is_empty() => {
-                Ok(Arc::new(Self::try_new(self.spec.clone(), input, Arc::clone(&self.frequencies))?))
+                Ok(Arc::new(Self::try_new(self.unit, self.n, input, Arc::clone(&self.frequencies))?))
             }
             _ => internal_err!("ShingleExec takes exactly one child"),
         }
@@ -104,7 +106,7 @@ impl ExecutionPlan for ShingleExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.input.execute(partition, context)?;
         let metrics = BaselineMetrics::new(&self.metrics, partition);
-        let mut shingler = Shingler::new(self.spec.unit, self.spec.n);
+        let mut shingler = Shingler::new(self.unit, self.n);
         let (text, schema, frequencies) = (self.text, Arc::clone(&self.schema), Arc::clone(&self.frequencies));
         let output = input.map(move |batch| {
             let _timer = metrics.elapsed_compute().timer();
@@ -117,6 +119,10 @@ impl ExecutionPlan for ShingleExec {
 
     fn metrics(&self) -> Option<MetricsSet> {
         Some(self.metrics.clone_inner())
+    }
+
+    fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
+        vec![ChildStats::At(partition)]
     }
 
     fn statistics_from_inputs(&self, inputs: &[Arc<Statistics>], _args: &StatisticsArgs) -> Result<Arc<Statistics>> {
