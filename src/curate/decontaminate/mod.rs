@@ -10,6 +10,7 @@ mod cache;
 mod exec;
 mod matcher;
 mod node;
+mod origin;
 mod plan;
 mod reference;
 

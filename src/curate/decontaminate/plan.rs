@@ -16,6 +16,7 @@ use super::cache::IndexCache;
 use super::exec::DecontaminateExec;
 use super::matcher::{Limits, Rule};
 use super::node::{ANSWER, DecontaminateNode, Spec, TEXT};
+use super::origin::names_rows;
 use crate::curate::planner::FunctionPlanner;
 
 pub const ARGUMENTS: [&str; 14] = [
@@ -114,19 +115,28 @@ pub fn plan(
             Some(expr) => cast(expr, DataType::Utf8View),
             None => null_text(),
         };
-    let against_table = match function.expression("against_table", &schema)?.or_else(|| column(&["task"])) {
-        Some(expr) => cast(expr, DataType::Utf8View),
-        None => {
-            let table = schema.iter().next().and_then(|(qualifier, _)| qualifier.map(ToString::to_string));
-            cast(lit(table.unwrap_or_else(|| "reference".to_owned())), DataType::Utf8View)
-        }
-    };
-    let against_row =
-        match function.expression("against_row", &schema)?.or_else(|| column(&["source_row", "seed_id", "id"])) {
-            Some(expr) => cast(expr, DataType::Utf8View),
-            None => null_text(),
-        };
+    let given_table = function.expression("against_table", &schema)?;
+    let given_row = function.expression("against_row", &schema)?;
     function.finish()?;
+    let compared = [&against_text, &against_answer];
+    let named = |argument: &str, given: Option<Expr>, usual: &[&str]| -> Result<Option<Expr>> {
+        let is_given = given.is_some();
+        let Some(expr) = given.or_else(|| column(usual)) else { return Ok(None) };
+        let is_name = names_rows(argument, &expr, &compared, &reference)?;
+        if is_given && !is_name {
+            return plan_err!(
+                "decontaminate: {argument} => {expr} is computed; it must be a column as it is, because it goes out with \
+                 what is found"
+            );
+        }
+        // A computed column is not taken because of its name.
+        Ok(is_name.then(|| cast(expr, DataType::Utf8View)))
+    };
+    let against_table = named("against_table", given_table, &["task"])?.unwrap_or_else(|| {
+        let table = schema.iter().next().and_then(|(qualifier, _)| qualifier.map(ToString::to_string));
+        cast(lit(table.unwrap_or_else(|| "reference".to_owned())), DataType::Utf8View)
+    });
+    let against_row = named("against_row", given_row, &["source_row", "seed_id", "id"])?.unwrap_or_else(null_text);
 
     let mut projection: Vec<Expr> =
         items.schema().iter().map(|(qualifier, field)| Expr::Column(Column::from((qualifier, field)))).collect();
