@@ -109,7 +109,10 @@ impl Workspace {
         for task in catalog.tasks() {
             let of = Attribution {
                 dataset: task.dataset_path.as_ref().filter(|path| !is_loader(path)).map(|_| task.dataset()),
-                license_evidence: task.licence_evidence.clone(),
+                license_evidence: match (&task.licence_evidence, &task.licence_source) {
+                    (Some(evidence), Some(source)) => Some(format!("{evidence}, {source}")),
+                    (evidence, _) => evidence.clone(),
+                },
             };
             run.attribute(task.name.clone(), of);
         }

@@ -165,11 +165,14 @@ async fn listed(
     let options = ListingOptions::new(format).with_file_extension("");
     let mut schemas = Vec::new();
     for (file, url) in files.iter().zip(&urls) {
+        // DataFusion passes over files without a byte; no CSV or Parquet file is one.
+        let store = session.runtime_env().object_store(url)?;
+        let found: Vec<_> = url.list_all_files(session, store.as_ref(), "").await?.try_collect().await?;
+        if let Some(empty) = found.iter().find(|meta| meta.size == 0) {
+            return plan_err!("the columns of '{file}' cannot be read: /{} is empty", empty.location);
+        }
         let schema = options.infer_schema(session, url).await;
         let schema = schema.map_err(|e| e.context(format!("the columns of '{file}' cannot be read")))?;
-        if schema.fields().is_empty() {
-            return plan_err!("the columns of '{file}' cannot be read: it is empty");
-        }
         schemas.push((file.as_str(), schema));
     }
     let schema = one_schema(&schemas)?;
