@@ -223,11 +223,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_sort_by_time_and_differ_within_a_second() {
+    fn ids_sort_by_time_and_differ_within_a_millisecond() {
         let now = DateTime::from_timestamp(1_795_456_620, 0).unwrap();
         let (a, b) = (new_id(now), new_id(now));
-        assert_eq!(&a[..17], "20261123T175700Z-");
-        assert_eq!(a.len(), 23);
+        assert_eq!(&a[..20], "20261123T175700000Z-");
+        assert_eq!(a.len(), 26);
         assert_ne!(a, b);
     }
 

@@ -374,14 +374,14 @@ async fn a_second_run_is_another_folder_and_the_table_runs_shows_both() {
         "SELECT run_id, target, curated_rows, rejected_rows, models, finished > TIMESTAMP '2020-01-01' AS late FROM runs",
     )
     .await;
-    insta::assert_snapshot!(shown.replace(ids[0], "<the first of two runs>").replace(ids[1], "<the other of two runs>"), @r#"
-        +-------------------------+----------+--------------+---------------+---------+------+
-        | run_id                  | target   | curated_rows | rejected_rows | models  | late |
-        +-------------------------+----------+--------------+---------------+---------+------+
-        | <the first of two runs> | research | 2            | 3             | [local] | true |
-        | <the other of two runs> | research | 2            | 3             | [local] | true |
-        | torn                    |          |              |               |         |      |
-        +-------------------------+----------+--------------+---------------+---------+------+
+    insta::assert_snapshot!(shown.replace(ids[0], "<the first run of the two>").replace(ids[1], "<the other run of the two>"), @r#"
+        +----------------------------+----------+--------------+---------------+---------+------+
+        | run_id                     | target   | curated_rows | rejected_rows | models  | late |
+        +----------------------------+----------+--------------+---------------+---------+------+
+        | <the first run of the two> | research | 2            | 3             | [local] | true |
+        | <the other run of the two> | research | 2            | 3             | [local] | true |
+        | torn                       |          |              |               |         |      |
+        +----------------------------+----------+--------------+---------------+---------+------+
         "#);
 }
 
