@@ -171,7 +171,7 @@ async fn measure(folder: &Path) -> Vec<(&'static str, f64)> {
         let context = SessionContext::new();
         let options =
             datafusion::prelude::JsonReadOptions::default().file_extension("jsonl").schema_infer_max_records(1000);
-        let rows = context.read_json(json.to_string_lossy(), options).await.expect("rows");
+        let rows = context.read_json(json.to_string_lossy().into_owned(), options).await.expect("rows");
         rows.write_parquet(&parquet.to_string_lossy(), Default::default(), None).await.expect("a file");
         let path = config["dataset_path"].as_str().expect("a path").to_owned();
         let files = Some(parquet.to_string_lossy().into_owned());

@@ -84,8 +84,8 @@ async fn nested_columns_of_json_and_parquet_files_that_differ_are_one_table() {
     let (place, root) = with_root();
     place.write(
         "a/nested.yaml",
-        &format!("task: nested\ndataset_path: org/nested\noutput_type: multiple_choice\ntraining_split: train\n\
-                  doc_to_text: question\ndoc_to_choice: '{{{{choices.text}}}}'\ndoc_to_target: '{{{{choices.label.index(key)}}}}'\n"),
+        "task: nested\ndataset_path: org/nested\noutput_type: multiple_choice\ntraining_split: train\n\
+                  doc_to_text: question\ndoc_to_choice: '{{choices.text}}'\ndoc_to_target: '{{choices.label.index(key)}}'\n",
     );
     put(
         &root,
@@ -308,7 +308,7 @@ async fn a_file_that_is_cut_or_no_text_is_an_error_that_names_it_and_never_a_pan
     let state = ctx.state();
     let open = async |name: &str| {
         let file = root.join(name).to_string_lossy().into_owned();
-        let opened = super::raw_table::RawTable::open(&[file.clone()], &state).await;
+        let opened = super::raw_table::RawTable::open(std::slice::from_ref(&file), &state).await;
         opened.map(drop).map_err(|error| {
             let sentence = error.strip_backtrace();
             assert!(sentence.contains(&file), "{sentence}");

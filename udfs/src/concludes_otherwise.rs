@@ -61,10 +61,10 @@ fn concludes_otherwise(reasoning: &str, answer: &str, options: &[&str]) -> bool 
 /// What stands behind the last end of a sentence that has something behind it.
 fn last_sentence(text: &str) -> &str {
     let text = text.trim_end().trim_end_matches(['.', '!', '?', '。']);
-    let ends = text
+    let mut ends = text
         .match_indices([' ', '\n', '。'])
         .filter(|(at, space)| *space != " " || text[..*at].ends_with(['.', '!', '?']));
-    ends.last().map_or(text, |(at, space)| text[at + space.len()..].trim())
+    ends.next_back().map_or(text, |(at, space)| text[at + space.len()..].trim())
 }
 
 #[cfg(test)]
