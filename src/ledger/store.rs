@@ -14,8 +14,10 @@ use super::folder::{self, Listing, OwnedLog};
 use super::follow::Followed;
 use super::hold::Hold;
 use super::index::{self, Index, Key, Place};
-use super::log::{LogFile, LogReader};
-use super::segment::{self, BLOCK_ROWS, Footers, Segment};
+use super::log::LogFile;
+use super::opened_log::{OpenedLog, open_log};
+use super::segment::{self, Footers, Segment};
+use super::source::Source;
 use super::writer::{Command, Writer};
 use super::{CallId, LedgerError, Record};
 
@@ -227,30 +229,6 @@ impl Pending {
         match self.answer {
             Some(answer) => answer.await.map_err(|_| self.shared.writer_ended())?,
             None => Ok(()),
-        }
-    }
-}
-
-/// A file that holds answers.
-#[derive(Debug, Clone)]
-pub(super) enum Source {
-    Log(Arc<LogFile>),
-    Segment(Arc<Segment>),
-}
-
-impl Source {
-    fn block_position(&self, position: u64) -> u64 {
-        match self {
-            Source::Log(_) => position,
-            Source::Segment(_) => position - position % BLOCK_ROWS,
-        }
-    }
-
-    /// The blocks at these positions, which ascend.
-    fn blocks(&self, positions: &[u64], footers: &Footers) -> Result<Vec<Block>, LedgerError> {
-        match self {
-            Source::Log(log) => positions.iter().map(|position| Ok(Block::of_frame(log.frame(*position)?))).collect(),
-            Source::Segment(segment) => segment.blocks(positions, footers),
         }
     }
 }
@@ -485,53 +463,4 @@ fn write_distinct(folder: &Path, listing: &Listing, sealed: &[(&str, u32, u64)],
 fn source_number(position: usize) -> u32 {
     // 16 million files would be 1 PB of logs.
     u32::try_from(position).unwrap_or(u32::MAX)
-}
-
-struct OpenedLog {
-    file: Arc<LogFile>,
-    orphan: Option<OwnedLog>,
-    /// The end of the last whole group.
-    read: u64,
-}
-
-/// Reads a log's calls. `None` if it is gone: sealed meanwhile, or an orphan without records, which is deleted.
-fn open_log(
-    folder: &Path,
-    unique: &str,
-    source: u32,
-    places: &mut Vec<(Key, Place)>,
-) -> Result<Option<OpenedLog>, LedgerError> {
-    let path = folder::log_path(folder, unique);
-    let locked = folder::lock(&path)?;
-    let file = match LogFile::open(path.clone()) {
-        Ok(file) => Arc::new(file),
-        Err(e) if e.is_not_found() => return Ok(None),
-        Err(e) => return Err(e),
-    };
-    let mut reader = LogReader::new(&file)?;
-    let mut any = false;
-    while let Some(frame) = reader.next_frame()? {
-        any = true;
-        for record in &frame.records {
-            if let Record::Call(call) = record {
-                places.push((index::key(&call.call_id), Place::new(source, frame.offset)));
-            }
-        }
-    }
-    let torn = reader.torn_bytes();
-    let Some(locked) = locked else {
-        let read = reader.end() - torn;
-        return Ok(Some(OpenedLog { file, orphan: None, read }));
-    };
-    let len = file.len()? - torn;
-    if torn > 0 {
-        tracing::warn!("the last {torn} bytes of {} were torn by a crash and are cut", path.display());
-        locked.set_len(len).and_then(|()| locked.sync_all()).map_err(LedgerError::io("cut", &path))?;
-    }
-    if !any && !reader.is_damaged() {
-        folder::ignore_not_found(fs::remove_file(&path)).map_err(LedgerError::io("remove", &path))?;
-        return Ok(None);
-    }
-    let orphan = OwnedLog { unique: unique.to_owned(), file: locked, len };
-    Ok(Some(OpenedLog { file, orphan: Some(orphan), read: len }))
 }
