@@ -3,7 +3,7 @@
 //!
 //! Data goes down one staircase: SQL text → logical node → exec → endpoint → ledger → Arrow batch → sink.
 //! Dependencies point down: cli → session → {tasks, model_call, curate, guard, publish} → {endpoint, ledger}
-//! → {lineage, config, udfs}.
+//! → {stores, lineage, config, udfs}.
 
 pub mod cli;
 pub mod config;
@@ -15,4 +15,5 @@ pub mod lineage;
 pub mod model_call;
 pub mod publish;
 pub mod session;
+pub mod stores;
 pub mod tasks;

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::{DataFusionError, Result, plan_err};
 
 use super::arguments::GcArguments;
 use super::{EXIT_OK, output, text_table};
@@ -14,7 +14,14 @@ use crate::session::{OpenOptions, Workspace};
 
 pub async fn calls_gc(root: Option<PathBuf>, arguments: GcArguments) -> Result<u8> {
     let workspace = Workspace::open(OpenOptions { root, out: arguments.out, ..OpenOptions::default() }).await?;
-    let (ledger, runs) = (&workspace.config.ledger.path, Path::new(&workspace.config.out));
+    let ledger = &workspace.ledger_folder("calls gc")?;
+    if workspace.config.out.contains("://") {
+        return plan_err!(
+            "calls gc keeps what published runs name, and reads runs in folders only; {} is on an object store",
+            workspace.config.out
+        );
+    }
+    let runs = Path::new(&workspace.config.out);
     let age = i64::try_from(arguments.older_than.as_millis()).unwrap_or(i64::MAX);
     let since_ms = Utc::now().timestamp_millis().saturating_sub(age);
     let since = DateTime::from_timestamp_millis(since_ms).unwrap_or(DateTime::UNIX_EPOCH);

@@ -35,6 +35,8 @@ use datafusion::common::DataFusionError;
 use arguments::{Arguments, Command};
 use console::Console;
 
+use crate::stores::store_error;
+
 /// Done.
 const EXIT_OK: u8 = 0;
 /// The command failed; the sentence on standard error says why.
@@ -97,6 +99,11 @@ async fn dispatch(arguments: Arguments, console: Console) -> u8 {
 
 /// An error as one readable sentence: without backtrace and without the names of DataFusion's error kinds.
 pub(crate) fn sentence(error: &DataFusionError) -> String {
+    if !matches!(error, DataFusionError::Context(..))
+        && let Some(told) = store_error(error)
+    {
+        return told.to_string();
+    }
     match error {
         DataFusionError::Context(context, inner) => {
             let inner = sentence(inner);
@@ -121,10 +128,6 @@ pub(crate) fn sentence(error: &DataFusionError) -> String {
         },
         other => {
             let text = other.message().into_owned();
-            if let Some(url) = text.split("No suitable object store found for ").nth(1) {
-                let url = url.split([' ', '`', '\'']).find(|part| part.contains("://")).unwrap_or("this location");
-                return format!("{url} cannot be read: only local files are supported in this version");
-            }
             text.split("\n\nbacktrace:").next().unwrap_or(&text).trim().to_owned()
         }
     }

@@ -97,7 +97,7 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
     })?;
     match console {
         Console::Json => finished_event(&workspace, console, &views, None, EXIT_OK),
-        Console::Plain | Console::Quiet => output::text(&report(&workspace, &calls, published, start)?)?,
+        Console::Plain | Console::Quiet => output::text(&report(&workspace, &calls, published, start).await?)?,
     }
     Ok(EXIT_OK)
 }
@@ -115,7 +115,7 @@ pub(super) async fn count_seeds(workspace: &Workspace, calls: &[CallNode]) -> Re
 }
 
 /// What the run has come to, as text.
-fn report(workspace: &Workspace, calls: &[CallNode], published: &Published, start: Instant) -> Result<String> {
+async fn report(workspace: &Workspace, calls: &[CallNode], published: &Published, start: Instant) -> Result<String> {
     let counts = workspace.runtime.progress.stages();
     let mut stages = Vec::new();
     let mut named: Vec<&str> = Vec::new();
@@ -151,7 +151,7 @@ fn report(workspace: &Workspace, calls: &[CallNode], published: &Published, star
         cost_usd: total.cost_usd,
         time: start.elapsed(),
     };
-    Ok(Report::read(published, stages, usage)?.render(width()))
+    Ok(Report::read(published, stages, usage).await?.render(width()))
 }
 
 /// `solve` → `solved`, `enrich` → `enriched`, `embed` → `embedded`.

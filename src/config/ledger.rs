@@ -1,9 +1,7 @@
 //! Where the ledger lies.
 
-use std::path::PathBuf;
-
 #[derive(Debug, Clone, PartialEq)]
 pub struct LedgerConfig {
-    /// The folder of the ledger, `.seedmill/ledger` beside `seedmill.toml` unless told otherwise.
-    pub path: PathBuf,
+    /// The ledger's folder, `.seedmill/ledger` beside `seedmill.toml` unless told otherwise, or the URL of a prefix.
+    pub location: String,
 }

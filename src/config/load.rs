@@ -177,14 +177,17 @@ fn budget(mut section: Section) -> Result<Budget, ConfigError> {
 
 fn ledger(root: &Path, mut section: Section) -> Result<LedgerConfig, ConfigError> {
     let url = section.take::<String>("url")?.unwrap_or_else(|| ".seedmill/ledger".into());
-    let path = match url.split_once("://") {
-        None => Some(root.join(&url)),
-        Some(("file", _)) => Url::parse(&url).ok().and_then(|url| url.to_file_path().ok()),
-        Some(_) => return Err(section.error("'url': object-store ledgers are not available yet; give a folder")),
+    let location = match url.split_once("://") {
+        None => absolute(root, &url),
+        Some(("file", _)) => match Url::parse(&url).ok().and_then(|url| url.to_file_path().ok()) {
+            Some(folder) => folder.to_string_lossy().into_owned(),
+            None => return Err(section.error("'url' must be a folder")),
+        },
+        Some(("s3" | "s3a" | "gs" | "az" | "abfs" | "abfss", _)) => url,
+        Some(_) => return Err(section.error("'url' must be a folder, or a prefix of s3://, gs:// or az://")),
     };
-    let path = path.ok_or_else(|| section.error("'url' must be a folder"))?;
     section.finish()?;
-    Ok(LedgerConfig { path })
+    Ok(LedgerConfig { location })
 }
 
 fn tasks(root: &Path, mut section: Section) -> Result<TasksConfig, ConfigError> {
@@ -234,7 +237,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let config = Config::load(root.path()).unwrap();
         assert_eq!(config.models, BTreeMap::from([("local".into(), ModelConfig::embedded())]));
-        assert_eq!(config.ledger.path, root.path().join(".seedmill/ledger"));
+        assert_eq!(Path::new(&config.ledger.location), root.path().join(".seedmill/ledger"));
         assert_eq!(config.tasks.cache, root.path().join(".seedmill/seeds"));
         assert_eq!(Path::new(&config.out), root.path().join("runs"));
         assert_eq!(config.budget, Budget::default());
@@ -311,7 +314,7 @@ mod tests {
         assert_eq!(config.models["small"].weights, Some(config.root.join("w.gguf")));
         assert!(config.models.contains_key("local"));
         assert_eq!(config.budget.max_cost_usd, Some(50.0));
-        assert_eq!(config.ledger.path, config.root.join("paid"));
+        assert_eq!(Path::new(&config.ledger.location), config.root.join("paid"));
         assert_eq!(config.tasks.from, [config.root.join("tasks"), "/abs/tasks".into()]);
         assert_eq!(config.tasks.target, Target::Commercial);
         let gsm8k = &config.tasks.datasets["openai/gsm8k"];
@@ -360,7 +363,7 @@ mod tests {
         );
         assert_eq!(error("models = 3"), "seedmill.toml: 'models' must be a table, not an integer");
         assert!(error("[variables]\nday = 2024-01-01").contains("'day' must be a string, a number, true or false"));
-        assert!(error("[ledger]\nurl = \"s3://b/l\"").contains("object-store ledgers are not available yet"));
+        assert!(error("[ledger]\nurl = \"https://b/l\"").contains("a prefix of s3://"));
         assert!(error("[tasks]\ntarget = \"resale\"").contains("use 'research' or 'commercial'"));
         assert!(error("[models.w]\nmodel = \"m\"").contains("needs a 'provider'"));
         assert!(error("[tables.t]").contains("[tables.t] needs a 'location'"));

@@ -35,6 +35,13 @@ impl Claims {
         Arc::new(Claims { folder, files: OnceLock::new(), held: Mutex::default() })
     }
 
+    /// Claims that hold within this process only.
+    pub(super) fn of_this_process() -> Arc<Claims> {
+        let claims = Claims { folder: PathBuf::new(), files: OnceLock::new(), held: Mutex::default() };
+        let _ = claims.files.set(Vec::new());
+        Arc::new(claims)
+    }
+
     /// `None` where another task or process holds it.
     pub(super) fn claim(self: &Arc<Self>, id: &CallId) -> Option<Claim> {
         let held = || self.held.lock().unwrap_or_else(PoisonError::into_inner);

@@ -28,6 +28,9 @@ pub enum LedgerError {
     /// Another process is at work there that this work cannot go beside.
     #[error("the ledger in {path} is {by}; try again when that has ended", path = path.display())]
     Busy { path: PathBuf, by: &'static str },
+    /// An object store that does not answer, or answers no.
+    #[error("the ledger in {url}: {detail}")]
+    Store { url: String, detail: String },
     #[error("reading the ledger in {path} was cancelled: {detail}", path = path.display())]
     Cancelled { path: PathBuf, detail: String },
 }

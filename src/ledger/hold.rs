@@ -31,6 +31,11 @@ impl Hold {
         }
     }
 
+    /// Where there is no folder to hold.
+    pub(super) fn none() -> Hold {
+        Hold { _locked: None }
+    }
+
     /// The only hold, or `None` where another has one.
     pub(super) fn alone(folder: &Path) -> Result<Option<Hold>, LedgerError> {
         let Some(file) = open(folder)? else {

@@ -6,6 +6,8 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio_util::bytes::Bytes;
+
 use super::{LedgerError, Record};
 
 const MAGIC: &[u8; 8] = b"seedmill";
@@ -67,30 +69,56 @@ fn decode(payload: &[u8]) -> Result<Vec<Record>, String> {
 #[derive(Debug)]
 pub(super) struct LogFile {
     pub(super) path: PathBuf,
-    file: Mutex<File>,
+    data: Data,
+}
+
+#[derive(Debug)]
+enum Data {
+    File(Mutex<File>),
+    /// A whole log, which does not grow.
+    Bytes(Bytes),
 }
 
 impl LogFile {
     pub(super) fn open(path: PathBuf) -> Result<LogFile, LedgerError> {
         let file = File::open(&path).map_err(LedgerError::io("open", &path))?;
-        Ok(LogFile { path, file: Mutex::new(file) })
+        Ok(LogFile { path, data: Data::File(Mutex::new(file)) })
+    }
+
+    /// A log that was read as a whole; `path` is for messages.
+    pub(super) fn of_bytes(path: PathBuf, bytes: Bytes) -> LogFile {
+        LogFile { path, data: Data::Bytes(bytes) }
     }
 
     pub(super) fn len(&self) -> Result<u64, LedgerError> {
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(file.metadata().map_err(LedgerError::io("read", &self.path))?.len())
+        match &self.data {
+            Data::File(file) => {
+                let file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                Ok(file.metadata().map_err(LedgerError::io("read", &self.path))?.len())
+            }
+            Data::Bytes(bytes) => Ok(bytes.len() as u64),
+        }
     }
 
     /// Makes all durable that is written so far, whoever wrote it.
     pub(super) fn sync(&self) -> Result<(), LedgerError> {
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let Data::File(file) = &self.data else { return Ok(()) };
+        let file = file.lock().unwrap_or_else(PoisonError::into_inner);
         file.sync_data().map_err(LedgerError::io("sync", &self.path))
     }
 
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.seek(SeekFrom::Start(offset))?;
-        file.read(buffer)
+        match &self.data {
+            Data::File(file) => {
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                file.seek(SeekFrom::Start(offset))?;
+                file.read(buffer)
+            }
+            Data::Bytes(bytes) => {
+                let start = usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                (&bytes[start..]).read(buffer)
+            }
+        }
     }
 
     /// The records of the frame at an offset; an error says that it is not intact (any more).

@@ -12,19 +12,47 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, Repla
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
+use futures::StreamExt;
+use tokio::runtime::Handle;
 
+use super::LedgerError;
 use super::columns::{Rows, Table};
 use super::log::{LogFile, LogReader};
+use super::object_log::{self, ObjectLog};
 
 /// Batches that may wait to be taken.
 const QUEUE: usize = 2;
 const BATCH_ROWS: usize = 1_000;
 
-/// A log as it was when the query was planned: what is appended or sealed later changes nothing for the query.
+/// Logs as they were when the query was planned: what is appended or sealed later changes nothing for the query.
 #[derive(Debug, Clone)]
-pub(super) struct LogSnapshot {
-    pub(super) log: Arc<LogFile>,
-    pub(super) len: u64,
+pub(super) enum LogSnapshot {
+    File {
+        log: Arc<LogFile>,
+        len: u64,
+    },
+    /// Objects of a store, one after the other.
+    Objects(Vec<Arc<ObjectLog>>),
+}
+
+/// A log and the length that counts.
+type OpenLog = (Arc<LogFile>, u64);
+
+impl LogSnapshot {
+    /// The logs, each with the length that counts. Called off the executor's threads.
+    fn read(self) -> Box<dyn Iterator<Item = Result<OpenLog, LedgerError>>> {
+        match self {
+            LogSnapshot::File { log, len } => Box::new(std::iter::once(Ok((log, len)))),
+            LogSnapshot::Objects(objects) => {
+                let mut opened = object_log::opened(objects);
+                let runtime = Handle::current();
+                Box::new(std::iter::from_fn(move || {
+                    let next = runtime.block_on(opened.next())?;
+                    Some(next.and_then(|(_, log)| Ok((Arc::clone(&log), log.len()?))))
+                }))
+            }
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -95,7 +123,7 @@ impl ExecutionPlan for LogScanExec {
     }
 
     fn execute(&self, partition: usize, _: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let Some(LogSnapshot { log, len }) = self.logs.get(partition).cloned() else {
+        let Some(snapshot) = self.logs.get(partition).cloned() else {
             return Err(DataFusionError::Execution(format!(
                 "LogScanExec has {} partitions, and partition {partition} was asked for",
                 self.logs.len()
@@ -110,13 +138,16 @@ impl ExecutionPlan for LogScanExec {
                 metrics.record_output(batch.num_rows());
                 batches.blocking_send(Ok(batch)).is_ok()
             };
-            let mut reader = LogReader::up_to(&log, len)?;
             let mut rows = Rows::default();
-            while let Some(frame) = reader.next_frame()? {
-                rows.extend_one(table, frame.records);
-                // A closed channel: nobody wants the rest.
-                if rows.len(table) >= BATCH_ROWS && !send(rows.take(table, &columns)?) {
-                    return Ok(());
+            for log in snapshot.read() {
+                let (log, len) = log?;
+                let mut reader = LogReader::up_to(&log, len)?;
+                while let Some(frame) = reader.next_frame()? {
+                    rows.extend_one(table, frame.records);
+                    // A closed channel: nobody wants the rest.
+                    if rows.len(table) >= BATCH_ROWS && !send(rows.take(table, &columns)?) {
+                        return Ok(());
+                    }
                 }
             }
             if rows.len(table) > 0 {

@@ -27,6 +27,10 @@
 //! And between processes that write at once: **a call is asked by one of them**, which holds its claim until the
 //! answer is durable ([`Ledger::find_or_claim`]); the others read it from that one's log.
 //!
+//! On an object store (`object_log`) there are no locks, no names that are given later and no files that grow: each
+//! process puts logs of its own, a group an object, and (1), (2) and (6) hold by that. Two processes there can both pay
+//! for what is in flight in both.
+//!
 //! The names in the folder are told in `folder`, the log's format in `log`, the segments' columns in [`tables`].
 
 mod block;
@@ -48,6 +52,8 @@ mod index;
 mod invariants;
 mod log;
 mod log_scan;
+mod object_log;
+mod object_writer;
 mod opened_log;
 mod record;
 mod rewrite;

@@ -1,10 +1,13 @@
-//! A file that holds answers: a log that grows, or a sealed segment. In: positions. Out: blocks of answers.
+//! A file that holds answers: a log that grows, a sealed segment, or a log that is an object of a store. In: positions. Out: blocks of answers.
 
 use std::sync::Arc;
+
+use tokio::runtime::Handle;
 
 use super::LedgerError;
 use super::block::Block;
 use super::log::LogFile;
+use super::object_log::ObjectLog;
 use super::segment::{BLOCK_ROWS, Footers, Segment};
 
 /// A file that holds answers.
@@ -12,20 +15,26 @@ use super::segment::{BLOCK_ROWS, Footers, Segment};
 pub(super) enum Source {
     Log(Arc<LogFile>),
     Segment(Arc<Segment>),
+    /// A log that is an object of a store.
+    Object(Arc<ObjectLog>),
 }
 
 impl Source {
     pub(super) fn block_position(&self, position: u64) -> u64 {
         match self {
-            Source::Log(_) => position,
+            Source::Log(_) | Source::Object(_) => position,
             Source::Segment(_) => position - position % BLOCK_ROWS,
         }
     }
 
     /// The blocks at these positions, which ascend.
     pub(super) fn blocks(&self, positions: &[u64], footers: &Footers) -> Result<Vec<Block>, LedgerError> {
+        let of_log =
+            |log: &Arc<LogFile>| positions.iter().map(|position| Ok(Block::of_frame(log.frame(*position)?))).collect();
         match self {
-            Source::Log(log) => positions.iter().map(|position| Ok(Block::of_frame(log.frame(*position)?))).collect(),
+            Source::Log(log) => of_log(log),
+            // Off the executor's threads, as all reading of files.
+            Source::Object(object) => of_log(&Handle::current().block_on(object.open())?),
             Source::Segment(segment) => segment.blocks(positions, footers),
         }
     }

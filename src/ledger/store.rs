@@ -15,11 +15,12 @@ use super::follow::Followed;
 use super::hold::Hold;
 use super::index::{self, Index, Key, Place};
 use super::log::LogFile;
+use super::object_log::ObjectLogs;
 use super::opened_log::{OpenedLog, open_log};
 use super::segment::{self, Footers, Segment};
 use super::source::Source;
 use super::writer::{Command, Writer};
-use super::{CallId, LedgerError, Record};
+use super::{CallId, LedgerError, Record, object_writer};
 
 /// Decoded answers kept in memory.
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
@@ -40,8 +41,8 @@ pub struct StoredAnswer {
     pub finish_reason: Option<String>,
 }
 
-/// A ledger in a local folder, open for reading and writing. Several processes may have one folder open at once:
-/// each writes a log of its own.
+/// A ledger in a local folder or on an object store, open for reading and writing. Several processes may have one open
+/// at once: each writes logs of its own.
 #[derive(Debug)]
 pub struct Ledger {
     shared: Arc<Shared>,
@@ -51,8 +52,18 @@ pub struct Ledger {
 impl Ledger {
     /// Opens a ledger, and creates its folder where there is none. Logs of dead processes are taken over: their
     /// torn tails are cut, and `close` seals them.
-    pub async fn open(path: &Path) -> Result<Arc<Ledger>, LedgerError> {
-        Self::open_with(path, LOG_BYTES).await
+    pub async fn open(place: impl Into<crate::stores::Place>) -> Result<Arc<Ledger>, LedgerError> {
+        match place.into() {
+            crate::stores::Place::Folder(path) => Self::open_with(&path, LOG_BYTES).await,
+            crate::stores::Place::Prefix(prefix) => {
+                let logs = Arc::new(ObjectLogs::new(prefix.clone()));
+                let shared = Arc::new(Shared::of_objects(prefix.url().into(), Arc::clone(&logs)));
+                shared.add_objects(&logs).await?;
+                let (commands, queue) = mpsc::channel(QUEUE);
+                object_writer::start(Arc::clone(&shared), logs, queue)?;
+                Ok(Arc::new(Ledger { shared, commands }))
+            }
+        }
     }
 
     /// Opens a ledger whose logs are sealed when they are longer than `log_bytes`.
@@ -95,7 +106,9 @@ impl Ledger {
     /// The stored answer to a call that [`Ledger::find`] did not have, if another process has written it since. Where
     /// nobody else writes it costs two looks at the file system.
     pub(super) async fn find_of_others(&self, id: &CallId) -> Result<Option<StoredAnswer>, LedgerError> {
-        if self.shared.others_wrote()? {
+        if let Some(objects) = &self.shared.objects {
+            self.shared.follow_objects(objects).await?;
+        } else if self.shared.others_wrote()? {
             let shared = Arc::clone(&self.shared);
             let followed = tokio::task::spawn_blocking(move || shared.follow_others()).await;
             followed.map_err(|e| self.cancelled(e.to_string()))??;
@@ -249,6 +262,8 @@ pub(super) struct Shared {
     blocks: BlockCache,
     footers: Footers,
     claims: Arc<Claims>,
+    /// Where the ledger is on an object store.
+    objects: Option<Arc<ObjectLogs>>,
 }
 
 /// A log to seal some time, and its number among the sources.
@@ -326,8 +341,25 @@ impl Shared {
             _hold: hold,
             blocks: BlockCache::new(BLOCK_CACHE_BYTES),
             footers: Footers::default(),
+            objects: None,
         };
         Ok((shared, adopted))
+    }
+
+    /// A ledger on an object store, of which nothing is known yet.
+    fn of_objects(url: PathBuf, objects: Arc<ObjectLogs>) -> Shared {
+        Shared {
+            folder: url,
+            index: RwLock::new(Index::build([]).0),
+            sources: RwLock::default(),
+            segments: RwLock::default(),
+            followed: Followed::default(),
+            _hold: Hold::none(),
+            blocks: BlockCache::new(BLOCK_CACHE_BYTES),
+            footers: Footers::default(),
+            claims: Claims::of_this_process(),
+            objects: Some(objects),
+        }
     }
 
     fn writer_ended(&self) -> LedgerError {

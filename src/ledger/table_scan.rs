@@ -28,7 +28,9 @@ use super::distinct_calls::DistinctCallsExec;
 use super::hold::Hold;
 use super::log::LogFile;
 use super::log_scan::{LogScanExec, LogSnapshot};
+use super::object_log::ObjectLogs;
 use super::{LedgerError, folder};
+use crate::stores::Prefix;
 
 /// Columns of `calls` that are the same in every record of one call: a filter on them cannot change which of
 /// several records is shown.
@@ -42,6 +44,17 @@ pub(super) enum TableFile {
     Log(LogSnapshot),
 }
 
+/// The logs of a ledger on an object store. `calls` are compared by id, so they come one after the other.
+pub(super) async fn objects(prefix: Prefix, table: Table) -> Result<Vec<TableFile>> {
+    let logs = ObjectLogs::new(prefix).list().await?;
+    let parts = if table == Table::Calls { 1 } else { PARTS };
+    let part = logs.len().div_ceil(parts).max(1);
+    Ok(logs.chunks(part).map(|logs| TableFile::Log(LogSnapshot::Objects(logs.to_vec()))).collect())
+}
+
+/// Into so many parts the logs of an object store are parted, where their order means nothing.
+const PARTS: usize = 4;
+
 /// All files of a table, oldest first. Those of segments stay where they are as long as the hold, which goes along
 /// with each.
 pub(super) fn files(folder: &Path, table: Table, hold: Option<Hold>) -> Result<Vec<TableFile>> {
@@ -54,7 +67,7 @@ pub(super) fn files(folder: &Path, table: Table, hold: Option<Hold>) -> Result<V
             match LogFile::open(folder::log_path(&folder, unique)) {
                 Ok(log) => {
                     let len = log.len()?;
-                    files.push(TableFile::Log(LogSnapshot { log: Arc::new(log), len }));
+                    files.push(TableFile::Log(LogSnapshot::File { log: Arc::new(log), len }));
                     continue;
                 }
                 Err(e) if e.is_not_found() => {} // sealed since

@@ -1,7 +1,6 @@
 //! The tables `calls`, `attempts` and `call_uses`: what lies in a ledger's folder when a query is planned.
 //! Readers wait for no writer, so they see what running processes have written so far.
 
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
@@ -19,9 +18,10 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 
 use super::columns::Table;
 use super::hold::Hold;
-use super::table_scan::{TableScan, files};
+use super::table_scan::{TableScan, files, objects};
+use crate::stores::Place;
 
-/// The tables of the ledger in a local folder, which need not exist yet, under their names. They may be queried
+/// The tables of the ledger in a place, which need not exist yet, under their names. They may be queried
 /// while any process writes there.
 ///
 /// - `calls`, one row a call: call_id (64 hex digits), provider, model, revision, variant, sample INT, messages and
@@ -31,14 +31,15 @@ use super::table_scan::{TableScan, files};
 /// - `attempts`, one row a request: call_id, model, time, latency_ms BIGINT, status INT (HTTP; NULL without an
 ///   answer), error_kind and error (NULL for an answer), billed BOOLEAN, cost_usd DOUBLE.
 /// - `call_uses`, one row for each use of a call by a run: run_id, call_id, stage, replayed BOOLEAN, time.
-pub fn tables(path: &Path) -> Vec<(&'static str, Arc<dyn TableProvider>)> {
-    tables_held(path, None)
+pub fn tables(place: impl Into<Place>) -> Vec<(&'static str, Arc<dyn TableProvider>)> {
+    tables_held(place, None)
 }
 
 /// The same tables for one who has a hold on the folder already, and so cannot have another.
-pub(super) fn tables_held(path: &Path, hold: Option<&Hold>) -> Vec<(&'static str, Arc<dyn TableProvider>)> {
+pub(super) fn tables_held(place: impl Into<Place>, hold: Option<&Hold>) -> Vec<(&'static str, Arc<dyn TableProvider>)> {
+    let place = place.into();
     let table = |table: Table| {
-        let stored = StoredTable { folder: path.to_owned(), table, hold: hold.cloned() };
+        let stored = StoredTable { place: place.clone(), table, hold: hold.cloned() };
         let provider: Arc<dyn TableProvider> = match table {
             Table::Calls => Arc::new(Calls { stored }),
             Table::Attempts | Table::CallUses => Arc::new(stored),
@@ -51,7 +52,7 @@ pub(super) fn tables_held(path: &Path, hold: Option<&Hold>) -> Vec<(&'static str
 /// A table with the columns that are stored.
 #[derive(Debug, Clone)]
 struct StoredTable {
-    folder: PathBuf,
+    place: Place,
     table: Table,
     hold: Option<Hold>,
 }
@@ -78,10 +79,13 @@ impl TableProvider for StoredTable {
         filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let StoredTable { folder, table, hold } = self.clone();
-        let files = tokio::task::spawn_blocking(move || files(&folder, table, hold))
-            .await
-            .map_err(|e| DataFusionError::External(Box::new(e)))??;
+        let StoredTable { place, table, hold } = self.clone();
+        let files = match place {
+            Place::Folder(folder) => tokio::task::spawn_blocking(move || files(&folder, table, hold))
+                .await
+                .map_err(|e| DataFusionError::External(Box::new(e)))??,
+            Place::Prefix(prefix) => objects(prefix, table).await?,
+        };
         let columns = projection.cloned().unwrap_or_else(|| (0..table.schema().fields().len()).collect());
         TableScan::new(table, &columns, filters, state)?.plan(files)
     }

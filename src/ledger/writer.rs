@@ -30,9 +30,9 @@ pub(super) enum Command {
 
 /// One `append` that waits for its group.
 #[derive(Debug)]
-struct Append {
+pub(super) struct Append {
     records: Vec<Record>,
-    reply: Reply,
+    pub(super) reply: Reply,
 }
 
 pub(super) struct Writer {
@@ -193,15 +193,15 @@ impl Writer {
 
 /// Appends that are made durable together.
 #[derive(Debug, Default)]
-struct Group {
-    appends: Vec<Append>,
+pub(super) struct Group {
+    pub(super) appends: Vec<Append>,
     records: usize,
     bytes: usize,
 }
 
 impl Group {
     /// Adds an append; a request to close is given back.
-    fn add(&mut self, command: Command) -> Option<Reply> {
+    pub(super) fn add(&mut self, command: Command) -> Option<Reply> {
         match command {
             Command::Append { records, reply } => {
                 self.records += records.len();
@@ -214,10 +214,14 @@ impl Group {
     }
 
     fn is_full(&self) -> bool {
-        self.records >= GROUP_RECORDS || self.bytes >= GROUP_BYTES
+        self.is_larger_than(GROUP_RECORDS, GROUP_BYTES)
     }
 
-    fn records(&self) -> impl Iterator<Item = &Record> {
+    pub(super) fn is_larger_than(&self, records: usize, bytes: usize) -> bool {
+        self.records >= records || self.bytes >= bytes
+    }
+
+    pub(super) fn records(&self) -> impl Iterator<Item = &Record> {
         self.appends.iter().flat_map(|append| &append.records)
     }
 }

@@ -2,7 +2,6 @@
 //! In: the ledger's folder, which need not exist. Out: averages that estimates rest on.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
@@ -12,6 +11,7 @@ use datafusion::common::Result;
 use datafusion::prelude::SessionContext;
 
 use crate::ledger;
+use crate::stores::Place;
 
 /// Averages need no more calls than this. Of a larger ledger a part is read: ids are uniform hashes.
 const SAMPLED_CALLS: i64 = 50_000;
@@ -34,7 +34,7 @@ pub struct CallHistory {
 
 impl CallHistory {
     /// Reads counts and tokens, no texts. It takes no lock and opens no index, so another process may write meanwhile.
-    pub async fn read(ledger: &Path) -> Result<Self> {
+    pub async fn read(ledger: impl Into<Place>) -> Result<Self> {
         let ctx = SessionContext::new();
         for (name, table) in ledger::tables(ledger) {
             ctx.register_table(name, table)?;

@@ -1,6 +1,5 @@
 //! What all calls of a session share: models, ledger, limits and counts. One a session, made with it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use super::spending::Spending;
 use crate::config::Budget;
 use crate::endpoint::Models;
 use crate::ledger::Ledger;
+use crate::stores::Place;
 
 /// The shared ground of model calls.
 #[derive(Debug)]
@@ -32,14 +32,14 @@ pub struct CallRuntime {
     pub(super) flights: Singleflight,
     pub(super) breaker: Breaker,
     pub(super) embedders: Embedders,
-    ledger_path: PathBuf,
+    ledger_place: Place,
     ledger: OnceCell<Arc<Ledger>>,
     outstanding: AtomicUsize,
     settled: Notify,
 }
 
 impl CallRuntime {
-    pub fn new(models: Arc<Models>, ledger_path: PathBuf, run_id: String, budget: Budget) -> Self {
+    pub fn new(models: Arc<Models>, ledger: impl Into<Place>, run_id: String, budget: Budget) -> Self {
         Self {
             models,
             run_id: run_id.into(),
@@ -49,7 +49,7 @@ impl CallRuntime {
             flights: Singleflight::default(),
             breaker: Breaker::default(),
             embedders: Embedders::default(),
-            ledger_path,
+            ledger_place: ledger.into(),
             ledger: OnceCell::new(),
             outstanding: AtomicUsize::new(0),
             settled: Notify::new(),
@@ -59,7 +59,7 @@ impl CallRuntime {
     /// The ledger, opened at the first call: a query without calls never touches it.
     pub async fn ledger(&self) -> Result<&Arc<Ledger>> {
         self.ledger
-            .get_or_try_init(|| Ledger::open(&self.ledger_path))
+            .get_or_try_init(|| Ledger::open(&self.ledger_place))
             .await
             .map_err(|e| DataFusionError::External(Box::new(e)))
     }

@@ -1,9 +1,8 @@
 //! One kind of a run's rows as Parquet files `train-00000.parquet`, `train-00001.parquet`, … in a folder.
 //! A file ends at a number of rows or an age; each is durable before the next begins.
 
-use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use datafusion::arrow::datatypes::SchemaRef;
@@ -18,7 +17,7 @@ use sha2::{Digest, Sha256};
 use super::manifest::{FileKind, PublishedFile};
 use super::run::hex;
 use super::schema::SPLIT;
-use super::staging::at;
+use super::target::{Target, TargetFile};
 
 /// When a file ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,8 +35,8 @@ impl Default for FileLimits {
 /// Writes the files of one kind.
 pub(crate) struct ParquetFiles {
     kind: FileKind,
-    /// The staged folder of the run; files lie in the kind's folder under it.
-    folder: PathBuf,
+    /// The run being written; files lie in the kind's folder under it.
+    target: Arc<Target>,
     schema: SchemaRef,
     properties: WriterProperties,
     limits: FileLimits,
@@ -53,14 +52,20 @@ struct OpenFile {
 }
 
 impl ParquetFiles {
-    pub(crate) fn new(kind: FileKind, folder: &Path, schema: SchemaRef, run_id: &str, limits: FileLimits) -> Self {
+    pub(crate) fn new(
+        kind: FileKind,
+        target: &Arc<Target>,
+        schema: SchemaRef,
+        run_id: &str,
+        limits: FileLimits,
+    ) -> Self {
         let key = |key: &str, value: &str| KeyValue::new(key.to_owned(), value.to_owned());
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_created_by(concat!("seedmill ", env!("CARGO_PKG_VERSION")).to_owned())
             .set_key_value_metadata(Some(vec![key("seedmill.split", SPLIT), key("seedmill.run_id", run_id)]))
             .build();
-        ParquetFiles { kind, folder: folder.to_owned(), schema, properties, limits, open: None, done: Vec::new() }
+        ParquetFiles { kind, target: Arc::clone(target), schema, properties, limits, open: None, done: Vec::new() }
     }
 
     /// Appends rows, over as many files as they need.
@@ -73,7 +78,7 @@ impl ParquetFiles {
             let file = match &mut self.open {
                 Some(file) => file,
                 None => {
-                    self.open.insert(open(&self.schema, &self.folder, self.kind, self.done.len(), &self.properties)?)
+                    self.open.insert(open(&self.schema, &self.target, self.kind, self.done.len(), &self.properties)?)
                 }
             };
             let rows = (batch.num_rows() - offset).min(self.limits.rows - file.rows);
@@ -87,7 +92,7 @@ impl ParquetFiles {
     /// Ends the last file. There is always one, so that a reader of an empty run finds the schema.
     pub(crate) fn finish(mut self) -> Result<Vec<PublishedFile>> {
         if self.open.is_none() && self.done.is_empty() {
-            self.open = Some(open(&self.schema, &self.folder, self.kind, 0, &self.properties)?);
+            self.open = Some(open(&self.schema, &self.target, self.kind, 0, &self.properties)?);
         }
         self.close()?;
         Ok(self.done)
@@ -96,7 +101,7 @@ impl ParquetFiles {
     fn close(&mut self) -> Result<()> {
         let Some(OpenFile { name, writer, rows, .. }) = self.open.take() else { return Ok(()) };
         let HashedFile { file, sha256, bytes } = writer.into_inner()?;
-        file.sync_all().map_err(at("cannot make durable", Path::new(&name)))?;
+        file.finish(&name)?;
         let sha256 = hex(&sha256.finalize());
         self.done.push(PublishedFile { path: name, kind: self.kind, rows: rows as u64, bytes, sha256 });
         Ok(())
@@ -105,15 +110,13 @@ impl ParquetFiles {
 
 fn open(
     schema: &SchemaRef,
-    folder: &Path,
+    target: &Target,
     kind: FileKind,
     number: usize,
     properties: &WriterProperties,
 ) -> Result<OpenFile> {
     let name = format!("{}/{SPLIT}-{number:05}.parquet", kind.folder());
-    let path = folder.join(&name);
-    let file = File::create_new(&path).map_err(at("cannot make the file", &path))?;
-    let file = HashedFile { file, sha256: Sha256::new(), bytes: 0 };
+    let file = HashedFile { file: target.file(&name)?, sha256: Sha256::new(), bytes: 0 };
     let writer = ArrowWriter::try_new(file, SchemaRef::clone(schema), Some(properties.clone()))
         .map_err(DataFusionError::from)?;
     Ok(OpenFile { name, writer, rows: 0, opened: Instant::now() })
@@ -121,7 +124,7 @@ fn open(
 
 /// A file that is hashed and counted as it is written.
 struct HashedFile {
-    file: File,
+    file: TargetFile,
     sha256: Sha256,
     bytes: u64,
 }

@@ -22,8 +22,9 @@ use object_store::{ObjectMeta, ObjectStore};
 
 use super::FileLimits;
 use super::align::Columns;
-use super::run::{Run, local_folder};
+use super::run::{Run, place};
 use super::sink::CuratedSink;
+use crate::stores::Stores;
 
 /// The name of the format in SQL.
 /// The name of the format, and the extension of what it writes.
@@ -143,8 +144,8 @@ impl FileFormat for CuratedFormat {
         }
         // A target that cannot be written is known before any call is made.
         match state.config().get_extension::<Run>() {
-            Some(run) => run.folder(&conf.original_url)?,
-            None => local_folder(&conf.original_url, "".as_ref())?,
+            Some(run) => run.place(&conf.original_url)?,
+            None => place(&conf.original_url, "".as_ref(), &Stores::from_env())?,
         };
         let columns = Columns::plan(&conf.output_schema)?;
         let sink = CuratedSink::new(conf.original_url, conf.output_schema, columns, self.limits);

@@ -1,18 +1,26 @@
 //! A few items of a published run, read back from its Parquet files for a person to look at.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::path::Path;
+use std::ops::Range;
+use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::{DataFusionError, Result};
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+use futures::{FutureExt, TryStreamExt};
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::arrow_reader::ArrowReaderOptions;
+use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use tokio_util::bytes::Bytes;
 
 use super::manifest::FileKind;
 use super::run::Published;
-use super::staging::at;
 
 /// One published item; what is NULL is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -30,13 +38,16 @@ pub struct Item {
 
 impl Item {
     /// The first `limit` items of a kind by id. Reads the ids of all files, and the other columns of these items only.
-    pub fn first(published: &Published, kind: FileKind, limit: usize) -> Result<Vec<Item>> {
+    pub async fn first(published: &Published, kind: FileKind, limit: usize) -> Result<Vec<Item>> {
         let files: Vec<_> = published.manifest.files.iter().filter(|file| file.kind == kind).collect();
+        let (store, folder) = published.place.store()?;
+        let path = |file: &str| Path::from(format!("{folder}/{file}"));
         let mut first = BTreeSet::<(String, usize, usize)>::new();
         for (number, file) in files.iter().enumerate() {
             let mut row = 0;
-            for batch in read(&published.path.join(&file.path), &["id"], None)? {
-                for id in batch?.column(0).as_string::<i32>().iter().flatten() {
+            let mut batches = read(&store, &path(&file.path), &["id"], None).await?;
+            while let Some(batch) = batches.try_next().await? {
+                for id in batch.column(0).as_string::<i32>().iter().flatten() {
                     // Only an id that comes before the last of the first is copied.
                     if first.len() < limit || first.last().is_some_and(|last| id < last.0.as_str()) {
                         first.insert((id.to_owned(), number, row));
@@ -52,8 +63,8 @@ impl Item {
             ["id", "task", "license", "question", "options", "answer_text", "reasoning", "reasons"];
         let mut items = Vec::with_capacity(first.len());
         for (_, file, row) in first {
-            for batch in read(&published.path.join(&files[file].path), &COLUMNS, Some(row))? {
-                let batch = batch?;
+            let mut batches = read(&store, &path(&files[file].path), &COLUMNS, Some(row)).await?;
+            while let Some(batch) = batches.try_next().await? {
                 items.extend((0..batch.num_rows()).map(|row| Item::read(&batch, row)));
             }
         }
@@ -85,13 +96,15 @@ impl Item {
 }
 
 /// Reads some columns of a file, one row of it or all.
-fn read(
+async fn read(
+    store: &Arc<dyn ObjectStore>,
     path: &Path,
     columns: &[&str],
     row: Option<usize>,
-) -> Result<impl Iterator<Item = Result<RecordBatch>> + use<>> {
-    let file = File::open(path).map_err(at("cannot read", path))?;
-    let mut builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(DataFusionError::from)?;
+) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    let size = store.head(path).await?.size;
+    let file = ObjectReader { store: Arc::clone(store), path: path.clone(), size };
+    let mut builder = ParquetRecordBatchStreamBuilder::new(file).await.map_err(DataFusionError::from)?;
     let roots: Vec<usize> = columns.iter().filter_map(|name| builder.schema().index_of(name).ok()).collect();
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
     builder = builder.with_projection(mask);
@@ -99,5 +112,27 @@ fn read(
         builder = builder.with_offset(row).with_limit(1);
     }
     let reader = builder.build().map_err(DataFusionError::from)?;
-    Ok(reader.map(|batch| batch.map_err(DataFusionError::from)))
+    Ok(Box::pin(reader.map_err(DataFusionError::from)))
+}
+
+/// A Parquet file in a store.
+struct ObjectReader {
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    size: u64,
+}
+
+impl AsyncFileReader for ObjectReader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
+        let bytes = async move { self.store.get_range(&self.path, range).await };
+        bytes.map(|bytes| bytes.map_err(|e| ParquetError::External(Box::new(e)))).boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
+        let size = self.size;
+        async move { Ok(Arc::new(ParquetMetaDataReader::new().load_and_finish(self, size).await?)) }.boxed()
+    }
 }

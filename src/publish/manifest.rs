@@ -1,6 +1,7 @@
 //! `manifest.json`: what a run is, as its readers find it. A folder without one is no run.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
@@ -124,17 +125,21 @@ impl Manifest {
 pub fn read_manifest(path: &Path) -> Result<Manifest> {
     let path = if path.is_dir() { path.join(MANIFEST) } else { path.to_owned() };
     let json = fs::read_to_string(&path).map_err(at("cannot read the manifest", &path))?;
+    parse_manifest(&json, &path.display())
+}
+
+/// `name`: the manifest's, for an error.
+pub(crate) fn parse_manifest(json: &str, name: &dyn fmt::Display) -> Result<Manifest> {
     #[derive(Deserialize)]
     struct Version {
         format_version: u32,
     }
-    let foreign = |e: serde_json::Error| exec_datafusion_err!("{} is no manifest of a run: {e}", path.display());
-    let Version { format_version } = serde_json::from_str(&json).map_err(foreign)?;
+    let foreign = |e: serde_json::Error| exec_datafusion_err!("{name} is no manifest of a run: {e}");
+    let Version { format_version } = serde_json::from_str(json).map_err(foreign)?;
     if format_version > FORMAT_VERSION {
         return exec_err!(
-            "{} has format version {format_version}, which a newer seedmill wrote; this one reads up to {FORMAT_VERSION}",
-            path.display()
+            "{name} has format version {format_version}, which a newer seedmill wrote; this one reads up to {FORMAT_VERSION}"
         );
     }
-    serde_json::from_str(&json).map_err(foreign)
+    serde_json::from_str(json).map_err(foreign)
 }

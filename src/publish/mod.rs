@@ -22,8 +22,10 @@ mod schema;
 mod sink;
 mod staging;
 mod tally;
+mod target;
 #[cfg(test)]
 mod tests;
+mod upload;
 
 pub use files::FileLimits;
 pub use format::{CURATED, CuratedFormatFactory, register};
@@ -33,5 +35,5 @@ pub use manifest::{Attribution, FileKind, Manifest, PublishedFile, Rows, Source,
 pub use named_calls::named_calls;
 pub use report::{Report, Stage, Usage};
 pub use run::{ModelRecord, Published, Run, config_sha256};
-pub use runs::{newest_run, run_folder, runs_table};
+pub use runs::{complete_run, newest_complete_run, newest_run, run_folder, runs_table};
 pub use schema::{curated_schema, rejected_schema};

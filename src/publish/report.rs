@@ -46,14 +46,14 @@ pub struct Report {
 
 impl Report {
     /// Reads the first three kept and rejected items by id from the published files.
-    pub fn read(published: &Published, stages: Vec<Stage>, usage: Usage) -> Result<Report> {
+    pub async fn read(published: &Published, stages: Vec<Stage>, usage: Usage) -> Result<Report> {
         Ok(Report {
             stages,
             usage,
             manifest: published.manifest.clone(),
             path: published.path.display().to_string(),
-            kept: Item::first(published, FileKind::Curated, ITEMS)?,
-            rejected: Item::first(published, FileKind::Rejected, ITEMS)?,
+            kept: Item::first(published, FileKind::Curated, ITEMS).await?,
+            rejected: Item::first(published, FileKind::Rejected, ITEMS).await?,
         })
     }
 

@@ -3,18 +3,18 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use chrono::{DateTime, Utc};
-use datafusion::common::{Result, plan_datafusion_err, plan_err};
+use datafusion::common::{Result, plan_err};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use url::Url;
 
 use super::staging::Staging;
 use super::{Attribution, Incomplete, Manifest, StoppedBy};
 use crate::endpoint::ModelIdentity;
 use crate::lineage::Target;
+use crate::stores::{Place, Stores};
 
 /// A configured model, as the manifest names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +55,8 @@ pub struct Run {
     pub pipeline: PathBuf,
     /// Where to publish instead of the target that COPY names (`--out`).
     pub out: Option<String>,
+    /// Where targets that are URLs are opened.
+    pub stores: Arc<Stores>,
     pub target: Target,
     /// See [`config_sha256`].
     pub config_sha256: String,
@@ -72,8 +74,9 @@ pub struct Run {
 /// A run that lies published as a whole.
 #[derive(Debug, Clone)]
 pub struct Published {
-    /// The run's folder.
+    /// The run's folder; a URL where it lies in a store.
     pub path: PathBuf,
+    pub place: Place,
     pub manifest: Manifest,
 }
 
@@ -86,6 +89,7 @@ impl Run {
             root: root.into(),
             pipeline: PathBuf::new(),
             out: None,
+            stores: Stores::from_env(),
             target,
             config_sha256: config_sha256.into(),
             models: OnceLock::new(),
@@ -103,7 +107,7 @@ impl Run {
         if self.published().is_some() {
             return Ok(());
         }
-        *self.begun() = Some(Incomplete::begin(self, &self.folder(target)?)?);
+        *self.begun() = Some(Incomplete::begin(self, &self.place(target)?.name())?);
         Ok(())
     }
 
@@ -165,26 +169,31 @@ impl Run {
         }
     }
 
-    /// The folder under which the run is published, for the target that COPY names.
-    pub(crate) fn folder(&self, target: &str) -> Result<PathBuf> {
-        local_folder(self.out.as_deref().unwrap_or(target), &self.root)
+    /// The place under which the run is published, for the target that COPY names.
+    pub(crate) fn place(&self, target: &str) -> Result<Place> {
+        place(self.out.as_deref().unwrap_or(target), &self.root, &self.stores)
     }
 }
 
-/// A target as a local folder; a relative one lies under `root`. Object stores are an error that says so.
-pub(crate) fn local_folder(target: &str, root: &Path) -> Result<PathBuf> {
-    match Url::parse(target) {
-        Ok(url) if url.scheme() == "file" => url
-            .to_file_path()
-            .map_err(|()| plan_datafusion_err!("'{target}' is no path of this machine; publish to a local folder")),
-        Ok(url) if target.contains("://") => {
-            plan_err!("runs are published to local folders only, not to {}:// (in '{target}')", url.scheme())
-        }
-        _ if target.trim().is_empty() => {
-            plan_err!("COPY … STORED AS CURATED needs a folder to publish to, as in TO 'runs'")
-        }
-        _ => Ok(root.join(target)),
+/// A target as a place to write to; a relative one lies under `root`.
+pub(crate) fn place(target: &str, root: &Path, stores: &Arc<Stores>) -> Result<Place> {
+    if target.trim().is_empty() {
+        return plan_err!("COPY … STORED AS CURATED needs a folder to publish to, as in TO 'runs'");
     }
+    let place = match target.contains("://") {
+        true => stores.place(target),
+        false => Place::Folder(root.join(target)),
+    };
+    if let Place::Prefix(prefix) = &place {
+        let scheme = target.split("://").next().unwrap_or_default();
+        if matches!(scheme, "hf" | "http" | "https") {
+            return plan_err!(
+                "runs are published to folders, s3://, gs:// and az://, not to {scheme}:// (in '{target}')"
+            );
+        }
+        prefix.store()?;
+    }
+    Ok(place)
 }
 
 /// SHA-256, in hex, of a pipeline's text: its SQL, filters and prompts as (name, text), in the order given. Names and
@@ -221,6 +230,7 @@ fn new_id(now: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stores::Variables;
 
     #[test]
     fn ids_sort_by_time_and_differ_within_a_millisecond() {
@@ -239,12 +249,16 @@ mod tests {
     }
 
     #[test]
-    fn a_target_is_a_local_folder_under_the_workspace() {
-        let root = Path::new("/w");
-        assert_eq!(local_folder("runs", root).unwrap(), Path::new("/w/runs"));
-        assert_eq!(local_folder("/x/runs", root).unwrap(), Path::new("/x/runs"));
-        assert_eq!(local_folder("file:///x/runs", root).unwrap(), Path::new("/x/runs"));
-        let error = local_folder("s3://bucket/runs", root).unwrap_err().to_string();
-        assert!(error.contains("not to s3://"), "{error}");
+    fn a_target_is_a_folder_under_the_workspace_or_a_prefix_that_can_be_written() {
+        let aws = [("AWS_ACCESS_KEY_ID", "id"), ("AWS_SECRET_ACCESS_KEY", "key")];
+        let stores = Stores::new(Variables::of(aws.map(|(name, value)| (name.to_owned(), value.to_owned()))));
+        let name = |target| place(target, Path::new("/w"), &stores).map(|place| place.name());
+        assert_eq!(name("runs").unwrap(), Path::new("/w/runs"));
+        assert_eq!(name("/x/runs").unwrap(), Path::new("/x/runs"));
+        assert_eq!(name("file:///x/runs").unwrap(), Path::new("/x/runs"));
+        assert_eq!(name("s3://bucket/runs/").unwrap(), Path::new("s3://bucket/runs"));
+        for target in ["https://host/runs", "hf://datasets/a/b", "what://x/y"] {
+            assert!(name(target).is_err(), "{target}");
+        }
     }
 }

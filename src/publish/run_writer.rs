@@ -1,23 +1,24 @@
 //! Writes one run: completes rows, parts the kept from the rejected, counts them, and publishes the whole at the end.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::sync::Arc;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use datafusion::arrow::array::{Array, AsArray, BooleanArray};
 use datafusion::arrow::compute::{filter_record_batch, not};
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::common::Result;
+use datafusion::common::{Result, exec_datafusion_err};
 
 use super::align::Columns;
 use super::card::card;
 use super::complete::complete;
 use super::files::ParquetFiles;
-use super::manifest::{FORMAT_VERSION, FileKind, MANIFEST, Rows};
+use super::manifest::{FORMAT_VERSION, FileKind, Rows};
 use super::schema::{REASONS, SPLIT, curated_schema, rejected_schema};
-use super::staging::Staging;
 use super::tally::Tally;
+use super::target::Target;
 use super::{FileLimits, Manifest, Published, Run};
+use crate::stores::Place;
 
 const FOLDERS: [&str; 2] = ["data", "rejected"];
 
@@ -29,20 +30,20 @@ pub(crate) struct RunWriter {
     rejected: ParquetFiles,
     tally: Tally,
     /// Last: the files close before their folder goes.
-    staging: Staging,
+    target: Arc<Target>,
 }
 
 impl RunWriter {
-    pub(crate) fn create(run: &Run, out: &Path, columns: Columns, limits: FileLimits) -> Result<RunWriter> {
-        let staging = Staging::create(out, &run.id, &FOLDERS)?;
-        let files = |kind, schema| ParquetFiles::new(kind, staging.path(), schema, &run.id, limits);
+    pub(crate) fn create(run: &Run, out: &Place, columns: Columns, limits: FileLimits) -> Result<RunWriter> {
+        let target = Arc::new(Target::create(out, &run.id, &FOLDERS)?);
+        let files = |kind, schema| ParquetFiles::new(kind, &target, schema, &run.id, limits);
         Ok(RunWriter {
             columns,
             config_sha256: run.config_sha256.clone(),
             curated: files(FileKind::Curated, curated_schema()),
             rejected: files(FileKind::Rejected, rejected_schema()),
             tally: Tally::default(),
-            staging,
+            target,
         })
     }
 
@@ -67,7 +68,7 @@ impl RunWriter {
 
     /// Ends the files, writes the card and then the manifest, and gives the run its name.
     pub(crate) fn publish(self, run: &Run) -> Result<Published> {
-        let RunWriter { curated, rejected, tally, staging, .. } = self;
+        let RunWriter { curated, rejected, tally, target, .. } = self;
         let mut files = curated.finish()?;
         files.extend(rejected.finish()?);
         let mut sources = tally.sources();
@@ -100,10 +101,11 @@ impl RunWriter {
             languages: tally.languages,
             files,
         };
-        staging.write("README.md", &card(&manifest))?;
-        staging.write(MANIFEST, &manifest.to_json()?)?;
-        let path = staging.publish(&FOLDERS)?;
-        Ok(Published { path, manifest })
+        target.write("README.md", &card(&manifest))?;
+        // The files, which had it too, are done.
+        let target = Arc::into_inner(target).ok_or_else(|| exec_datafusion_err!("a file of the run is still open"))?;
+        let place = target.publish(&manifest.to_json()?, &FOLDERS)?;
+        Ok(Published { path: place.name(), place, manifest })
     }
 }
 

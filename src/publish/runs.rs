@@ -12,15 +12,17 @@ use datafusion::arrow::array::{ArrayRef, ListBuilder, StringBuilder, TimestampMi
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::Result;
+use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::{MemTable, TableType};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
+use futures::{StreamExt, TryStreamExt};
 
 use super::incomplete::{Incomplete, incomplete_runs};
-use super::manifest::{MANIFEST, Manifest, read_manifest};
+use super::manifest::{MANIFEST, Manifest, parse_manifest, read_manifest};
 use super::schema::item;
 use super::staging::at;
+use crate::stores::Place;
 
 static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
@@ -44,13 +46,13 @@ static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 /// incomplete run, by run_id. Incomplete runs are those that began in the workspace `root`; they have no finish, no
 /// rows and no path. A folder without a manifest is no run; a run whose manifest cannot be read is a row of NULLs and
 /// a warning. A folder that is not there has no runs.
-pub fn runs_table(out: &Path, root: &Path) -> Arc<dyn TableProvider> {
-    Arc::new(RunsTable { out: out.to_owned(), root: root.to_owned() })
+pub fn runs_table(out: impl Into<Place>, root: &Path) -> Arc<dyn TableProvider> {
+    Arc::new(RunsTable { out: out.into(), root: root.to_owned() })
 }
 
 #[derive(Debug)]
 struct RunsTable {
-    out: PathBuf,
+    out: Place,
     root: PathBuf,
 }
 
@@ -71,7 +73,7 @@ impl TableProvider for RunsTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let batch = read_runs(&self.out, &self.root)?;
+        let batch = read_runs(&self.out, &self.root).await?;
         MemTable::try_new(self.schema(), vec![vec![batch]])?.scan(state, projection, filters, limit).await
     }
 }
@@ -86,7 +88,54 @@ pub fn run_folder(out: &Path, run_id: &str) -> Option<PathBuf> {
     run_folders(out).ok()?.into_iter().find(|(name, _)| name == run_id).map(|(_, path)| path)
 }
 
-/// Name and path of every complete run, oldest first.
+/// The newest complete run, or `None` where nothing is published.
+pub async fn newest_complete_run(out: &Place) -> Result<Option<Place>> {
+    let prefix = match out {
+        Place::Folder(folder) => return Ok(newest_run(folder).map(Place::Folder)),
+        Place::Prefix(prefix) => prefix,
+    };
+    for name in prefix.folders().await?.into_iter().rev() {
+        let run = prefix.join(&name);
+        if run.has(MANIFEST).await? {
+            return Ok(Some(Place::Prefix(run)));
+        }
+    }
+    Ok(None)
+}
+
+/// A complete run by its id.
+pub async fn complete_run(out: &Place, run_id: &str) -> Result<Option<Place>> {
+    match out {
+        Place::Folder(folder) => Ok(run_folder(folder, run_id).map(Place::Folder)),
+        Place::Prefix(prefix) => {
+            let run = prefix.join(run_id);
+            Ok(run.has(MANIFEST).await?.then_some(Place::Prefix(run)))
+        }
+    }
+}
+
+/// Name, place and manifest of every complete run, oldest first. In a store what has no manifest is no run.
+async fn complete_runs(out: &Place) -> Result<Vec<(String, Place, Result<Manifest>)>> {
+    let prefix = match out {
+        Place::Folder(folder) => {
+            let runs = run_folders(folder)?.into_iter();
+            return Ok(runs.map(|(name, path)| (name, Place::Folder(path.clone()), read_manifest(&path))).collect());
+        }
+        Place::Prefix(prefix) => prefix,
+    };
+    let runs = futures::stream::iter(prefix.folders().await?).map(|name| async move {
+        let run = prefix.join(&name);
+        let read = run.get(MANIFEST).await?;
+        let manifest = read.map(|bytes| parse_manifest(&String::from_utf8_lossy(&bytes), &run.url()));
+        Ok::<_, DataFusionError>(manifest.map(|manifest| (name, Place::Prefix(run), manifest)))
+    });
+    runs.buffered(READS).try_filter_map(|run| std::future::ready(Ok(run))).try_collect().await
+}
+
+/// Manifests that are asked for at a time.
+const READS: usize = 16;
+
+/// Name and path of every complete run of a folder, oldest first.
 pub(super) fn run_folders(out: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut folders: Vec<(String, PathBuf)> = match fs::read_dir(out) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -105,16 +154,16 @@ pub(super) fn run_folders(out: &Path) -> Result<Vec<(String, PathBuf)>> {
 /// A run of either kind.
 enum Found {
     /// With its manifest, where that can be read.
-    Complete(PathBuf, Option<Box<Manifest>>),
+    Complete(Place, Option<Box<Manifest>>),
     Incomplete(Incomplete),
 }
 
-fn read_runs(out: &Path, root: &Path) -> Result<RecordBatch> {
+async fn read_runs(out: &Place, root: &Path) -> Result<RecordBatch> {
     let mut runs: Vec<(String, Found)> = Vec::new();
     // First: a run that is published in between is there twice rather than not at all, and once below.
-    let incomplete = incomplete_runs(root, out)?;
-    for (name, path) in run_folders(out)? {
-        let manifest = read_manifest(&path).inspect_err(|e| tracing::warn!("{}", e.strip_backtrace())).ok();
+    let incomplete = incomplete_runs(root, &out.name())?;
+    for (name, path, manifest) in complete_runs(out).await? {
+        let manifest = manifest.inspect_err(|e| tracing::warn!("{}", e.strip_backtrace())).ok();
         let run_id = manifest.as_ref().map_or(name, |manifest| manifest.run_id.clone());
         runs.push((run_id, Found::Complete(path, manifest.map(Box::new))));
     }
@@ -140,7 +189,7 @@ fn read_runs(out: &Path, root: &Path) -> Result<RecordBatch> {
                 curated.append_option(manifest.map(|m| m.rows.curated));
                 rejected.append_option(manifest.map(|m| m.rows.rejected));
                 bytes.append_option(manifest.map(|m| m.files.iter().map(|file| file.bytes).sum()));
-                paths.append_value(path.to_string_lossy());
+                paths.append_value(path.to_string());
                 models.append_option(manifest.map(|m| m.models.iter().map(|model| Some(model.name.as_str()))));
                 states.append_value("complete");
                 stopped_by.append_null();

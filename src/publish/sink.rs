@@ -16,7 +16,7 @@ use super::align::Columns;
 use super::run_writer::RunWriter;
 use super::{FileLimits, Run};
 
-/// Publishes a stream of rows as one run under a local folder.
+/// Publishes a stream of rows as one run under a folder or a prefix of a store.
 #[derive(Debug)]
 pub(crate) struct CuratedSink {
     /// As COPY names it.
@@ -71,9 +71,9 @@ impl DataSink for CuratedSink {
                 published.path.display()
             );
         }
-        let (folder, columns, limits) = (run.folder(&self.target)?, self.columns.clone(), self.limits);
+        let (place, columns, limits) = (run.place(&self.target)?, self.columns.clone(), self.limits);
         let starting = Arc::clone(&run);
-        let mut writer = blocking(move || RunWriter::create(&starting, &folder, columns, limits)).await?;
+        let mut writer = blocking(move || RunWriter::create(&starting, &place, columns, limits)).await?;
         while let Some(batch) = data.next().await {
             let batch = batch?;
             writer = blocking(move || {

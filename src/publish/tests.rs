@@ -227,7 +227,7 @@ async fn a_copy_publishes_kept_and_rejected_rows_with_their_counts() {
 
     let usage = Usage { calls: 10, cost_usd: 0.5, ..Default::default() };
     let stages = vec![Stage { name: "seeds".into(), rows: 100 }, Stage { name: "verdicts".into(), rows: 5 }];
-    let mut report = Report::read(published, stages, usage).unwrap();
+    let mut report = Report::read(published, stages, usage).await.unwrap();
     report.path = "runs/1".into();
     insta::assert_snapshot!(report.render(60), @r#"
         Funnel
@@ -343,7 +343,7 @@ async fn files_rotate_by_rows_and_an_empty_result_is_a_run_without_rows() {
     let published = run.published().unwrap();
     external(&ctx, "data", &published.path.join("data")).await;
     assert!(show(&ctx, "SELECT count(*) FROM data").await.contains("| 0 "));
-    let report = Report::read(published, Vec::new(), Usage::default()).unwrap().render(80);
+    let report = Report::read(published, Vec::new(), Usage::default()).await.unwrap().render(80);
     assert!(report.contains("No item passed; the run is published empty"), "{report}");
 }
 

@@ -13,6 +13,7 @@ use datafusion::common::{DataFusionError, Result, TableReference};
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::listing::{ListingTable, ListingTableUrl};
 use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::execution::SessionState;
 use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan, TableScan};
 use datafusion::prelude::SessionContext;
 use futures::{StreamExt, TryStreamExt};
@@ -104,7 +105,7 @@ pub async fn create(ctx: &SessionContext, mut create: CreateExternalTable) -> Re
     }
     let table = ctx.table_provider(name.clone()).await?;
     let found = match (table.as_ref() as &dyn Any).downcast_ref::<ListingTable>() {
-        Some(listing) => files_lineage(ctx, listing).await?,
+        Some(listing) => files_lineage(&ctx.state(), listing).await?,
         None => None,
     };
     let lineage = match (said, found) {
@@ -203,7 +204,8 @@ async fn marked_anew(
     let mut held_out = Vec::new();
     for table in tables {
         if let Some(listing) = listing_to_look_at(table.as_ref())
-            && let Some(lineage) = files_lineage(ctx, listing).await?.filter(|lineage| lineage.split.is_held_out())
+            && let Some(lineage) =
+                files_lineage(&ctx.state(), listing).await?.filter(|lineage| lineage.split.is_held_out())
         {
             held_out.push((table, lineage));
         }
@@ -241,18 +243,17 @@ fn listing_to_look_at(table: &dyn TableProvider) -> Option<&ListingTable> {
 
 /// What the files of a table say together: held out where one of them is, with the strictest of their licences; `None`
 /// where none says anything.
-async fn files_lineage(ctx: &SessionContext, listing: &ListingTable) -> Result<Option<Lineage>> {
-    let state = ctx.state();
-    let runtime = ctx.runtime_env();
+pub async fn files_lineage(state: &SessionState, listing: &ListingTable) -> Result<Option<Lineage>> {
+    let runtime = state.runtime_env();
     let catalog = state.config().get_extension::<CatalogFiles>();
     let parquet = listing.options().format.get_ext() == "parquet";
     let mut found: Option<Lineage> = None;
     for url in listing.table_paths() {
         let store = runtime.object_store(url)?;
-        let files = url.list_all_files(&state, store.as_ref(), &listing.options().file_extension).await?;
+        let files = url.list_all_files(state, store.as_ref(), &listing.options().file_extension).await?;
         let mut lineages = files
             .map(|file| {
-                let (store, runtime, catalog) = (Arc::clone(&store), Arc::clone(&runtime), catalog.clone());
+                let (store, runtime, catalog) = (Arc::clone(&store), Arc::clone(runtime), catalog.clone());
                 async move {
                     let file = file?;
                     let path = local_path(url, &file);

@@ -3,10 +3,12 @@
 
 mod dialect;
 mod external_table;
+mod file_tables;
 mod footer;
 mod macros;
 mod pipeline;
 mod run_schemas;
+mod state_now;
 mod statements;
 mod table_names;
 mod variables;

@@ -1,21 +1,21 @@
 //! Published runs as schemas: `run` is the newest complete one, `"run-<run_id>"` any other. A run's tables are `curated`,
 //! `rejected`, `calls` (its calls with their stage, raw answers and costs) and `seeds` (those that its items come from).
 
-use std::fmt;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::catalog::{CatalogProvider, SchemaProvider, TableProvider};
-use datafusion::common::{Result, exec_datafusion_err, plan_datafusion_err};
+use datafusion::common::{Result, plan_datafusion_err};
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::datasource::{TableType, ViewTable};
 use datafusion::execution::SessionState;
 use datafusion::prelude::SessionContext;
 
+use super::state_now::StateNow;
 use crate::lineage::{Lineage, MarkedTable, Origin, Split};
-use crate::publish::{FileKind, newest_run, run_folder};
+use crate::publish::{FileKind, complete_run, newest_complete_run, newest_run, run_folder};
+use crate::stores::Place;
 
 /// The newest complete run.
 const NEWEST: &str = "run";
@@ -25,31 +25,19 @@ const PREFIX: &str = "run-";
 const TABLES: [&str; 4] = ["curated", "rejected", "calls", "seeds"];
 
 /// Adds the schemas of the runs in `out` to the session's default catalog. They are looked for when they are named.
-pub fn register(ctx: &SessionContext, out: &Path) -> Result<()> {
+pub fn register(ctx: &SessionContext, out: &Place) -> Result<()> {
     let name = ctx.state().config_options().catalog.default_catalog.clone();
     let inner = ctx.catalog(&name).ok_or_else(|| plan_datafusion_err!("the session has no default catalog"))?;
-    let state = ctx.state_weak_ref();
-    let state = StateNow(Arc::new(move || Some(state.upgrade()?.read().clone())));
-    let schemas = RunSchemas { inner, out: out.to_owned(), state };
+    let schemas = RunSchemas { inner, out: out.clone(), state: StateNow::of(ctx) };
     ctx.register_catalog(name, Arc::new(schemas));
     Ok(())
-}
-
-/// The session's state at this moment; `None` once the session has ended. The session owns what asks here.
-#[derive(Clone)]
-struct StateNow(Arc<dyn Fn() -> Option<SessionState> + Send + Sync>);
-
-impl fmt::Debug for StateNow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("StateNow")
-    }
 }
 
 /// The catalog with the runs' schemas beside its own.
 #[derive(Debug)]
 struct RunSchemas {
     inner: Arc<dyn CatalogProvider>,
-    out: PathBuf,
+    out: Place,
     state: StateNow,
 }
 
@@ -57,7 +45,10 @@ impl CatalogProvider for RunSchemas {
     /// Of the runs only the newest is listed: there may be thousands. The table `runs` has them all.
     fn schema_names(&self) -> Vec<String> {
         let mut names = self.inner.schema_names();
-        names.extend(newest_run(&self.out).map(|_| NEWEST.to_owned()));
+        // What lies in a store is asked for when it is named.
+        if self.out.folder().is_none_or(|out| newest_run(out).is_some()) {
+            names.push(NEWEST.to_owned());
+        }
         names
     }
 
@@ -65,12 +56,18 @@ impl CatalogProvider for RunSchemas {
         if let Some(own) = self.inner.schema(name) {
             return Some(own);
         }
-        let folder = match name.strip_prefix(PREFIX) {
-            Some(run_id) => run_folder(&self.out, run_id),
-            None if name == NEWEST => newest_run(&self.out),
-            None => None,
+        let run = match name.strip_prefix(PREFIX) {
+            Some(run_id) => Wanted::Id(run_id.to_owned()),
+            None if name == NEWEST => Wanted::Newest,
+            None => return None,
         };
-        Some(Arc::new(RunSchema { folder: folder?, state: self.state.clone() }))
+        if let Some(out) = self.out.folder() {
+            match &run {
+                Wanted::Newest => newest_run(out)?,
+                Wanted::Id(run_id) => run_folder(out, run_id)?,
+            };
+        }
+        Some(Arc::new(RunSchema { out: self.out.clone(), run, state: self.state.clone() }))
     }
 
     fn register_schema(&self, name: &str, schema: Arc<dyn SchemaProvider>) -> Result<Option<Arc<dyn SchemaProvider>>> {
@@ -82,31 +79,44 @@ impl CatalogProvider for RunSchemas {
     }
 }
 
+/// The run that a schema is.
+#[derive(Debug)]
+enum Wanted {
+    Newest,
+    Id(String),
+}
+
 /// One run's tables.
 #[derive(Debug)]
 struct RunSchema {
-    folder: PathBuf,
+    out: Place,
+    run: Wanted,
     state: StateNow,
 }
 
 impl RunSchema {
-    fn run_id(&self) -> String {
-        self.folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
-    }
-
-    /// The files of a kind, which their manifest says to be training data.
-    async fn files(&self, state: &SessionState, kind: FileKind) -> Result<Arc<dyn TableProvider>> {
-        let url = ListingTableUrl::parse(format!("{}/", self.folder.join(kind.folder()).display()))?;
-        let options = ListingOptions::new(Arc::new(ParquetFormat::default()));
-        let config = ListingTableConfig::new(url).with_listing_options(options).infer_schema(state).await?;
-        let lineage = Lineage { split: Split::Train, origin: Origin::Manifest, task: None, licence: None };
-        Ok(Arc::new(MarkedTable::new(Arc::new(ListingTable::try_new(config)?), lineage)))
+    /// Where the run lies, which is complete.
+    async fn place(&self) -> Result<Place> {
+        let (found, what) = match &self.run {
+            Wanted::Newest => (newest_complete_run(&self.out).await?, "complete run".to_owned()),
+            Wanted::Id(run_id) => (complete_run(&self.out, run_id).await?, format!("complete run '{run_id}'")),
+        };
+        found.ok_or_else(|| plan_datafusion_err!("there is no {what} in {}", self.out))
     }
 
     async fn view(&self, state: &SessionState, sql: String) -> Result<Arc<dyn TableProvider>> {
         let plan = state.create_logical_plan(&sql).await?;
         Ok(Arc::new(ViewTable::new(plan, Some(sql))))
     }
+}
+
+/// The files of a kind of a run, which their manifest says to be training data.
+pub async fn files(state: &SessionState, run: &Place, kind: FileKind) -> Result<Arc<dyn TableProvider>> {
+    let url = ListingTableUrl::parse(format!("{}/", run.join(kind.folder())))?;
+    let options = ListingOptions::new(Arc::new(ParquetFormat::default()));
+    let config = ListingTableConfig::new(url).with_listing_options(options).infer_schema(state).await?;
+    let lineage = Lineage { split: Split::Train, origin: Origin::Manifest, task: None, licence: None };
+    Ok(Arc::new(MarkedTable::new(Arc::new(ListingTable::try_new(config)?), lineage)))
 }
 
 #[async_trait]
@@ -116,12 +126,18 @@ impl SchemaProvider for RunSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let state = (self.state.0)().ok_or_else(|| exec_datafusion_err!("the session has ended"))?;
-        let run_id = self.run_id().replace('\'', "''");
-        let schema = format!("{PREFIX}{}", self.run_id()).replace('"', "\"\"");
+        let state = self.state.get()?;
+        if !self.table_exist(name) {
+            return Ok(None);
+        }
+        let place = self.place().await?;
+        let name_of = place.name();
+        let id = name_of.file_name().unwrap_or_default().to_string_lossy();
+        let run_id = id.replace('\'', "''");
+        let schema = format!("{PREFIX}{id}").replace('"', "\"\"");
         Ok(Some(match name {
-            "curated" => self.files(&state, FileKind::Curated).await?,
-            "rejected" => self.files(&state, FileKind::Rejected).await?,
+            "curated" => files(&state, &place, FileKind::Curated).await?,
+            "rejected" => files(&state, &place, FileKind::Rejected).await?,
             "calls" => {
                 let sql = format!(
                     "SELECT u.stage, u.replayed, c.* FROM call_uses AS u JOIN calls AS c ON c.call_id = u.call_id \

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result, plan_err};
+use datafusion::common::{DataFusionError, Result, TableReference, plan_err};
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionStateBuilder;
-use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::cache::cache_manager::CacheManagerConfig;
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::var_provider::VarType;
 use datafusion::optimizer::Analyzer;
@@ -19,6 +20,7 @@ use datafusion::sql::parser::Statement;
 
 use super::dialect::parse;
 use super::external_table::CatalogFiles;
+use super::file_tables;
 use super::macros::{InlineMacros, MacroFactory};
 use super::pipeline::Pipeline;
 use super::run_schemas;
@@ -37,6 +39,7 @@ use crate::model_call::{
     SharedHistory, WarnUnorderedInput, Warnings, call_nodes, optimizer_rules, physical_optimizer_rules,
 };
 use crate::publish::{self, Attribution, ModelRecord, Run};
+use crate::stores::{Place, Stores};
 use crate::tasks::{Catalog, HeldOutRows};
 
 /// What is opened, and how it differs from `seedmill.toml`.
@@ -52,6 +55,8 @@ pub struct OpenOptions {
     pub out: Option<String>,
     /// `--from`: task configs in place of `[tasks] from`.
     pub tasks_from: Vec<PathBuf>,
+    /// The object stores; those of the environment by default.
+    pub stores: Option<Arc<Stores>>,
 }
 
 /// An open workspace.
@@ -82,6 +87,7 @@ impl Workspace {
             Some(root) => root.clone(),
             None => find_root(options.pipeline.as_deref())?,
         };
+        let stores = options.stores.clone().unwrap_or_else(Stores::from_env);
         let mut config = Config::load(&root).map_err(|e| DataFusionError::Plan(e.to_string()))?;
         if let Some(out) = &options.out {
             // As a user of the command line means it: from the folder that they are in.
@@ -106,6 +112,7 @@ impl Workspace {
         let models = Arc::new(Models::new(&config));
         let mut run = Run::new(&config.root, config.tasks.target, pipeline.sha256());
         run.out = Some(config.out.clone());
+        run.stores = Arc::clone(&stores);
         for task in catalog.tasks() {
             let of = Attribution {
                 dataset: task.dataset_path.as_ref().filter(|path| !is_loader(path)).map(|_| task.dataset()),
@@ -119,8 +126,8 @@ impl Workspace {
         // However it is written on the command line. A folder that is not there has no stages and publishes nothing.
         run.pipeline = std::fs::canonicalize(&pipeline.folder).unwrap_or_else(|_| pipeline.folder.clone());
         let run = Arc::new(run);
-        let runtime =
-            Arc::new(CallRuntime::new(Arc::clone(&models), config.ledger.path.clone(), run.id.clone(), config.budget));
+        let ledger = stores.place(&config.ledger.location);
+        let runtime = Arc::new(CallRuntime::new(Arc::clone(&models), &ledger, run.id.clone(), config.budget));
         let notes = PlanNotes::default();
         let ctx = context(&pipeline, &models, &variables, &catalog, &runtime, &run, &notes)?;
         ctx.state_ref().write().config_mut().options_mut().extensions.insert(Settings::new(config.budget));
@@ -132,6 +139,21 @@ impl Workspace {
             }
         }
         Ok(workspace)
+    }
+
+    /// Where the ledger lies.
+    pub fn ledger(&self) -> Place {
+        self.run.stores.place(&self.config.ledger.location)
+    }
+
+    /// The ledger's folder, for `work` that can be done in a folder only.
+    pub fn ledger_folder(&self, work: &str) -> Result<PathBuf> {
+        match self.ledger() {
+            Place::Folder(folder) => Ok(folder),
+            Place::Prefix(prefix) => {
+                plan_err!("{work} works on a ledger in a folder; {} is on an object store", prefix.url())
+            }
+        }
     }
 
     /// The DataFusion session.
@@ -195,7 +217,7 @@ impl Workspace {
 
     /// What the ledger says of earlier calls, as it is now. Plans made from now on show estimates that rest on it.
     pub async fn read_history(&self) -> Result<Arc<CallHistory>> {
-        let history = Arc::new(CallHistory::read(&self.config.ledger.path).await?);
+        let history = Arc::new(CallHistory::read(&self.ledger()).await?);
         self.notes.history.set(Arc::clone(&history));
         Ok(history)
     }
@@ -240,13 +262,14 @@ impl Workspace {
 
     async fn register_tables(&self) -> Result<()> {
         self.catalog.register(&self.ctx)?;
-        for (name, table) in ledger::tables(&self.config.ledger.path) {
+        for (name, table) in ledger::tables(self.ledger()) {
             self.ctx.register_table(name, table)?;
         }
-        run_schemas::register(&self.ctx, Path::new(&self.config.out))?;
-        self.ctx.register_table("runs", publish::runs_table(Path::new(&self.config.out), &self.config.root))?;
+        let out = self.run.stores.place(&self.config.out);
+        run_schemas::register(&self.ctx, &out)?;
+        self.ctx.register_table("runs", publish::runs_table(&out, &self.config.root))?;
         // What the newest complete run published, under the names of its two folders' contents.
-        if let Some(run) = publish::newest_run(Path::new(&self.config.out)) {
+        if let Some(run) = out.folder().and_then(publish::newest_run) {
             for (name, folder) in [("curated", "data"), ("rejected", "rejected")] {
                 let location = format!("{}/", run.join(folder).display());
                 let sql = format!(
@@ -256,22 +279,15 @@ impl Workspace {
                 self.sql(&sql).await.map_err(|e| e.context(format!("the run in {}", run.display())))?;
             }
         }
-        for (name, location) in &self.config.tables {
-            let kind = Path::new(location).extension().and_then(|e| e.to_str()).unwrap_or("parquet").to_lowercase();
-            let kind = match kind.as_str() {
-                "jsonl" | "ndjson" | "json" => "JSON",
-                "csv" => "CSV",
-                "arrow" => "ARROW",
-                _ => "PARQUET",
-            };
-            let sql = format!(
-                "CREATE EXTERNAL TABLE \"{}\" STORED AS {kind} LOCATION '{}'",
-                name.replace('"', "\"\""),
-                location.replace('\'', "''")
-            );
-            self.sql(&sql).await.map_err(|e| e.context(format!("[tables.{name}] of {CONFIG_FILE}")))?;
+        // What lies in a store is asked for when a statement names it.
+        let (remote, local): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            self.config.tables.clone().into_iter().partition(|(_, location)| location.contains("://"));
+        for (name, location) in local {
+            let table = file_tables::table_of_files(&self.ctx.state(), &location).await;
+            let table = table.map_err(|e| e.context(format!("[tables.{name}] of {CONFIG_FILE}")))?;
+            self.ctx.register_table(TableReference::bare(name), table)?;
         }
-        Ok(())
+        file_tables::register(&self.ctx, remote, out)
     }
 }
 
@@ -295,7 +311,12 @@ fn context(
         .set_bool("datafusion.sql_parser.collect_spans", true);
     let licences = catalog.tasks().iter().map(|task| task.licence.clone()).collect::<Vec<Licence>>();
     // The object stores that the session reads from are those of the catalog.
-    let env = Arc::new(RuntimeEnv::default());
+    // Listings are not kept: they would be by path alone, whatever the bucket, and new files would not be seen.
+    let cache = CacheManagerConfig::default().with_list_files_cache_limit(0);
+    let env = RuntimeEnvBuilder::new()
+        .with_object_store_registry(Arc::clone(&run.stores) as _)
+        .with_cache_manager(cache)
+        .build_arc()?;
     let mut rules: Vec<Arc<dyn AnalyzerRule + Send + Sync>> = vec![
         Arc::new(FoldVariables(Arc::clone(variables))),
         Arc::new(InlineMacros),

@@ -17,6 +17,7 @@ mod init;
 mod interrupt;
 mod kill;
 mod ledger_kill;
+mod object_store;
 mod once;
 mod openai;
 #[cfg(feature = "peers")]
@@ -26,6 +27,7 @@ mod planner;
 mod progress;
 mod resume;
 mod runs;
+mod s3_server;
 mod scratch;
 mod secrets;
 mod tasks_check;

@@ -7,23 +7,26 @@ use std::time::Duration;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use seedmill::session::{OpenOptions, Workspace};
+use seedmill::stores::{Stores, Variables};
 use tempfile::TempDir;
 
 /// A workspace that is gone when it is dropped.
 pub struct Scratch {
     folder: TempDir,
+    /// The environment of the programs and sessions, beside the process's own.
+    variables: Vec<(String, String)>,
 }
 
 impl Scratch {
     /// An empty folder.
     #[cfg(feature = "peers")]
     pub fn empty() -> Self {
-        Scratch { folder: tempfile::tempdir().unwrap() }
+        Scratch { folder: tempfile::tempdir().unwrap(), variables: Vec::new() }
     }
 
     /// With one model, `m`, at this address.
     pub fn new(url: &str, max_in_flight: usize, more: &str) -> Self {
-        let scratch = Scratch { folder: tempfile::tempdir().unwrap() };
+        let scratch = Scratch { folder: tempfile::tempdir().unwrap(), variables: Vec::new() };
         scratch.write(
             "seedmill.toml",
             &format!(
@@ -32,6 +35,11 @@ impl Scratch {
             ),
         );
         scratch
+    }
+
+    pub fn with_variables(mut self, variables: &[(String, String)]) -> Self {
+        self.variables.extend_from_slice(variables);
+        self
     }
 
     pub fn path(&self) -> &Path {
@@ -47,6 +55,7 @@ impl Scratch {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_seedmill"));
         command.arg("-w").arg(self.path()).args(arguments).current_dir(self.path()).stdin(Stdio::null());
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
@@ -82,7 +91,8 @@ impl Scratch {
     pub fn session<T>(&self, options: OpenOptions, work: impl AsyncFnOnce(&Workspace) -> T) -> T {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         runtime.block_on(async {
-            let options = OpenOptions { root: Some(self.path().to_owned()), ..options };
+            let stores = (!self.variables.is_empty()).then(|| Stores::new(Variables::of(self.variables.clone())));
+            let options = OpenOptions { root: Some(self.path().to_owned()), stores, ..options };
             let workspace = Workspace::open(options).await.unwrap();
             let result = work(&workspace).await;
             assert_eq!(workspace.runtime.finish(Duration::from_secs(60)).await.unwrap(), 0);

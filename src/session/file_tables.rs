@@ -1,0 +1,229 @@
+//! Files as tables: `SELECT … FROM 's3://b/p/*.parquet'`. In: the name of a table that is none. Out: the files it names,
+//! a path or URL of a file, a folder or a pattern, as one table with the mark that their footers and names give.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::catalog::{SchemaProvider, TableProvider};
+use datafusion::common::{Result, plan_datafusion_err, plan_err};
+use datafusion::datasource::TableType;
+use datafusion::datasource::file_format::FileFormat;
+use datafusion::datasource::file_format::arrow::ArrowFormat;
+use datafusion::datasource::file_format::csv::CsvFormat;
+use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
+use datafusion::datasource::file_format::json::JsonFormat;
+use datafusion::datasource::file_format::parquet::ParquetFormat;
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::execution::SessionState;
+use datafusion::prelude::SessionContext;
+use futures::TryStreamExt;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
+
+use super::external_table::files_lineage;
+use super::run_schemas;
+use super::state_now::StateNow;
+use crate::config::CONFIG_FILE;
+use crate::lineage::MarkedTable;
+use crate::publish::{FileKind, newest_complete_run};
+use crate::stores::Place;
+
+/// The formats by extension; each but Parquet and Arrow may have one of [`COMPRESSIONS`] behind it.
+const FORMATS: [&str; 7] = ["parquet", "jsonl", "ndjson", "json", "csv", "tsv", "arrow"];
+const COMPRESSIONS: [(&str, FileCompressionType); 3] =
+    [("gz", FileCompressionType::GZIP), ("zst", FileCompressionType::ZSTD), ("zstd", FileCompressionType::ZSTD)];
+
+/// Puts files as tables behind the tables of the default schema. `tables`: names and URLs of `[tables]`, which are
+/// looked at when a statement names them.
+pub fn register(ctx: &SessionContext, tables: BTreeMap<String, String>, out: Place) -> Result<()> {
+    let options = ctx.state().config_options().catalog.clone();
+    let catalog = ctx.catalog(&options.default_catalog);
+    let schema = catalog.as_ref().and_then(|catalog| Some((catalog, catalog.schema(&options.default_schema)?)));
+    let (catalog, inner) = schema.ok_or_else(|| plan_datafusion_err!("the session has no default schema"))?;
+    let files = FileTables { inner, tables, out, state: StateNow::of(ctx) };
+    catalog.register_schema(&options.default_schema, Arc::new(files))?;
+    Ok(())
+}
+
+/// The default schema, and files behind it.
+#[derive(Debug)]
+struct FileTables {
+    inner: Arc<dyn SchemaProvider>,
+    tables: BTreeMap<String, String>,
+    /// Where runs are published: what the newest has published are tables too.
+    out: Place,
+    state: StateNow,
+}
+
+#[async_trait]
+impl SchemaProvider for FileTables {
+    fn owner_name(&self) -> Option<&str> {
+        self.inner.owner_name()
+    }
+
+    fn table_names(&self) -> Vec<String> {
+        let mut names = self.inner.table_names();
+        names.extend(self.tables.keys().filter(|name| !self.inner.table_exist(name)).cloned());
+        names
+    }
+
+    async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if let Some(table) = self.inner.table(name).await? {
+            return Ok(Some(table));
+        }
+        if let Some(location) = self.tables.get(name) {
+            let table = table_of_files(&self.state.get()?, location).await;
+            return table.map(Some).map_err(|e| e.context(format!("[tables.{name}] of {CONFIG_FILE}")));
+        }
+        if let (Some(kind), Place::Prefix(_)) = (published(name), &self.out)
+            && let Some(run) = newest_complete_run(&self.out).await?
+        {
+            return run_schemas::files(&self.state.get()?, &run, kind).await.map(Some);
+        }
+        match is_file(name) {
+            true => table_of_files(&self.state.get()?, name).await.map(Some),
+            false => Ok(None),
+        }
+    }
+
+    /// Of files nothing is known before they are opened.
+    async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        match self.tables.contains_key(name) && !self.inner.table_exist(name) {
+            true => Ok(Some(TableType::Base)),
+            false => self.inner.table_type(name).await,
+        }
+    }
+
+    fn register_table(&self, name: String, table: Arc<dyn TableProvider>) -> Result<Option<Arc<dyn TableProvider>>> {
+        self.inner.register_table(name, table)
+    }
+
+    fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        self.inner.deregister_table(name)
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        self.inner.table_exist(name) || self.tables.contains_key(name)
+    }
+}
+
+fn published(name: &str) -> Option<FileKind> {
+    [("curated", FileKind::Curated), ("rejected", FileKind::Rejected)]
+        .into_iter()
+        .find_map(|(table, kind)| (table == name).then_some(kind))
+}
+
+/// Whether a name that is no table can only be meant as a file.
+fn is_file(name: &str) -> bool {
+    name.contains('/') || kind_of(name).is_some()
+}
+
+/// The extension that says the format, and the compression.
+fn kind_of(name: &str) -> Option<(&'static str, FileCompressionType)> {
+    let lower = name.to_ascii_lowercase();
+    let packed = COMPRESSIONS
+        .iter()
+        .find_map(|(extension, compression)| Some((lower.strip_suffix(extension)?.strip_suffix('.')?, *compression)));
+    let (plain, compression) = packed.unwrap_or((&lower, FileCompressionType::UNCOMPRESSED));
+    let (_, extension) = plain.rsplit_once('.')?;
+    let format = FORMATS.into_iter().find(|format| *format == extension)?;
+    let packs_itself = matches!(format, "parquet" | "arrow");
+    (!packs_itself || compression == FileCompressionType::UNCOMPRESSED).then_some((format, compression))
+}
+
+/// The files that a path, a URL or a pattern names, as one table. A relative path lies in the current folder.
+pub async fn table_of_files(state: &SessionState, location: &str) -> Result<Arc<dyn TableProvider>> {
+    let folder = !location.contains("://") && !location.ends_with('/') && Path::new(location).is_dir();
+    let url = ListingTableUrl::parse(if folder { format!("{location}/") } else { location.to_owned() })?;
+    let store = state.runtime_env().object_store(&url)?;
+    let found: Vec<ObjectMeta> = url.list_all_files(state, store.as_ref(), "").await?.try_collect().await?;
+    if found.is_empty() {
+        return plan_err!("there is no table and no file '{location}'");
+    }
+    // Beside data there may be a card, a manifest and the like.
+    let data = found.iter().filter_map(|file| Some((file, kind_of(file.location.filename()?)?)));
+    let mut data: Vec<(&ObjectMeta, (&str, FileCompressionType))> = data.collect();
+    if let ([file], []) = (&found[..], &data[..])
+        && !file.location.filename().is_some_and(|name| name.contains('.'))
+    {
+        data.push((file, ("parquet", FileCompressionType::UNCOMPRESSED)));
+    }
+    let Some(&(first, (format, compression))) = data.first() else {
+        let known = FORMATS.join(", ");
+        return plan_err!("'{location}' is no file of a known format: {known}, and .gz and .zst of the text formats");
+    };
+    if let Some((other, (kind, _))) = data.iter().find(|(_, kind)| *kind != (format, compression)) {
+        return plan_err!(
+            "'{location}' names files of several formats (.{format} and .{kind}: {} and {}); name those of one",
+            first.location,
+            other.location
+        );
+    }
+    let name = first.location.filename().unwrap_or_default().to_owned();
+    let extension = match name.to_ascii_lowercase().rfind(&format!(".{format}")) {
+        Some(at) if data.len() < found.len() => name[at..].to_owned(),
+        _ => String::new(),
+    };
+    let options =
+        ListingOptions::new(reader(format, compression, store.as_ref(), first).await?).with_file_extension(extension);
+    let config = ListingTableConfig::new(url).with_listing_options(options).infer_schema(state).await;
+    let config = config.map_err(|e| e.context(format!("the columns of '{location}' cannot be read")))?;
+    let table = ListingTable::try_new(config)?.with_cache(state.runtime_env().cache_manager.get_file_statistic_cache());
+    Ok(match files_lineage(state, &table).await? {
+        Some(lineage) => Arc::new(MarkedTable::new(Arc::new(table), lineage)),
+        None => Arc::new(table),
+    })
+}
+
+/// Columns of text files are taken from all of their rows: a field first seen late would else be dropped.
+async fn reader(
+    format: &str,
+    compression: FileCompressionType,
+    store: &dyn ObjectStore,
+    first: &ObjectMeta,
+) -> Result<Arc<dyn FileFormat>> {
+    let csv = |delimiter| {
+        CsvFormat::default()
+            .with_has_header(true)
+            .with_delimiter(delimiter)
+            .with_newlines_in_values(true)
+            .with_schema_infer_max_rec(usize::MAX)
+            .with_file_compression_type(compression)
+    };
+    Ok(match format {
+        "csv" => Arc::new(csv(b',')),
+        "tsv" => Arc::new(csv(b'\t')),
+        "arrow" => Arc::new(ArrowFormat),
+        "parquet" => Arc::new(ParquetFormat::default()),
+        _ => {
+            let json =
+                JsonFormat::default().with_schema_infer_max_rec(usize::MAX).with_file_compression_type(compression);
+            // A .json may be one list.
+            let peeked = format == "json" && compression == FileCompressionType::UNCOMPRESSED && first.size > 0;
+            let head = match peeked {
+                true => store.get_range(&first.location, 0..first.size.min(1024)).await?,
+                false => Default::default(),
+            };
+            let is_list = head.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
+            Arc::new(json.with_newline_delimited(!is_list))
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_a_file_by_its_extension_or_by_a_slash() {
+        for name in ["a.parquet", "s3://b/x", "x/y", "A.JSONL.GZ", "t.csv.zst", "q.tsv"] {
+            assert!(is_file(name), "{name}");
+        }
+        for name in ["seeds", "raw.plain_facts", "norm.csv_task", "a.parquet.gz", "x.gz", "json"] {
+            assert!(!is_file(name), "{name}");
+        }
+        let (format, compression) = kind_of("part-0.NDJSON.zst").unwrap();
+        assert!(format == "ndjson" && compression == FileCompressionType::ZSTD);
+    }
+}

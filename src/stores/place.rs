@@ -1,0 +1,194 @@
+//! Where files are written: a folder of this machine, or a prefix of an object store.
+
+use std::fmt;
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::Arc;
+
+use datafusion::common::{Result, plan_datafusion_err};
+use futures::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
+use tokio_util::bytes::Bytes;
+use url::Url;
+
+use super::{StoreError, Stores, explain};
+
+/// A folder or a prefix.
+#[derive(Debug, Clone)]
+pub enum Place {
+    Folder(PathBuf),
+    Prefix(Prefix),
+}
+
+impl Place {
+    /// A path, a `file://` URL (both folders), or any other URL.
+    pub(super) fn new(location: &str, stores: &Arc<Stores>) -> Place {
+        if !location.contains("://") {
+            return Place::Folder(location.into());
+        }
+        match Url::parse(location).ok().filter(|url| url.scheme() == "file").and_then(|url| url.to_file_path().ok()) {
+            Some(folder) => Place::Folder(folder),
+            None => {
+                Place::Prefix(Prefix { url: location.trim_end_matches('/').to_owned(), stores: Arc::clone(stores) })
+            }
+        }
+    }
+
+    pub fn folder(&self) -> Option<&FilePath> {
+        match self {
+            Place::Folder(folder) => Some(folder),
+            Place::Prefix(_) => None,
+        }
+    }
+
+    /// A place below this one.
+    pub fn join(&self, name: &str) -> Place {
+        match self {
+            Place::Folder(folder) => Place::Folder(folder.join(name)),
+            Place::Prefix(prefix) => Place::Prefix(prefix.join(name)),
+        }
+    }
+
+    /// The store, and the place's path in it.
+    pub fn store(&self) -> Result<(Arc<dyn ObjectStore>, Path)> {
+        match self {
+            Place::Folder(folder) => {
+                let path = std::path::absolute(folder)?;
+                let path = Path::from_absolute_path(path).map_err(|e| plan_datafusion_err!("{e}"))?;
+                Ok((Arc::new(LocalFileSystem::new()), path))
+            }
+            Place::Prefix(prefix) => prefix.store(),
+        }
+    }
+
+    /// As a path, for records and messages: a URL stays as it is.
+    pub fn name(&self) -> PathBuf {
+        match self {
+            Place::Folder(folder) => folder.clone(),
+            Place::Prefix(prefix) => PathBuf::from(&prefix.url),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.name().display().fmt(f)
+    }
+}
+
+impl From<PathBuf> for Place {
+    fn from(folder: PathBuf) -> Self {
+        Place::Folder(folder)
+    }
+}
+
+impl From<&PathBuf> for Place {
+    fn from(folder: &PathBuf) -> Self {
+        Place::Folder(folder.clone())
+    }
+}
+
+impl From<&FilePath> for Place {
+    fn from(folder: &FilePath) -> Self {
+        Place::Folder(folder.to_owned())
+    }
+}
+
+impl From<&Place> for Place {
+    fn from(place: &Place) -> Self {
+        place.clone()
+    }
+}
+
+/// A prefix of an object store. Nothing is connected to before the first use.
+#[derive(Debug, Clone)]
+pub struct Prefix {
+    /// Without a `/` at its end.
+    url: String,
+    stores: Arc<Stores>,
+}
+
+impl Prefix {
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub fn join(&self, name: &str) -> Prefix {
+        Prefix { url: format!("{}/{name}", self.url), stores: Arc::clone(&self.stores) }
+    }
+
+    /// The store, and the prefix's path in it.
+    pub fn store(&self) -> Result<(Arc<dyn ObjectStore>, Path)> {
+        let wrong = |e: String| plan_datafusion_err!("{} is no URL of a place to write to: {e}", self.url);
+        let url = Url::parse(&self.url).map_err(|e| wrong(e.to_string()))?;
+        let path = Path::from_url_path(url.path()).map_err(|e| wrong(e.to_string()))?;
+        Ok((self.stores.store(&url)?, path))
+    }
+
+    /// Writes an object whose name nobody else uses, as a whole or not at all. That it is there already with the same
+    /// bytes means that the answer to an earlier attempt was lost.
+    pub async fn put_new(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
+        let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
+        let path = Path::from(format!("{path}/{name}"));
+        let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match store.put_opts(&path, bytes.clone().into(), create).await {
+            Ok(_) => Ok(()),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
+                let there = async { store.get(&path).await?.bytes().await }.await;
+                match there {
+                    Ok(there) if there == bytes => Ok(()),
+                    Ok(_) => Err(StoreError(format!("{}/{name} is already there and says something else", self.url))),
+                    Err(e) => Err(StoreError(explain(&e))),
+                }
+            }
+            Err(e) => Err(StoreError(format!("{}/{name} cannot be written: {}", self.url, explain(&e)))),
+        }
+    }
+
+    /// The bytes of an object; `None` where it is not there.
+    pub async fn get(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
+        let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
+        let path = Path::from(format!("{path}/{name}"));
+        match async { store.get(&path).await?.bytes().await }.await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(StoreError(explain(&e))),
+        }
+    }
+
+    /// Whether an object is there.
+    pub async fn has(&self, name: &str) -> Result<bool, StoreError> {
+        let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
+        match store.head(&Path::from(format!("{path}/{name}"))).await {
+            Ok(_) => Ok(true),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(StoreError(explain(&e))),
+        }
+    }
+
+    /// All objects right below the prefix, with their names.
+    pub async fn list(&self) -> Result<Vec<(String, ObjectMeta)>, StoreError> {
+        let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
+        let all: Vec<ObjectMeta> = store.list(Some(&path)).try_collect().await.map_err(|e| StoreError(explain(&e)))?;
+        let depth = path.parts().count() + 1;
+        let here = all.into_iter().filter(|meta| meta.location.parts().count() == depth);
+        Ok(here.filter_map(|meta| Some((meta.location.filename()?.to_owned(), meta))).collect())
+    }
+
+    /// The names of the folders right below the prefix, sorted.
+    pub async fn folders(&self) -> Result<Vec<String>, StoreError> {
+        let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
+        let listed = store.list_with_delimiter(Some(&path)).await.map_err(|e| StoreError(explain(&e)))?;
+        let mut names: Vec<String> =
+            listed.common_prefixes.iter().filter_map(|folder| folder.filename().map(str::to_owned)).collect();
+        names.sort();
+        Ok(names)
+    }
+}
+
+impl From<StoreError> for datafusion::common::DataFusionError {
+    fn from(error: StoreError) -> Self {
+        datafusion::common::DataFusionError::External(Box::new(error))
+    }
+}

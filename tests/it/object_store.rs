@@ -1,0 +1,232 @@
+//! Whole runs on an object store: seeds read from it, the ledger on it, runs published to it, over a server that fails.
+
+use std::collections::BTreeSet;
+use std::process::Child;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use axum::http::Method;
+
+use crate::fault_server::{FaultServer, Reply, answer};
+use crate::s3_server::{Fault, S3Server};
+use crate::scratch::Scratch;
+
+const ROWS: usize = 120;
+const IN_FLIGHT: usize = 8;
+
+const PIPELINE: &str = "
+CREATE VIEW asked AS SELECT * FROM generate((SELECT n FROM 's3://bucket/in/*.jsonl'), model => 'm',
+    prompt => 'question ' || n, returns => 'question TEXT', seed => 1);
+COPY (SELECT question, 'an answer' AS answer_text, 'numbers' AS task, [CAST(n AS TEXT)] AS seed_ids,
+             reasons('tenth', n % 10 = 0, 'failed', question IS NULL) AS reasons,
+             [generate_call['call_id']] AS knowledge
+      FROM asked) TO 's3://bucket/runs' STORED AS CURATED OPTIONS ('max_rows_per_file' '50');
+";
+
+fn model() -> FaultServer {
+    FaultServer::start(|body, nth| match answer(body, nth) {
+        Reply::Answer(text, _) => Reply::Answer(text, Duration::from_millis(10)),
+        other => other,
+    })
+}
+
+fn seeds(s3: &S3Server) {
+    for (part, from) in [("a", 1), ("b", ROWS / 2 + 1)] {
+        let lines: String = (from..from + ROWS / 2).map(|n| format!("{{\"n\": {n}}}\n")).collect();
+        s3.write(&format!("in/{part}.jsonl"), lines);
+    }
+}
+
+fn workspace(model: &FaultServer, s3: &S3Server) -> Scratch {
+    let more = "[ledger]\nurl = \"s3://bucket/ledger\"\n[run]\nout = \"s3://bucket/runs\"\n";
+    let scratch = Scratch::new(model.url(), IN_FLIGHT, more).with_variables(&s3.variables());
+    scratch.write("sql/10_all.sql", PIPELINE);
+    scratch
+}
+
+const COUNTS: &str = "SELECT (SELECT count(*) FROM run.curated) || ' ' || (SELECT count(*) FROM rejected) || ' ' || \
+                      (SELECT count(*) FROM calls) || ' ' || (SELECT count(*) FROM run.calls)";
+
+fn assert_whole(scratch: &Scratch) {
+    assert_eq!(scratch.value(COUNTS), format!("{} {} {ROWS} {ROWS}", ROWS - ROWS / 10, ROWS / 10));
+}
+
+#[test]
+fn a_run_reads_pays_and_publishes_on_s3_and_the_next_one_pays_nothing() {
+    let (model, s3) = (model(), S3Server::start());
+    seeds(&s3);
+    let scratch = workspace(&model, &s3);
+    let report = scratch.ok(&["run"]);
+    assert!(report.contains("Published in s3://bucket/runs/"), "{report}");
+    assert_eq!(model.count(), ROWS);
+    assert_whole(&scratch);
+    // 120 calls and their uses in few objects.
+    let objects = std::fs::read_dir(s3.bucket().join("ledger")).unwrap().count();
+    assert!((1..30).contains(&objects), "{objects} objects");
+    // Nothing of it is on this machine.
+    assert!(!scratch.path().join(".seedmill/ledger").exists() && !scratch.path().join("runs").exists());
+
+    scratch.ok(&["run"]);
+    assert_eq!(model.count(), ROWS);
+    assert_eq!(scratch.value("SELECT count(*) FROM runs WHERE state = 'complete'"), "2");
+    assert!(scratch.ok(&["runs"]).contains("s3://bucket/runs/"));
+}
+
+#[test]
+fn a_query_that_names_no_url_asks_the_store_nothing() {
+    let (model, s3) = (model(), S3Server::start());
+    let scratch = workspace(&model, &s3);
+    scratch.write("x.csv", "a\n1\n");
+    assert_eq!(scratch.value("SELECT a FROM 'x.csv'"), "1");
+    assert_eq!(s3.requests(), 0);
+}
+
+#[test]
+fn files_of_a_bucket_are_tables_by_pattern_and_compression() {
+    let (model, s3) = (model(), S3Server::start());
+    seeds(&s3);
+    let packed = zstd::encode_all(&b"{\"n\": 5, \"late\": null}\n{\"n\": 6, \"late\": \"x\"}\n"[..], 1).unwrap();
+    s3.write("packed/x.jsonl.zst", packed);
+    s3.write("held/exam.test.csv", "q\nWhat?\n");
+    let more = "[tables.packed]\nlocation = \"s3://bucket/packed/x.jsonl.zst\"\n";
+    let scratch = Scratch::new(model.url(), IN_FLIGHT, more).with_variables(&s3.variables());
+    assert_eq!(scratch.value("SELECT sum(n) FROM 's3://bucket/in/*.jsonl'"), (ROWS * (ROWS + 1) / 2).to_string());
+    assert_eq!(scratch.value("SELECT count(*) FROM 's3://bucket/in/'"), ROWS.to_string());
+    assert_eq!(scratch.value("SELECT max(late) FROM packed"), "x");
+    scratch.ok(&["sql", "-c", "COPY (SELECT n FROM 's3://bucket/in/a.jsonl') TO 's3://bucket/out/a.parquet'"]);
+    let created = "CREATE EXTERNAL TABLE a STORED AS PARQUET LOCATION 's3://bucket/out/'; SELECT count(*) FROM a";
+    assert!(scratch.ok(&["sql", "--format", "csv", "-c", created]).contains(&(ROWS / 2).to_string()));
+
+    let held = "SELECT * FROM generate((SELECT q FROM 's3://bucket/held/*.csv'), model => 'm', prompt => q)";
+    let error = failure(&scratch, held);
+    assert!(error.contains("holds held-out rows (split test, says its file name)"), "{error}");
+    assert_eq!(model.count(), 0);
+    let error = failure(&scratch, "SELECT * FROM 's3://bucket/none/*.parquet'");
+    assert!(error.contains("there is no table and no file 's3://bucket/none/*.parquet'"), "{error}");
+    let error = failure(&scratch, "SELECT * FROM 's3://other/x.parquet'");
+    assert!(error.contains("there is no bucket s3://other"), "{error}");
+}
+
+fn failure(scratch: &Scratch, sql: &str) -> String {
+    let output = scratch.run(&["sql", "-c", sql]);
+    assert!(!output.status.success(), "{sql}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn wrong_credentials_are_a_sentence_without_the_secret() {
+    let (model, s3) = (model(), S3Server::start());
+    seeds(&s3);
+    for (name, value, said) in [
+        ("AWS_ACCESS_KEY_ID", "other", "s3://bucket does not know the access key"),
+        ("AWS_SECRET_ACCESS_KEY", "wrong-secret-hush", "s3://bucket does not accept the secret key"),
+    ] {
+        let mut variables = s3.variables();
+        variables.push((name.into(), value.into()));
+        let scratch = Scratch::new(model.url(), IN_FLIGHT, "").with_variables(&variables);
+        let error = failure(&scratch, "SELECT * FROM 's3://bucket/in/a.jsonl'");
+        assert!(error.contains(said) && error.lines().count() == 1, "{error}");
+        assert!(!error.contains("hush"), "{error}");
+    }
+}
+
+#[test]
+fn a_killed_run_goes_on_and_pays_again_at_most_for_what_was_in_flight() {
+    let (model, s3) = (model(), S3Server::start());
+    seeds(&s3);
+    let scratch = workspace(&model, &s3);
+    let mut child = scratch.start(&["run"]);
+    wait(&mut child, || model.answered() as usize >= ROWS / 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let asked = model.count();
+    let durable: usize = scratch.value("SELECT count(*) FROM calls").parse().unwrap();
+    assert_eq!(scratch.value("SELECT count(*) FROM runs WHERE state = 'complete'"), "0");
+    scratch.ok(&["run"]);
+    assert_eq!(model.count(), asked + ROWS - durable, "of {asked} asked, {durable} were durable");
+    assert_whole(&scratch);
+}
+
+fn wait(child: &mut Child, mut until: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !until() && child.try_wait().unwrap().is_none() {
+        assert!(start.elapsed() < Duration::from_secs(120), "waited in vain");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_run_comes_through_a_store_that_fails_and_is_seen_as_a_whole_or_not_at_all() {
+    let (model, s3) = (model(), S3Server::start());
+    seeds(&s3);
+    let scratch = workspace(&model, &s3);
+    let count = AtomicUsize::new(0);
+    s3.fail(move |method, _| {
+        // Every third request, in turn in each way. What is done and not answered is told apart by its name.
+        let n = count.fetch_add(1, Ordering::Relaxed);
+        match (n % 3, n / 3 % 5) {
+            (0, 0) => Some(Fault::Status(500, "InternalError")),
+            (0, 1) => Some(Fault::Status(503, "SlowDown")),
+            (0, 2) => Some(Fault::ResetBefore),
+            (0, 3) if *method == Method::PUT => Some(Fault::ResetAfter),
+            (0, 4) if *method == Method::GET => Some(Fault::Cut),
+            _ => None,
+        }
+    });
+    let done = Arc::new(AtomicBool::new(false));
+    let reader = {
+        let (done, bucket) = (Arc::clone(&done), s3.bucket());
+        std::thread::spawn(move || {
+            let mut seen = BTreeSet::new();
+            while !done.load(Ordering::Relaxed) {
+                seen.insert(published(&bucket));
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            seen
+        })
+    };
+    let output = scratch.run(&["run"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    done.store(true, Ordering::Relaxed);
+    let seen: Vec<_> = reader.join().unwrap().into_iter().collect();
+    assert_eq!(seen, [None, Some(ROWS)]);
+    assert!(s3.failed() > 10, "{} requests failed", s3.failed());
+    s3.fail(|_, _| None);
+    assert_eq!(model.count(), ROWS);
+    assert_whole(&scratch);
+}
+
+/// The rows of the files that a manifest names, read as they are at this moment; `None` where there is no manifest.
+fn published(bucket: &std::path::Path) -> Option<usize> {
+    let runs = std::fs::read_dir(bucket.join("runs")).ok()?;
+    let run = runs.map(|run| run.unwrap().path()).find(|run| run.join("manifest.json").exists())?;
+    let manifest: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(run.join("manifest.json")).unwrap()).unwrap();
+    let mut rows = 0;
+    for file in manifest["files"].as_array().unwrap() {
+        let bytes = std::fs::read(run.join(file["path"].as_str().unwrap())).unwrap();
+        assert_eq!(bytes.len() as u64, file["bytes"].as_u64().unwrap());
+        assert!(bytes.ends_with(b"PAR1"));
+        rows += file["rows"].as_u64().unwrap() as usize;
+    }
+    Some(rows)
+}
+
+#[test]
+fn two_machines_on_one_prefix_publish_two_runs_and_share_what_is_durable() {
+    let (model, s3) = (model(), S3Server::start());
+    seeds(&s3);
+    let (one, two) = (workspace(&model, &s3), workspace(&model, &s3));
+    let (mut first, mut second) = (one.start(&["run"]), two.start(&["run"]));
+    assert!(first.wait().unwrap().success() && second.wait().unwrap().success());
+    let asked = model.count();
+    assert!((ROWS..=2 * ROWS).contains(&asked), "{asked}");
+    assert_eq!(
+        one.value("SELECT count(*) || ' ' || sum(curated_rows) FROM runs"),
+        format!("2 {}", 2 * (ROWS - ROWS / 10))
+    );
+    assert_whole(&two);
+    two.ok(&["run"]);
+    assert_eq!(model.count(), asked);
+}
