@@ -8,6 +8,7 @@ use datafusion::common::{DataFusionError, Result};
 use super::arguments::CheckArguments;
 use super::{EXIT_FAILED, EXIT_OK, output};
 use crate::config::TasksConfig;
+use crate::stores::Stores;
 use crate::tasks::{Catalog, Comparison, FIELDS, Golden};
 
 /// Prints each field's counts and the first differences in full.
@@ -22,7 +23,7 @@ pub async fn check(root: Option<PathBuf>, arguments: CheckArguments) -> Result<u
                 cache: root.join(".seedmill/seeds"),
                 ..TasksConfig::default()
             };
-            Some(Catalog::load(&config).map_err(DataFusionError::from)?)
+            Some(Catalog::load(&config, &Stores::from_env()).map_err(DataFusionError::from)?)
         }
         None => None,
     };

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNodeRecursion};
-use datafusion::common::{DataFusionError, Result, TableReference};
+use datafusion::common::{DataFusionError, Result, TableReference, plan_err};
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::listing::{ListingTable, ListingTableUrl};
 use datafusion::datasource::{provider_as_source, source_as_provider};
@@ -20,6 +20,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
 use url::Url;
 
+use super::file_tables::table_of_files;
 use super::footer::footer_split;
 use crate::guard::held_out_scan;
 use crate::lineage::{Licence, Lineage, MarkedTable, Origin, SPLIT_KEY, Split, lineage_of};
@@ -99,11 +100,25 @@ pub async fn create(ctx: &SessionContext, mut create: CreateExternalTable) -> Re
     };
     // The table that is there keeps the mark that it has.
     let kept = create.if_not_exists && ctx.table_exist(name.clone())?;
-    let done = ctx.execute_logical_plan(LogicalPlan::Ddl(DdlStatement::CreateExternalTable(Box::new(create)))).await?;
+    let done = if let (false, Some(location)) = (kept, pattern_of_url(&create)) {
+        // DataFusion lists patterns in local paths only.
+        if !create.or_replace && ctx.table_exist(name.clone())? {
+            return plan_err!("the table {name} is already there");
+        }
+        let table = table_of_files(&ctx.state(), location).await?;
+        ctx.deregister_table(name.clone())?;
+        ctx.register_table(name.clone(), table)?;
+        ctx.read_empty()?.limit(0, Some(0))?
+    } else {
+        ctx.execute_logical_plan(LogicalPlan::Ddl(DdlStatement::CreateExternalTable(Box::new(create)))).await?
+    };
     if kept {
         return Ok(done);
     }
-    let table = ctx.table_provider(name.clone()).await?;
+    let mut table = ctx.table_provider(name.clone()).await?;
+    if let Some(marked) = (table.as_ref() as &dyn Any).downcast_ref::<MarkedTable>() {
+        table = Arc::clone(marked.inner());
+    }
     let found = match (table.as_ref() as &dyn Any).downcast_ref::<ListingTable>() {
         Some(listing) => files_lineage(&ctx.state(), listing).await?,
         None => None,
@@ -121,6 +136,12 @@ pub async fn create(ctx: &SessionContext, mut create: CreateExternalTable) -> Re
         mark(ctx, name, table, lineage)?;
     }
     Ok(done)
+}
+
+fn pattern_of_url(create: &CreateExternalTable) -> Option<&str> {
+    let [location] = create.locations.as_slice() else { return None };
+    let is_pattern = location.contains("://") && !location.starts_with("file:") && location.contains(['*', '?', '[']);
+    is_pattern.then_some(location)
 }
 
 /// Puts a marked table in the place of one that is registered.

@@ -15,7 +15,7 @@ use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::file_format::json::JsonFormat;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
-use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig};
 use datafusion::execution::SessionState;
 use datafusion::prelude::SessionContext;
 use futures::TryStreamExt;
@@ -27,7 +27,7 @@ use super::state_now::StateNow;
 use crate::config::CONFIG_FILE;
 use crate::lineage::MarkedTable;
 use crate::publish::{FileKind, newest_complete_run};
-use crate::stores::Place;
+use crate::stores::{Place, listing_url};
 
 /// The formats by extension; each but Parquet and Arrow may have one of [`COMPRESSIONS`] behind it.
 const FORMATS: [&str; 7] = ["parquet", "jsonl", "ndjson", "json", "csv", "tsv", "arrow"];
@@ -135,7 +135,7 @@ fn kind_of(name: &str) -> Option<(&'static str, FileCompressionType)> {
 /// The files that a path, a URL or a pattern names, as one table. A relative path lies in the current folder.
 pub async fn table_of_files(state: &SessionState, location: &str) -> Result<Arc<dyn TableProvider>> {
     let folder = !location.contains("://") && !location.ends_with('/') && Path::new(location).is_dir();
-    let url = ListingTableUrl::parse(if folder { format!("{location}/") } else { location.to_owned() })?;
+    let url = listing_url(&if folder { format!("{location}/") } else { location.to_owned() })?;
     let store = state.runtime_env().object_store(&url)?;
     let found: Vec<ObjectMeta> = url.list_all_files(state, store.as_ref(), "").await?.try_collect().await?;
     if found.is_empty() {

@@ -108,7 +108,8 @@ impl Workspace {
         let variables = Arc::new(Variables::new(values));
         let pipeline = Pipeline::read(options.pipeline.as_deref().unwrap_or(&root.join("sql")))?;
         config.tasks.sql = Some(pipeline.folder.join("tasks"));
-        let catalog = Arc::new(Catalog::load(&config.tasks).map_err(|e| DataFusionError::Plan(e.to_string()))?);
+        let catalog =
+            Arc::new(Catalog::load(&config.tasks, &stores).map_err(|e| DataFusionError::Plan(e.to_string()))?);
         let models = Arc::new(Models::new(&config));
         let mut run = Run::new(&config.root, config.tasks.target, pipeline.sha256());
         run.out = Some(config.out.clone());

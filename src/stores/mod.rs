@@ -2,10 +2,15 @@
 //! store, made from the usual environment the first time that a URL names it, and its errors as sentences.
 
 mod aws_profile;
+mod hub;
+mod hub_client;
+mod hub_path;
+mod listing_url;
 mod named;
 mod place;
 mod s3;
 mod variables;
+mod wait;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,10 +25,13 @@ use object_store::local::LocalFileSystem;
 use object_store::{ClientOptions, ObjectStore};
 use url::{Position, Url};
 
+use hub::Hub;
+pub use listing_url::listing_url;
 use named::Named;
 pub use named::{StoreError, explain, store_error};
 pub use place::{Place, Prefix};
 pub use variables::Variables;
+pub use wait::wait;
 
 /// The stores of a session. DataFusion asks here for the store of each URL.
 pub struct Stores {
@@ -98,6 +106,8 @@ impl Stores {
                     false => at(e),
                 })?)
             }
+            "hf" if url.host_str() == Some("datasets") => Arc::new(Hub::new(variables)?),
+            "hf" => return plan_err!("{base} cannot be read: of the Hub there is hf://datasets/<owner>/<name>/…"),
             "http" | "https" => {
                 let options = ClientOptions::new().with_allow_http(url.scheme() == "http");
                 Arc::new(HttpBuilder::new().with_url(&base).with_client_options(options).build().map_err(at)?)
@@ -167,6 +177,7 @@ mod tests {
         assert!(open("gs://bucket/x", &[("GOOGLE_SKIP_SIGNATURE", "true")]).unwrap().contains("bucket"));
         assert!(open("az://box/x", &azure).unwrap().contains("box"));
         assert!(open("abfss://box@acc.dfs.core.windows.net/x", &azure[1..]).unwrap().contains("box"));
+        assert!(open("hf://datasets/a/b/x", &[]).unwrap().contains("hf://datasets"));
         assert!(open("https://host:8443/x", &[]).unwrap().contains("https://host:8443"));
         assert!(open("file:///x", &[]).is_ok());
     }

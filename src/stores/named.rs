@@ -4,10 +4,11 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
@@ -40,9 +41,9 @@ pub fn explain(error: &Error) -> String {
 
 /// What a client says, without the queries of URLs (a shared-access signature stands there), in one line.
 pub(super) fn plain(error: &dyn StdError) -> String {
-    static QUERY: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r#"\?[^\s"')>]+"#).ok());
+    static QUERY: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r#"([^<\s])\?[^\s"')>]+"#).ok());
     let text = error.to_string();
-    let text = QUERY.as_ref().map_or_else(|| "the request failed".into(), |query| query.replace_all(&text, ""));
+    let text = QUERY.as_ref().map_or_else(|| "the request failed".into(), |query| query.replace_all(&text, "$1"));
     let line = text.split_whitespace().collect::<Vec<_>>().join(" ");
     match line.char_indices().nth(400) {
         Some((end, _)) => format!("{}…", &line[..end]),
@@ -89,10 +90,13 @@ fn told(base: &str, url: &str, error: Error) -> Error {
             let source = because(format!("{base} does not accept the secret key that is set"));
             Error::Unauthenticated { path: url.to_owned(), source }
         }
-        Error::PermissionDenied { path, .. } => {
-            let source = because(format!("the credentials that are set do not permit this on {url} (403)"));
-            Error::PermissionDenied { path, source }
-        }
+        Error::PermissionDenied { path, source } => match store_error(&*source) {
+            Some(_) => Error::PermissionDenied { path, source },
+            None => {
+                let sentence = format!("the credentials that are set are wrong or do not permit this on {url} (403)");
+                Error::PermissionDenied { path, source: because(sentence) }
+            }
+        },
         Error::Unauthenticated { path, source } => match store_error(&*source) {
             Some(_) => Error::Unauthenticated { path, source },
             None => {
@@ -104,6 +108,9 @@ fn told(base: &str, url: &str, error: Error) -> Error {
             Some(_) => Error::NotFound { path, source },
             None => Error::NotFound { path, source: because(format!("{url} is not there")) },
         },
+        Error::Generic { source, .. } if code("403 Forbidden") && store_error(&*source).is_none() => {
+            told(base, url, Error::PermissionDenied { path: url.to_owned(), source })
+        }
         Error::Generic { store, source } => match store_error(&*source) {
             Some(_) => Error::Generic { store, source },
             None => Error::Generic { store, source: because(format!("{url}: {said}")) },
@@ -145,7 +152,15 @@ impl ObjectStore for Named {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix).map_err(self.told(prefix)).boxed()
+        let told = self.told(prefix);
+        let listing =
+            Listing { inner: Arc::clone(&self.inner), prefix: prefix.cloned(), open: None, last: None, tries: 0 };
+        stream::try_unfold(
+            listing,
+            |mut listing| async move { Ok(listing.next().await?.map(|object| (object, listing))) },
+        )
+        .map_err(told)
+        .boxed()
     }
 
     fn list_with_offset(&self, prefix: Option<&Path>, offset: &Path) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -153,12 +168,65 @@ impl ObjectStore for Named {
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await.map_err(self.told(prefix))
+        let mut tries = 0;
+        loop {
+            match self.inner.list_with_delimiter(prefix).await {
+                Err(e) if is_cut(&e) && tries < TRIES => tries += 1,
+                listed => return listed.map_err(self.told(prefix)),
+            }
+            tokio::time::sleep(WAIT * tries).await;
+        }
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.inner.copy_opts(from, to, options).await.map_err(self.told(Some(from)))
     }
+}
+
+/// Answers to listings that end in the middle are asked for again; object_store does that for files only.
+const TRIES: u32 = 5;
+const WAIT: Duration = Duration::from_millis(100);
+
+/// A listing that goes on behind the last object where its answer was cut.
+struct Listing {
+    inner: Arc<dyn ObjectStore>,
+    prefix: Option<Path>,
+    open: Option<BoxStream<'static, Result<ObjectMeta>>>,
+    last: Option<Path>,
+    /// Without news.
+    tries: u32,
+}
+
+impl Listing {
+    async fn next(&mut self) -> Result<Option<ObjectMeta>> {
+        loop {
+            let open = self.open.get_or_insert_with(|| match &self.last {
+                Some(last) => self.inner.list_with_offset(self.prefix.as_ref(), last),
+                None => self.inner.list(self.prefix.as_ref()),
+            });
+            match open.next().await.transpose() {
+                Ok(object) => {
+                    self.tries = 0;
+                    self.last = object.as_ref().map(|object| object.location.clone()).or(self.last.take());
+                    return Ok(object);
+                }
+                Err(e) if is_cut(&e) && self.tries < TRIES => {
+                    self.tries += 1;
+                    self.open = None;
+                    tokio::time::sleep(WAIT * self.tries).await;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+/// Whether an error is of the connection, and not an answer.
+fn is_cut(error: &Error) -> bool {
+    let said = error.to_string();
+    matches!(error, Error::Generic { .. })
+        && ["list response", "body", "connection", "Connection", "decod"].iter().any(|sign| said.contains(sign))
+        && !said.contains("status code")
 }
 
 #[cfg(test)]
@@ -174,7 +242,7 @@ mod tests {
         let tell = |error| explain(&told("s3://b", "s3://b/p/x", error));
         assert_eq!(tell(generic("404: <Code>NoSuchBucket</Code>")), "there is no bucket s3://b");
         let denied = Error::PermissionDenied { path: "p/x".into(), source: "<Code>AccessDenied</Code>".into() };
-        assert_eq!(tell(denied), "the credentials that are set do not permit this on s3://b/p/x (403)");
+        assert_eq!(tell(denied), "the credentials that are set are wrong or do not permit this on s3://b/p/x (403)");
         let cut = tell(generic("error sending request for url (https://h/x?sig=hush&se=1): reset"));
         assert!(cut.contains("reset") && !cut.contains("hush"), "{cut}");
         assert!(matches!(

@@ -176,6 +176,30 @@ impl Prefix {
         Ok(here.filter_map(|meta| Some((meta.location.filename()?.to_owned(), meta))).collect())
     }
 
+    /// All objects below the prefix, by their paths from it.
+    pub async fn tree(&self) -> Result<Vec<String>, StoreError> {
+        let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
+        let all: Vec<ObjectMeta> = store.list(Some(&path)).try_collect().await.map_err(|e| StoreError(explain(&e)))?;
+        let depth = path.parts().count();
+        let relative = |meta: ObjectMeta| {
+            let parts: Vec<String> = meta.location.parts().skip(depth).map(|part| part.as_ref().to_owned()).collect();
+            parts.join("/")
+        };
+        Ok(all.into_iter().map(relative).collect())
+    }
+
+    /// The names of files and folders right below the prefix.
+    pub async fn here(&self) -> Result<(Vec<String>, Vec<String>), StoreError> {
+        let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
+        let listed = match store.list_with_delimiter(Some(&path)).await {
+            Err(Error::NotFound { .. }) => return Ok((Vec::new(), Vec::new())),
+            listed => listed.map_err(|e| StoreError(explain(&e)))?,
+        };
+        let name = |path: &Path| path.filename().map(str::to_owned);
+        let files = listed.objects.iter().filter_map(|object| name(&object.location)).collect();
+        Ok((files, listed.common_prefixes.iter().filter_map(name).collect()))
+    }
+
     /// The names of the folders right below the prefix, sorted.
     pub async fn folders(&self) -> Result<Vec<String>, StoreError> {
         let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;

@@ -11,6 +11,7 @@ use super::task_planner::TaskPlanner;
 use super::task_sql::TaskSql;
 use super::{Task, catalog_loader, schemas};
 use crate::config::TasksConfig;
+use crate::stores::Stores;
 
 /// A configuration of tasks that cannot be loaded. Single broken configs are rows of `tasks`, not errors.
 #[derive(Debug, Error)]
@@ -19,6 +20,8 @@ pub enum TasksError {
     NoSuchPath(PathBuf),
     #[error("the statements for tasks in '{0}' cannot be read: {1}")]
     Sql(PathBuf, std::io::Error),
+    #[error("[data] roots: {0}")]
+    Root(String),
 }
 
 /// All tasks that the configuration names, in order of name.
@@ -34,8 +37,8 @@ impl Catalog {
     /// message.
     ///
     /// # Errors
-    /// Only a path of `config.from` that does not exist.
-    pub fn load(config: &TasksConfig) -> std::result::Result<Catalog, TasksError> {
+    /// Only a path of `config.from` that does not exist, and a root in a store that cannot be listed.
+    pub fn load(config: &TasksConfig, stores: &Arc<Stores>) -> std::result::Result<Catalog, TasksError> {
         if let Some(lost) = config.from.iter().find(|from| !from.exists()) {
             return Err(TasksError::NoSuchPath(lost.clone()));
         }
@@ -43,7 +46,8 @@ impl Catalog {
             Some(folder) => TaskSql::with_folder(folder).map_err(|e| TasksError::Sql(folder.clone(), e))?,
             None => TaskSql::built_in().clone(),
         };
-        Ok(Catalog { tasks: catalog_loader::load(config, &sql), cache: config.cache.clone() })
+        let tasks = catalog_loader::load(config, &sql, stores).map_err(TasksError::Root)?;
+        Ok(Catalog { tasks, cache: config.cache.clone() })
     }
 
     /// Every task, in order of name.

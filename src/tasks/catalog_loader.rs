@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::classify::{ScoredSplits, groups_of, needs_sql_override, status, train_split, unreadable};
 use super::config_folder::tasks_folder;
@@ -13,10 +14,14 @@ use super::task_sql::TaskSql;
 use super::{Reason, Status, Task};
 use crate::config::TasksConfig;
 use crate::lineage::{Licence, Split};
+use crate::stores::{Stores, Variables};
 
 /// The tasks that `config` names, in order of name. Of several configs with one name the first of a folder is taken, and
 /// of several folders the last, as the harness does; the others are rejected rows.
-pub(crate) fn load(config: &TasksConfig, sql: &TaskSql) -> Vec<Task> {
+///
+/// # Errors
+/// A root in a store that cannot be listed: held-out files in it would not be known.
+pub(crate) fn load(config: &TasksConfig, sql: &TaskSql, stores: &Arc<Stores>) -> Result<Vec<Task>, String> {
     let mut read = Read::default();
     for from in &config.from {
         read.begin_folder();
@@ -25,7 +30,8 @@ pub(crate) fn load(config: &TasksConfig, sql: &TaskSql) -> Vec<Task> {
         }
     }
     read.configs.iter_mut().for_each(|found| sql.serve(&mut found.harness));
-    let files = DatasetFiles::new(&config.datasets, &config.roots, read.configs.iter().map(|found| &found.harness));
+    let files =
+        DatasetFiles::new(&config.datasets, &config.roots, stores, read.configs.iter().map(|found| &found.harness));
     let held_out: Vec<Vec<(Split, Vec<String>)>> =
         read.configs.iter().map(|found| held_out_files(&found.harness, &files)).collect();
     let mut scored = ScoredSplits::default();
@@ -48,6 +54,9 @@ pub(crate) fn load(config: &TasksConfig, sql: &TaskSql) -> Vec<Task> {
         }
         tasks.push(task);
     }
+    if let Some(failed) = files.failed() {
+        return Err(failed);
+    }
     if !config.only.is_empty() {
         tasks.retain(|task| {
             config.only.iter().any(|only| {
@@ -56,7 +65,7 @@ pub(crate) fn load(config: &TasksConfig, sql: &TaskSql) -> Vec<Task> {
         });
     }
     tasks.sort_by(|a, b| (&a.name, &a.file).cmp(&(&b.name, &b.file)));
-    tasks
+    Ok(tasks)
 }
 
 /// A task's config as it was found.
@@ -229,7 +238,7 @@ fn task_of(
 /// The task of a config alone, outside of any catalog.
 pub(crate) fn config_task(config: HarnessConfig) -> Task {
     let datasets = BTreeMap::new();
-    let files = DatasetFiles::new(&datasets, &[], std::iter::empty());
+    let files = DatasetFiles::new(&datasets, &[], &Stores::new(Variables::default()), std::iter::empty());
     task_of(config, None, Vec::new(), &ScoredSplits::default(), &files)
 }
 

@@ -1,4 +1,4 @@
-//! The folders of `[data] roots`: finds a dataset's split in them. In: a dataset, a config and a split. Out: its files,
+//! The folders and prefixes of `[data] roots`: finds a dataset's split in them. In: a dataset, a config and a split. Out: its files,
 //! or the places that were looked at. Layout: `<dataset_path or its last part>/<config>/<split>*.<format>`, flat names
 //! (`<config>.<split>.jsonl`) too, as the Hub, its Parquet conversion and people at home have it.
 
@@ -7,19 +7,30 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::split_files::split_files;
+use crate::stores::{Place, Prefix, Stores, wait};
 
 /// Roots in order, and what was listed of them.
 #[derive(Debug, Default)]
 pub(crate) struct DataRoots {
     roots: Vec<Root>,
     listed: Mutex<HashMap<PathBuf, Arc<Listing>>>,
+    /// Why a root in a store could not be listed.
+    failed: Mutex<Option<String>>,
 }
 
 #[derive(Debug)]
 enum Root {
     Folder(PathBuf),
-    /// An object store's prefix. None can be listed in this version; `hf://` has its place here.
-    Url(String),
+    /// A prefix of a store, with its URL as a path: what lies below is joined to it.
+    Prefix(PathBuf, Prefix),
+}
+
+impl Root {
+    fn path(&self) -> &Path {
+        match self {
+            Root::Folder(path) | Root::Prefix(path, _) => path,
+        }
+    }
 }
 
 /// The names in a folder, sorted.
@@ -42,13 +53,17 @@ pub(crate) struct Wanted<'a> {
 
 impl DataRoots {
     /// `roots`: absolute folders, or URLs.
-    pub(crate) fn new(roots: &[String]) -> DataRoots {
-        let root = |root: &String| match root.split_once("://") {
-            None => Root::Folder(PathBuf::from(root)),
-            Some(("file", path)) => Root::Folder(PathBuf::from(path)),
-            Some(_) => Root::Url(root.clone()),
+    pub(crate) fn new(roots: &[String], stores: &Arc<Stores>) -> DataRoots {
+        let root = |root: &String| match stores.place(root) {
+            Place::Folder(folder) => Root::Folder(folder),
+            Place::Prefix(prefix) => Root::Prefix(prefix.url().into(), prefix),
         };
-        DataRoots { roots: roots.iter().map(root).collect(), listed: Mutex::default() }
+        DataRoots { roots: roots.iter().map(root).collect(), listed: Mutex::default(), failed: Mutex::default() }
+    }
+
+    /// Why a root in a store could not be listed: then what is known of files is not all.
+    pub(crate) fn failed(&self) -> Option<String> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -69,27 +84,42 @@ impl DataRoots {
             return None;
         }
         let mut places = self.datasets(dataset_path).map(|dataset| dataset.join(name));
-        places.find(|place| place.is_file()).map(|place| place.to_string_lossy().into_owned())
+        places.find(|place| self.is_file(place)).map(|place| place.to_string_lossy().into_owned())
     }
 
     /// The places that a dataset may have, for a message.
     pub(crate) fn places(&self, dataset_path: &str) -> Vec<String> {
         let of_root = |root: &Root| match root {
             Root::Folder(folder) if !folder.is_dir() => vec![format!("{} (which is not there)", folder.display())],
-            Root::Folder(folder) => names(dataset_path).map(|name| folder.join(name).display().to_string()).collect(),
-            Root::Url(url) => vec![format!("{url} (only local folders are listed in this version)")],
+            Root::Folder(root) | Root::Prefix(root, _) => {
+                names(dataset_path).map(|name| root.join(name).display().to_string()).collect()
+            }
         };
         self.roots.iter().flat_map(of_root).collect()
     }
 
     /// The folders of a dataset that are there.
     fn datasets(&self, dataset_path: &str) -> impl Iterator<Item = PathBuf> {
-        let folders = self.roots.iter().filter_map(|root| match root {
-            Root::Folder(folder) => Some(folder),
-            Root::Url(_) => None,
-        });
         let dataset_path = dataset_path.to_owned();
-        folders.flat_map(move |folder| self.below(folder, &dataset_path))
+        self.roots.iter().flat_map(move |root| self.below(root.path(), &dataset_path))
+    }
+
+    fn is_file(&self, place: &Path) -> bool {
+        if self.prefix_of(place).is_none() {
+            return place.is_file();
+        }
+        let (Some(folder), Some(name)) = (place.parent(), place.file_name().and_then(|name| name.to_str())) else {
+            return false;
+        };
+        self.listing(folder).files.binary_search_by(|file| file.as_str().cmp(name)).is_ok()
+    }
+
+    /// The root in a store that a place lies below.
+    fn prefix_of(&self, place: &Path) -> Option<(&Path, &Prefix)> {
+        self.roots.iter().find_map(|root| match root {
+            Root::Prefix(path, prefix) if place.starts_with(path) => Some((path.as_path(), prefix)),
+            _ => None,
+        })
     }
 
     fn below(&self, folder: &Path, dataset_path: &str) -> Vec<PathBuf> {
@@ -113,6 +143,9 @@ impl DataRoots {
         if let Some(known) = self.listed.lock().unwrap_or_else(PoisonError::into_inner).get(folder) {
             return Arc::clone(known);
         }
+        if let Some((root, prefix)) = self.prefix_of(folder) {
+            return self.listing_of_prefix(root, prefix, folder);
+        }
         let mut listing = Listing::default();
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let Ok(name) = entry.file_name().into_string() else { continue };
@@ -128,6 +161,62 @@ impl DataRoots {
         listed.insert(folder.to_path_buf(), Arc::clone(&listing));
         listing
     }
+}
+
+impl DataRoots {
+    /// A folder below a prefix. Of most stores the whole tree comes with the first look, since it takes one request a
+    /// thousand files; the Hub is asked folder by folder.
+    fn listing_of_prefix(&self, root: &Path, prefix: &Prefix, folder: &Path) -> Arc<Listing> {
+        let by_folder = prefix.url().starts_with("hf:");
+        let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        if !by_folder && listed.contains_key(root) {
+            return listed.get(folder).cloned().unwrap_or_default();
+        }
+        let asked = if by_folder {
+            let below = folder.strip_prefix(root).unwrap_or(folder).to_string_lossy().into_owned();
+            let here = if below.is_empty() { prefix.clone() } else { prefix.join(&below) };
+            wait(async move { here.here().await }).map(|listed| {
+                listed.map(|(files, folders)| HashMap::from([(folder.to_owned(), Listing { files, folders })]))
+            })
+        } else {
+            wait(prefix.tree()).map(|tree| tree.map(|files| listings(root, &files)))
+        };
+        let found = match asked.map_err(|e| e.to_string()).and_then(|found| found.map_err(|e| e.to_string())) {
+            Ok(found) => found,
+            Err(error) => {
+                self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+                HashMap::from([(root.to_owned(), Listing::default())])
+            }
+        };
+        for (folder, mut listing) in found {
+            listing.files.sort();
+            listing.folders.sort();
+            listing.folders.dedup();
+            listed.insert(folder, Arc::new(listing));
+        }
+        listed.get(folder).cloned().unwrap_or_default()
+    }
+}
+
+/// The folders of a tree of files.
+fn listings(root: &Path, files: &[String]) -> HashMap<PathBuf, Listing> {
+    let mut found = HashMap::from([(root.to_owned(), Listing::default())]);
+    for file in files {
+        let mut folder = root.to_owned();
+        let mut parts = file.split('/').peekable();
+        while let Some(part) = parts.next() {
+            let listing: &mut Listing = found.entry(folder.clone()).or_default();
+            if parts.peek().is_none() {
+                listing.files.push(part.to_owned());
+            } else {
+                if listing.folders.last().is_none_or(|last| last != part) {
+                    listing.folders.push(part.to_owned());
+                }
+                folder.push(part);
+            }
+        }
+    }
+    found
 }
 
 /// The path itself, then its last part.

@@ -2,10 +2,12 @@
 //! found under `[data] roots`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::data_roots::{DataRoots, Wanted};
 use super::harness_config::{HarnessConfig, is_file_loader};
 use crate::config::DatasetConfig;
+use crate::stores::Stores;
 
 /// A split's name without the slice that `datasets` allows after it (`train[:90%]`).
 pub(crate) fn base_split(split: &str) -> &str {
@@ -38,9 +40,10 @@ impl<'a> DatasetFiles<'a> {
     pub(crate) fn new<'c>(
         datasets: &'a BTreeMap<String, DatasetConfig>,
         roots: &[String],
+        stores: &Arc<Stores>,
         configs: impl Iterator<Item = &'c HarnessConfig>,
     ) -> DatasetFiles<'a> {
-        let roots = DataRoots::new(roots);
+        let roots = DataRoots::new(roots, stores);
         let mut names: HashMap<String, BTreeSet<Option<String>>> = HashMap::new();
         if !roots.is_empty() {
             for config in configs {
@@ -50,6 +53,11 @@ impl<'a> DatasetFiles<'a> {
             }
         }
         DatasetFiles { datasets, roots, names }
+    }
+
+    /// Why a root could not be listed.
+    pub(crate) fn failed(&self) -> Option<String> {
+        self.roots.failed()
     }
 
     pub(crate) fn datasets(&self) -> &'a BTreeMap<String, DatasetConfig> {
@@ -89,8 +97,9 @@ impl<'a> DatasetFiles<'a> {
             return self.roots.file(&format!("{owner}/{name}"), inner);
         }
         if file.contains("://") {
-            // Nothing is fetched in this version: such a dataset counts as one without data.
-            return file.starts_with("file://").then(|| file.to_owned());
+            // What a config would fetch from the web counts as not there; a bucket is somebody's own.
+            let own = ["file://", "s3://", "s3a://", "gs://", "az://", "abfs://", "abfss://"];
+            return own.iter().any(|scheme| file.starts_with(scheme)).then(|| file.to_owned());
         }
         if is_file_loader(dataset_path) {
             return may_exist(file).then(|| file.to_owned());

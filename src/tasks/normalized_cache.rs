@@ -10,7 +10,6 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
 use datafusion::common::{DataFusionError, Result, exec_err};
-use datafusion::datasource::listing::ListingTableUrl;
 use futures::TryStreamExt;
 use parquet::arrow::AsyncArrowWriter;
 use parquet::basic::Compression;
@@ -21,6 +20,7 @@ use super::Task;
 use super::seeds::seeds_schema;
 use super::task_planner::TaskPlanner;
 use crate::lineage::Split;
+use crate::stores::listing_url;
 
 /// The footer key that says which split a Parquet file's rows come from.
 const SPLIT_KEY: &str = "seedmill.split";
@@ -81,7 +81,7 @@ async fn key(task: &Task, split: Split, session: &dyn Session) -> Result<String>
     CODE.iter().for_each(|code| add(code));
     add(&format!("{task:?}"));
     for file in task.files(split) {
-        let url = ListingTableUrl::parse(file)?;
+        let url = listing_url(file)?;
         let store = session.runtime_env().object_store(&url);
         let store = store.map_err(|e| e.context(format!("the task '{}': '{file}'", task.name)))?;
         let mut found: Vec<_> = url.list_all_files(session, store.as_ref(), "").await?.try_collect().await?;

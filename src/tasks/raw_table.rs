@@ -17,7 +17,7 @@ use datafusion::datasource::file_format::FileFormat;
 use datafusion::datasource::file_format::csv::CsvFormat;
 use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
-use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -27,6 +27,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::json_split::{JsonFile, JsonSplit, Unread};
 use super::one_schema::one_schema;
+use crate::stores::listing_url;
 
 /// The column that [`RawTable`] adds: BIGINT, from 0, over a split's files in the order they are listed.
 pub(crate) const SOURCE_ROW: &str = "source_row";
@@ -137,7 +138,7 @@ fn plain_name(file: &str) -> (String, bool) {
 async fn json_files(files: &[String], session: &dyn Session) -> Result<Vec<JsonFile>> {
     let mut found = Vec::new();
     for file in files {
-        let url = ListingTableUrl::parse(file)?;
+        let url = listing_url(file)?;
         let store = session.runtime_env().object_store(&url)?;
         let mut listed: Vec<_> = url.list_all_files(session, store.as_ref(), "").await?.try_collect().await?;
         if listed.is_empty() {
@@ -161,7 +162,7 @@ async fn listed(
     format: Arc<dyn FileFormat>,
     session: &dyn Session,
 ) -> Result<Arc<dyn TableProvider>> {
-    let urls = files.iter().map(ListingTableUrl::parse).collect::<Result<Vec<_>>>()?;
+    let urls = files.iter().map(|file| listing_url(file)).collect::<Result<Vec<_>>>()?;
     let options = ListingOptions::new(format).with_file_extension("");
     let mut schemas = Vec::new();
     for (file, url) in files.iter().zip(&urls) {

@@ -165,7 +165,8 @@ mod tests {
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             std::fs::write(file, "").unwrap();
         }
-        let roots = DataRoots::new(&["/nowhere".to_owned(), root.path().to_string_lossy().into_owned()]);
+        let stores = crate::stores::Stores::from_env();
+        let roots = DataRoots::new(&["/nowhere".to_owned(), root.path().to_string_lossy().into_owned()], &stores);
         let find = |dataset_path, config, split, unnamed_config| {
             let found = roots.find(Wanted { dataset_path, config, split, unnamed_config });
             let below = |file: &String| file.strip_prefix(root.path().to_str().unwrap()).unwrap()[1..].to_owned();

@@ -40,7 +40,7 @@ impl Workplace {
     }
 
     pub(super) fn catalog(&self) -> Arc<Catalog> {
-        Arc::new(Catalog::load(&self.config).unwrap())
+        Arc::new(Catalog::load(&self.config, &crate::stores::Stores::from_env()).unwrap())
     }
 
     pub(super) fn session(&self) -> SessionContext {

@@ -77,6 +77,7 @@ fn a_run_reads_pays_and_publishes_on_s3_and_the_next_one_pays_nothing() {
 fn a_query_that_names_no_url_asks_the_store_nothing() {
     let (model, s3) = (model(), S3Server::start());
     let scratch = workspace(&model, &s3);
+    std::fs::remove_file(scratch.path().join("sql/10_all.sql")).unwrap();
     scratch.write("x.csv", "a\n1\n");
     assert_eq!(scratch.value("SELECT a FROM 'x.csv'"), "1");
     assert_eq!(s3.requests(), 0);
@@ -118,14 +119,15 @@ fn failure(scratch: &Scratch, sql: &str) -> String {
 fn wrong_credentials_are_a_sentence_without_the_secret() {
     let (model, s3) = (model(), S3Server::start());
     seeds(&s3);
-    for (name, value, said) in [
-        ("AWS_ACCESS_KEY_ID", "other", "s3://bucket does not know the access key"),
-        ("AWS_SECRET_ACCESS_KEY", "wrong-secret-hush", "s3://bucket does not accept the secret key"),
+    for (name, value, location, said) in [
+        ("AWS_ACCESS_KEY_ID", "other", "in/*.jsonl", "or do not permit this on s3://bucket/in (403)"),
+        ("AWS_SECRET_ACCESS_KEY", "wrong-hush", "in/*.jsonl", "s3://bucket does not accept the secret key"),
+        ("AWS_SECRET_ACCESS_KEY", "wrong-hush", "in/a.jsonl", "or do not permit this on s3://bucket/in/a.jsonl (403)"),
     ] {
         let mut variables = s3.variables();
         variables.push((name.into(), value.into()));
         let scratch = Scratch::new(model.url(), IN_FLIGHT, "").with_variables(&variables);
-        let error = failure(&scratch, "SELECT * FROM 's3://bucket/in/a.jsonl'");
+        let error = failure(&scratch, &format!("SELECT * FROM 's3://bucket/{location}'"));
         assert!(error.contains(said) && error.lines().count() == 1, "{error}");
         assert!(!error.contains("hush"), "{error}");
     }
@@ -229,4 +231,33 @@ fn two_machines_on_one_prefix_publish_two_runs_and_share_what_is_durable() {
     assert_whole(&two);
     two.ok(&["run"]);
     assert_eq!(model.count(), asked);
+}
+
+#[test]
+fn tasks_are_found_under_a_root_in_a_bucket_and_its_held_out_files_are_refused_by_their_urls() {
+    let (model, s3) = (model(), S3Server::start());
+    s3.write("sets/team/capitals/train.jsonl", "{\"q\": \"Of France?\", \"a\": \"Paris\"}\n");
+    s3.write("sets/team/capitals/data.bin", "");
+    // Its name in the bucket says nothing; that it is the task's test split does.
+    s3.write("sets/team/capitals/data/testing.jsonl", "{\"q\": \"Of Spain?\", \"a\": \"Madrid\"}\n");
+    let more = "[tasks]\nfrom = [\"tasks\"]\n[data]\nroots = [\"s3://bucket/sets\"]\n";
+    let scratch = Scratch::new(model.url(), IN_FLIGHT, more).with_variables(&s3.variables());
+    scratch.write(
+        "tasks/capitals.yaml",
+        "task: capitals\ndataset_path: team/capitals\noutput_type: generate_until\ntraining_split: train\n\
+         test_split: test\ndoc_to_text: \"{{q}}\"\ndoc_to_target: \"{{a}}\"\n\
+         metadata:\n  license: CC0-1.0\n  capability: knowledge\n  format: short_answer\n  language: en\n",
+    );
+    assert_eq!(scratch.value("SELECT question FROM seeds"), "Of France?");
+    assert_eq!(scratch.value("SELECT question FROM heldout.capitals"), "Of Spain?");
+    let sql = "SELECT * FROM generate((SELECT q FROM 's3://bucket/sets/team/capitals/data/*.jsonl'), model => 'm', \
+               prompt => q)";
+    let error = failure(&scratch, sql);
+    assert!(
+        error.contains("holds held-out rows (split test, says the task catalog, which has the same file)"),
+        "{error}"
+    );
+    s3.fail(|_, _| Some(Fault::Status(403, "AccessDenied")));
+    let error = failure(&scratch, "SELECT 1");
+    assert!(error.contains("[data] roots: ") && error.contains("(403)"), "{error}");
 }

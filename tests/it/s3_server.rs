@@ -125,14 +125,12 @@ async fn answer(service: S3Service, request: Request, fault: Option<Fault>) -> R
     match fault {
         Some(Fault::ResetAfter) => reset(),
         Some(Fault::Cut) => answered.map(|body| {
-            let mut pieces = 0;
-            Body::from_stream(body.into_data_stream().map(move |piece| {
-                pieces += 1;
-                match piece {
-                    Ok(piece) if pieces == 1 => Ok(piece.slice(..piece.len() / 2)),
-                    _ => Err(std::io::Error::other("cut")),
-                }
-            }))
+            let half = body.into_data_stream().take(1).map(|piece| {
+                let piece = piece.map_err(std::io::Error::other)?;
+                Ok(piece.slice(..piece.len() / 2))
+            });
+            let cut = futures::stream::iter([Err(std::io::Error::other("cut"))]);
+            Body::from_stream(half.chain(cut))
         }),
         _ => answered,
     }
