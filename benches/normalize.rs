@@ -181,7 +181,7 @@ async fn measure(folder: &Path) -> Vec<(&'static str, f64)> {
             cache: folder.join("cache"),
             ..TasksConfig::default()
         };
-        let catalog = Arc::new(Catalog::load(&tasks).expect("a catalog"));
+        let catalog = Arc::new(Catalog::load(&tasks, &seedmill::stores::Stores::from_env()).expect("a catalog"));
         let config = SessionConfig::new().with_target_partitions(1);
         let context = SessionContext::new_with_config_rt(config, Arc::new(RuntimeEnv::default()));
         catalog.register(&context).expect("tables");

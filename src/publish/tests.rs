@@ -424,7 +424,7 @@ async fn what_cannot_be_published_is_known_before_any_row_is_read() {
         ("SELECT 'q' AS questoin, ['r'] AS reasons", "runs", "", "no column 'questoin' (the nearest is 'question')"),
         ("SELECT 'a' AS options, ['r'] AS reasons", "runs", "", "column 'options' of the rows to publish is Utf8, not"),
         ("SELECT {a: 1} AS votes, ['r'] AS reasons", "runs", "", "has a field 'a' where only (winner, share, n, tie)"),
-        ("SELECT ['r'] AS reasons", "s3://bucket/runs", "", "not to s3://"),
+        ("SELECT ['r'] AS reasons", "https://host/runs", "", "not to https://"),
         ("SELECT ['r'] AS reasons", "runs", "OPTIONS ('rows' '3')", "has no option 'rows'"),
         ("SELECT ['r'] AS reasons", "runs", "OPTIONS ('max_rows_per_file' '0')", "whole number from 1, not '0'"),
         ("SELECT ['r'] AS reasons, 'a' AS task", "runs", "PARTITIONED BY (task)", "leave out PARTITIONED BY"),

@@ -137,7 +137,8 @@ pub async fn table_of_files(state: &SessionState, location: &str) -> Result<Arc<
     let folder = !location.contains("://") && !location.ends_with('/') && Path::new(location).is_dir();
     let url = listing_url(&if folder { format!("{location}/") } else { location.to_owned() })?;
     let store = state.runtime_env().object_store(&url)?;
-    let found: Vec<ObjectMeta> = url.list_all_files(state, store.as_ref(), "").await?.try_collect().await?;
+    let mut found: Vec<ObjectMeta> = url.list_all_files(state, store.as_ref(), "").await?.try_collect().await?;
+    found.sort_by(|a, b| a.location.cmp(&b.location));
     if found.is_empty() {
         return plan_err!("there is no table and no file '{location}'");
     }

@@ -30,8 +30,11 @@ const NO_ROWS: [&str; 3] = ["dataset_infos.json", "dataset_info.json", "state.js
 pub(super) struct Hub {
     client: HubClient,
     /// A dataset's files are asked for once: they are the same as long as the store lives.
-    trees: Arc<Mutex<HashMap<Dataset, Arc<OnceCell<Option<Arc<Tree>>>>>>>,
+    trees: Arc<Mutex<HashMap<Dataset, Asked>>>,
 }
+
+/// `None` for a dataset that is not there.
+type Asked = Arc<OnceCell<Option<Arc<Tree>>>>;
 
 /// The files of a revision, by path.
 struct Tree {

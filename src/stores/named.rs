@@ -153,8 +153,14 @@ impl ObjectStore for Named {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let told = self.told(prefix);
-        let listing =
-            Listing { inner: Arc::clone(&self.inner), prefix: prefix.cloned(), open: None, last: None, tries: 0 };
+        let listing = Listing {
+            inner: Arc::clone(&self.inner),
+            prefix: prefix.cloned(),
+            is_sorted: !self.base.starts_with("http"),
+            open: None,
+            last: None,
+            tries: 0,
+        };
         stream::try_unfold(
             listing,
             |mut listing| async move { Ok(listing.next().await?.map(|object| (object, listing))) },
@@ -191,6 +197,8 @@ const WAIT: Duration = Duration::from_millis(100);
 struct Listing {
     inner: Arc<dyn ObjectStore>,
     prefix: Option<Path>,
+    /// Whether it can go on behind an object.
+    is_sorted: bool,
     open: Option<BoxStream<'static, Result<ObjectMeta>>>,
     last: Option<Path>,
     /// Without news.
@@ -210,7 +218,7 @@ impl Listing {
                     self.last = object.as_ref().map(|object| object.location.clone()).or(self.last.take());
                     return Ok(object);
                 }
-                Err(e) if is_cut(&e) && self.tries < TRIES => {
+                Err(e) if is_cut(&e) && self.tries < TRIES && (self.is_sorted || self.last.is_none()) => {
                     self.tries += 1;
                     self.open = None;
                     tokio::time::sleep(WAIT * self.tries).await;
