@@ -1,5 +1,6 @@
 //! The append log's format: a header of 16 bytes, then frames of `u32 length, u32 CRC-32 (both little-endian,
-//! of the payload), payload`. A payload is zstd over lines of JSON, one a [`Record`]: one atomic group.
+//! of the payload), payload`. A payload is zstd over lines of JSON, one a [`Record`]: one atomic group. Behind the last
+//! frame there may be room for more, which is zeros.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -19,7 +20,7 @@ const FRAME_HEADER_LEN: u64 = 8;
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Speed counts here; a segment is compressed anew.
-const COMPRESSION_LEVEL: i32 = 1;
+const COMPRESSION_LEVEL: i32 = -3;
 
 pub(super) fn header() -> [u8; HEADER_LEN as usize] {
     let mut header = [0; HEADER_LEN as usize];
@@ -36,7 +37,11 @@ pub(super) struct FrameEncoder {
 
 impl FrameEncoder {
     pub(super) fn new() -> io::Result<FrameEncoder> {
-        Ok(FrameEncoder { compressor: zstd::bulk::Compressor::new(COMPRESSION_LEVEL)?, lines: Vec::new() })
+        Self::of_level(COMPRESSION_LEVEL)
+    }
+
+    pub(super) fn of_level(level: i32) -> io::Result<FrameEncoder> {
+        Ok(FrameEncoder { compressor: zstd::bulk::Compressor::new(level)?, lines: Vec::new() })
     }
 
     pub(super) fn encode<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) -> io::Result<Vec<u8>> {
@@ -90,14 +95,60 @@ impl LogFile {
         LogFile { path, data: Data::Bytes(bytes) }
     }
 
-    pub(super) fn len(&self) -> Result<u64, LedgerError> {
+    /// The length of the file, with the room behind the last frame.
+    fn file_len(&self) -> io::Result<u64> {
         match &self.data {
-            Data::File(file) => {
-                let file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                Ok(file.metadata().map_err(LedgerError::io("read", &self.path))?.len())
-            }
+            Data::File(file) => Ok(file.lock().unwrap_or_else(PoisonError::into_inner).metadata()?.len()),
             Data::Bytes(bytes) => Ok(bytes.len() as u64),
         }
+    }
+
+    /// Where its frames end, of which one begins at `from`. A torn one counts, as does all behind damage that hides
+    /// where the next begins.
+    pub(super) fn end(&self, from: u64) -> Result<u64, LedgerError> {
+        let find = || {
+            let len = self.file_len()?;
+            let mut offset = from;
+            while offset < len {
+                match self.frame_len(offset)? {
+                    0 if self.is_zero(offset, len)? => return Ok(offset),
+                    0 => return Ok(len),
+                    frame => offset += FRAME_HEADER_LEN + frame,
+                }
+            }
+            Ok(len)
+        };
+        find().map_err(LedgerError::io("read", &self.path))
+    }
+
+    /// Whether a frame, or a part of one, stands at an offset where there was none.
+    pub(super) fn has_frame(&self, offset: u64) -> Result<bool, LedgerError> {
+        let length = self.frame_len(offset).map_err(LedgerError::io("read", &self.path))?;
+        Ok(length > 0)
+    }
+
+    /// The length of a frame's payload as its first bytes say it; 0 where there are none.
+    fn frame_len(&self, offset: u64) -> io::Result<u64> {
+        let mut length = [0; 4];
+        let read = self.read_at(offset, &mut length)?;
+        Ok(if read < length.len() { 0 } else { u64::from(u32::from_le_bytes(length)) })
+    }
+
+    fn is_zero(&self, from: u64, to: u64) -> io::Result<bool> {
+        const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+        let mut buffer = vec![0; ZEROS.len()];
+        let mut offset = from;
+        while offset < to {
+            let read = self.read_at(offset, &mut buffer)?;
+            if read == 0 {
+                break;
+            }
+            if buffer[..read] != ZEROS[..read] {
+                return Ok(false);
+            }
+            offset += read as u64;
+        }
+        Ok(true)
     }
 
     /// Makes all durable that is written so far, whoever wrote it.
@@ -124,8 +175,8 @@ impl LogFile {
     /// The records of the frame at an offset; an error says that it is not intact (any more).
     pub(super) fn frame(self: &Arc<Self>, offset: u64) -> Result<Vec<Record>, LedgerError> {
         let broken = |detail: &str| LedgerError::format(&self.path, format!("at byte {offset}: {detail}"));
-        let len = self.len()?;
-        match read_frame(&mut self.cursor(offset), offset, len).map_err(LedgerError::io("read", &self.path))? {
+        let read = || read_frame(&mut self.cursor(offset), offset, self.file_len()?);
+        match read().map_err(LedgerError::io("read", &self.path))? {
             Some(payload) => decode(&payload).map_err(|e| broken(&e)),
             None => Err(broken("no intact group of records stands there any more")),
         }
@@ -207,7 +258,7 @@ pub(super) struct LogReader {
 impl LogReader {
     /// Reads what the log holds now.
     pub(super) fn new(log: &Arc<LogFile>) -> Result<LogReader, LedgerError> {
-        Self::up_to(log, log.len()?)
+        Self::up_to(log, log.end(HEADER_LEN)?)
     }
 
     /// Reads no further than `len` bytes.
@@ -367,6 +418,28 @@ mod tests {
         let mut half = bytes.clone();
         half[offsets[2] as usize + 20..].fill(0);
         assert_eq!(read(&half), (offsets[..2].to_vec(), false));
+    }
+
+    #[test]
+    fn a_log_ends_before_its_room_also_when_its_last_frame_is_torn() {
+        let (bytes, offsets) = three_frames();
+        let ends = |bytes: &[u8]| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(bytes).unwrap();
+            let log = LogFile::open(file.path().to_owned()).unwrap();
+            let end = log.end(HEADER_LEN).unwrap();
+            assert_eq!(log.has_frame(offsets[3]).unwrap(), bytes.len() as u64 > offsets[3] && end > offsets[3]);
+            end
+        };
+        let room = vec![0; 200_000];
+        assert_eq!(ends(&bytes), offsets[3]);
+        assert_eq!(ends(&[&bytes[..], &room].concat()), offsets[3]);
+        assert_eq!(ends(&[&bytes[..], &[7, 0, 0, 0, 1], &room].concat()), offsets[3] + 15);
+        assert_eq!(ends(&[&bytes[..offsets[2] as usize], &room].concat()), offsets[2]);
+        // A damaged length hides where the next frame begins.
+        let mut damaged = [&bytes[..], &room].concat();
+        damaged[offsets[1] as usize..][..4].fill(0);
+        assert_eq!(ends(&damaged), damaged.len() as u64);
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 
 use super::LedgerError;
 use super::columns::{Rows, Table};
-use super::log::{LogFile, LogReader};
+use super::log::{HEADER_LEN, LogFile, LogReader};
 use super::object_log::{self, ObjectLog};
 
 /// Batches that may wait to be taken.
@@ -48,7 +48,7 @@ impl LogSnapshot {
                 let runtime = Handle::current();
                 Box::new(std::iter::from_fn(move || {
                     let next = runtime.block_on(opened.next())?;
-                    Some(next.and_then(|(_, log)| Ok((Arc::clone(&log), log.len()?))))
+                    Some(next.and_then(|(_, log)| Ok((Arc::clone(&log), log.end(HEADER_LEN)?))))
                 }))
             }
         }

@@ -162,5 +162,8 @@ fn calls(file: &Arc<LogFile>) -> Result<Vec<(Key, u64)>, LedgerError> {
             }
         }
     }
+    if reader.torn_bytes() > 0 {
+        tracing::warn!("the ledger's log {} is damaged at its end; the records there are skipped", file.path.display());
+    }
     Ok(calls)
 }

@@ -23,6 +23,9 @@ const LONGEST: Duration = Duration::from_secs(2);
 const RECORDS: usize = 20_000;
 const BYTES: usize = 16 << 20;
 
+/// What is put here is sealed no more, and travels.
+const COMPRESSION_LEVEL: i32 = 3;
+
 struct ObjectWriter {
     shared: Arc<Shared>,
     logs: Arc<ObjectLogs>,
@@ -39,7 +42,8 @@ pub(super) fn start(
     logs: Arc<ObjectLogs>,
     queue: mpsc::Receiver<Command>,
 ) -> Result<(), LedgerError> {
-    let encoder = FrameEncoder::new().map_err(LedgerError::io("start the writer of", &shared.folder))?;
+    let encoder =
+        FrameEncoder::of_level(COMPRESSION_LEVEL).map_err(LedgerError::io("start the writer of", &shared.folder))?;
     let mut writer = ObjectWriter { shared, logs, queue, encoder, unique: object_log::unique(), number: 0 };
     tokio::spawn(async move { writer.run().await });
     Ok(())

@@ -125,6 +125,16 @@ impl DataRoots {
     fn below(&self, folder: &Path, dataset_path: &str) -> Vec<PathBuf> {
         // Asked of the listings: a dataset that is not there costs nothing, and names are compared without case.
         let mut found = Vec::new();
+        if self.prefix_of(folder).is_some_and(|(_, prefix)| is_hub(prefix)) {
+            // The Hub's datasets cannot be listed, and their names are the configs' own.
+            return dataset_path
+                .contains('/')
+                .then(|| names(dataset_path).next())
+                .flatten()
+                .map(|name| folder.join(name))
+                .into_iter()
+                .collect();
+        }
         for name in names(dataset_path) {
             let mut place = Some(folder.to_path_buf());
             for part in name.split('/') {
@@ -167,7 +177,7 @@ impl DataRoots {
     /// A folder below a prefix. Of most stores the whole tree comes with the first look, since it takes one request a
     /// thousand files; the Hub is asked folder by folder.
     fn listing_of_prefix(&self, root: &Path, prefix: &Prefix, folder: &Path) -> Arc<Listing> {
-        let by_folder = prefix.url().starts_with("hf:");
+        let by_folder = is_hub(prefix);
         let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
         if !by_folder && listed.contains_key(root) {
             return listed.get(folder).cloned().unwrap_or_default();
@@ -183,6 +193,11 @@ impl DataRoots {
         };
         let found = match asked.map_err(|e| e.to_string()).and_then(|found| found.map_err(|e| e.to_string())) {
             Ok(found) => found,
+            // One of its datasets that is gated or gone is not there; the others are.
+            Err(error) if by_folder => {
+                tracing::warn!("{error}");
+                HashMap::from([(folder.to_owned(), Listing::default())])
+            }
             Err(error) => {
                 self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
                 HashMap::from([(root.to_owned(), Listing::default())])
@@ -196,6 +211,10 @@ impl DataRoots {
         }
         listed.get(folder).cloned().unwrap_or_default()
     }
+}
+
+fn is_hub(prefix: &Prefix) -> bool {
+    prefix.url().starts_with("hf:")
 }
 
 /// The folders of a tree of files.

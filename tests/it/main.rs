@@ -12,6 +12,7 @@ mod faults;
 mod first_rows;
 mod growth;
 mod guard;
+mod hub;
 mod identity;
 mod init;
 mod interrupt;
