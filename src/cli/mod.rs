@@ -128,6 +128,9 @@ pub(crate) fn sentence(error: &DataFusionError) -> String {
         },
         other => {
             let text = other.message().into_owned();
+            if text.contains("Error encountered while finalizing writes") {
+                return "the files of COPY cannot be written; the warning before this says why".to_owned();
+            }
             text.split("\n\nbacktrace:").next().unwrap_or(&text).trim().to_owned()
         }
     }

@@ -135,7 +135,7 @@ impl LogFile {
     }
 
     fn is_zero(&self, from: u64, to: u64) -> io::Result<bool> {
-        const ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+        static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
         let mut buffer = vec![0; ZEROS.len()];
         let mut offset = from;
         while offset < to {
@@ -222,6 +222,12 @@ fn read_frame(reader: &mut impl Read, offset: u64, len: u64) -> io::Result<Optio
         return Ok(None);
     }
     Ok((crc32fast::hash(&payload) == crc).then_some(payload))
+}
+
+/// The length of the frame that these bytes begin, with its header.
+pub(super) fn frame_bytes(start: &[u8]) -> Option<u64> {
+    let (length, _) = parse_frame_header(start.get(..FRAME_HEADER_LEN as usize)?.try_into().ok()?);
+    Some(FRAME_HEADER_LEN + u64::from(length))
 }
 
 /// Fills the buffer; `false` where the file ends before, as when a failed write has just been taken back.

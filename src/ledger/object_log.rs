@@ -1,5 +1,5 @@
 //! Logs of a ledger on an object store: each is one object, put as a whole, never changed and never written again.
-//! `log-<unique>-<number>.log`: the format of a log, one group in it. `<unique>` is of the process that put it and
+//! `log-<unique>-<number>.log`: the format of a log, with the groups of a few seconds. `<unique>` is of the process that put it and
 //! begins with the time in hexadecimal; `<number>` counts its puts. Nothing is locked: names are never used twice.
 
 use std::collections::BTreeSet;
@@ -13,7 +13,7 @@ use futures::{StreamExt, TryStreamExt};
 use tokio_util::bytes::Bytes;
 
 use super::index::{self, Key, Place};
-use super::log::{LogFile, LogReader};
+use super::log::{LogFile, LogReader, frame_bytes};
 use super::source::Source;
 use super::store::Shared;
 use super::{LedgerError, Record};
@@ -21,6 +21,8 @@ use crate::stores::{Prefix, StoreError};
 
 /// Objects that are read at a time.
 pub(super) const READS: usize = 16;
+/// Of a group, these come with the first request.
+const FIRST_BYTES: u64 = 256 << 10;
 /// Between two looks at what others have put; longer where a look takes long.
 const LOOK: Duration = Duration::from_secs(3);
 
@@ -42,8 +44,24 @@ impl ObjectLog {
 
     /// The whole log, to be read in memory.
     pub(super) async fn open(&self) -> Result<Arc<LogFile>, LedgerError> {
-        let path = PathBuf::from(format!("{}/{}", self.prefix.url(), self.name));
-        Ok(Arc::new(LogFile::of_bytes(path, self.bytes().await?)))
+        Ok(Arc::new(LogFile::of_bytes(self.path(), self.bytes().await?)))
+    }
+
+    /// One group, without the others.
+    pub(super) async fn frame(&self, offset: u64) -> Result<Vec<Record>, LedgerError> {
+        let part = async |len: u64| {
+            let part = self.prefix.get_range(&self.name, offset..offset + len).await;
+            part.map_err(|e| self.error(e.to_string()))
+        };
+        let mut bytes = part(FIRST_BYTES).await?;
+        if let Some(len) = frame_bytes(&bytes).filter(|len| *len > FIRST_BYTES) {
+            bytes = part(len).await?;
+        }
+        Arc::new(LogFile::of_bytes(self.path(), bytes)).frame(0)
+    }
+
+    fn path(&self) -> PathBuf {
+        PathBuf::from(format!("{}/{}", self.prefix.url(), self.name))
     }
 
     fn error(&self, detail: String) -> LedgerError {

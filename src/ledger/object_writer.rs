@@ -8,12 +8,12 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::bytes::Bytes;
 
-use super::log::{FrameEncoder, HEADER_LEN, header};
+use super::log::{FrameEncoder, header};
 use super::object_log::{self, ObjectLogs};
 use super::source::Source;
 use super::store::Shared;
-use super::writer::{Command, Group};
-use super::{LedgerError, Record};
+use super::writer::{Append, Command, Group, text_bytes};
+use super::{CallId, LedgerError, Record};
 
 /// A group waits for more as long as more comes in so quick succession, ...
 const QUIET: Duration = Duration::from_millis(150);
@@ -22,6 +22,10 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// ... and no more than this.
 const RECORDS: usize = 20_000;
 const BYTES: usize = 16 << 20;
+
+/// A frame is what is read back at once.
+const FRAME_RECORDS: usize = 256;
+const FRAME_BYTES: usize = 1 << 20;
 
 /// What is put here is sealed no more, and travels.
 const COMPRESSION_LEVEL: i32 = 3;
@@ -76,18 +80,64 @@ impl ObjectWriter {
 
     /// Makes a group durable as one object, and its calls known here.
     async fn put(&mut self, group: &Group) -> Result<(), LedgerError> {
-        let frame =
-            self.encoder.encode(group.records()).map_err(LedgerError::io("encode records for", &self.shared.folder))?;
-        let bytes = Bytes::from([&header()[..], &frame].concat());
+        let mut bytes = header().to_vec();
+        let mut calls: Vec<(u64, Vec<CallId>)> = Vec::new();
+        let mut left = group.appends.as_slice();
+        while !left.is_empty() {
+            let frame;
+            (frame, left) = left.split_at(appends_of_a_frame(left));
+            let records = || frame.iter().flat_map(|append| &append.records);
+            let called = records().filter_map(|record| match record {
+                Record::Call(call) => Some(call.call_id),
+                Record::Attempt(_) | Record::Use(_) => None,
+            });
+            calls.push((bytes.len() as u64, called.collect()));
+            let encoded = self.encoder.encode(records());
+            bytes.extend(encoded.map_err(LedgerError::io("encode records for", &self.shared.folder))?);
+        }
         // A number is used once, also where its put has failed: that may have arrived.
         self.number += 1;
-        let log = self.logs.put(object_log::name(&self.unique, self.number), bytes).await?;
+        let log = self.logs.put(object_log::name(&self.unique, self.number), Bytes::from(bytes)).await?;
         let source = self.shared.add_source(Source::Object(log));
-        let calls = group.records().filter_map(|record| match record {
-            Record::Call(call) => Some(&call.call_id),
-            Record::Attempt(_) | Record::Use(_) => None,
-        });
-        self.shared.add_calls(calls, source, HEADER_LEN);
+        for (offset, calls) in calls {
+            self.shared.add_calls(calls.iter(), source, offset);
+        }
         Ok(())
+    }
+}
+
+/// How many appends make up a frame: what is read back at once. An append is in one frame as a whole.
+fn appends_of_a_frame(appends: &[Append]) -> usize {
+    let (mut records, mut bytes) = (0, 0);
+    let is_full = |append: &Append| {
+        records += append.records.len();
+        bytes += append.records.iter().map(text_bytes).sum::<usize>();
+        records >= FRAME_RECORDS || bytes >= FRAME_BYTES
+    };
+    appends.iter().position(is_full).map_or(appends.len(), |at| at + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::ledger::UseRecord;
+
+    #[test]
+    fn a_frame_ends_with_the_append_that_fills_it() {
+        let append = |records: usize| {
+            let used = Record::Use(UseRecord {
+                run_id: "r".into(),
+                call_ids: Vec::new(),
+                stage: "s".into(),
+                replayed: false,
+                time_ms: 0,
+            });
+            Append { records: vec![used; records], reply: oneshot::channel().0 }
+        };
+        assert_eq!(appends_of_a_frame(&[append(3), append(3)]), 2);
+        assert_eq!(appends_of_a_frame(&[append(3), append(FRAME_RECORDS), append(1)]), 2);
+        assert_eq!(appends_of_a_frame(&[append(2 * FRAME_RECORDS), append(1)]), 1);
     }
 }

@@ -10,6 +10,9 @@ use super::log::LogFile;
 use super::object_log::ObjectLog;
 use super::segment::{BLOCK_ROWS, Footers, Segment};
 
+/// More blocks of an object than these are read with the whole of it.
+const FEW: usize = 3;
+
 /// A file that holds answers.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
@@ -34,7 +37,11 @@ impl Source {
         match self {
             Source::Log(log) => of_log(log),
             // Off the executor's threads, as all reading of files.
-            Source::Object(object) => of_log(&Handle::current().block_on(object.open())?),
+            Source::Object(object) if positions.len() > FEW => of_log(&Handle::current().block_on(object.open())?),
+            Source::Object(object) => {
+                let frame = |position: &u64| Handle::current().block_on(object.frame(*position)).map(Block::of_frame);
+                positions.iter().map(frame).collect()
+            }
             Source::Segment(segment) => segment.blocks(positions, footers),
         }
     }

@@ -31,7 +31,7 @@ pub(super) enum Command {
 /// One `append` that waits for its group.
 #[derive(Debug)]
 pub(super) struct Append {
-    records: Vec<Record>,
+    pub(super) records: Vec<Record>,
     pub(super) reply: Reply,
 }
 
@@ -228,7 +228,7 @@ impl Group {
 }
 
 /// The bytes of a record's long texts.
-fn text_bytes(record: &Record) -> usize {
+pub(super) fn text_bytes(record: &Record) -> usize {
     match record {
         Record::Call(call) => call.messages.len() + call.parameters.len() + call.response.len(),
         Record::Attempt(attempt) => attempt.error.as_ref().map_or(0, String::len),

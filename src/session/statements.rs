@@ -20,6 +20,9 @@ pub async fn plan(ctx: &SessionContext, statement: parser::Statement) -> Result<
 /// Runs a plan: definitions at once, queries when their stream is read.
 pub async fn execute(ctx: &SessionContext, plan: LogicalPlan) -> Result<DataFrame> {
     match plan {
+        LogicalPlan::Copy(copy) if ["hf://", "http://", "https://"].iter().any(|s| copy.output_url.starts_with(s)) => {
+            plan_err!("'{}' is read only; COPY writes to folders, s3://, gs:// and az://", copy.output_url)
+        }
         LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) => external_table::create(ctx, *create).await,
         LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(mut create)) => {
             let name = create.name.clone();

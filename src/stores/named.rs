@@ -128,11 +128,13 @@ impl fmt::Display for Named {
 #[async_trait]
 impl ObjectStore for Named {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
-        self.inner.put_opts(location, payload, opts).await.map_err(self.told(Some(location)))
+        let put = self.inner.put_opts(location, payload, opts).await.map_err(self.told(Some(location)));
+        put.inspect_err(warn_unwritten)
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(location, opts).await.map_err(self.told(Some(location)))
+        let begun = self.inner.put_multipart_opts(location, opts).await.map_err(self.told(Some(location)));
+        begun.inspect_err(warn_unwritten)
     }
 
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
@@ -186,6 +188,13 @@ impl ObjectStore for Named {
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
         self.inner.copy_opts(from, to, options).await.map_err(self.told(Some(from)))
+    }
+}
+
+/// Says why a write failed: DataFusion's COPY only says that it did.
+fn warn_unwritten(error: &Error) {
+    if !matches!(error, Error::AlreadyExists { .. } | Error::Precondition { .. }) {
+        tracing::warn!("not written: {}", explain(error));
     }
 }
 

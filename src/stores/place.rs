@@ -1,6 +1,7 @@
 //! Where files are written: a folder of this machine, or a prefix of an object store.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
@@ -155,6 +156,12 @@ impl Prefix {
             Err(Error::NotFound { .. }) => Ok(None),
             Err(e) => Err(StoreError(explain(&e))),
         }
+    }
+
+    /// A part of an object, up to its end.
+    pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
+        store.get_range(&Path::from(format!("{path}/{name}")), range).await.map_err(|e| StoreError(explain(&e)))
     }
 
     /// Whether an object is there.

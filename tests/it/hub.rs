@@ -91,7 +91,10 @@ fn files_of_a_dataset_and_of_a_web_server_are_tables_and_held_out_ones_never_rea
     assert_eq!(model.count(), 0);
     let output = scratch.run(&["sql", "-c", "COPY (SELECT 1) TO 'hf://datasets/team/capitals/x.csv'"]);
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(error.contains("hf:// is read only") && error.lines().count() == 1, "{error}");
+    assert!(
+        error.contains("'hf://datasets/team/capitals/x.csv' is read only") && error.lines().count() == 1,
+        "{error}"
+    );
 }
 
 #[test]

@@ -130,6 +130,8 @@ fn wrong_credentials_are_a_sentence_without_the_secret() {
         let error = failure(&scratch, &format!("SELECT * FROM 's3://bucket/{location}'"));
         assert!(error.contains(said) && error.lines().count() == 1, "{error}");
         assert!(!error.contains("hush"), "{error}");
+        let error = failure(&scratch, "COPY (SELECT 1 AS a) TO 's3://bucket/out/x.parquet'");
+        assert!(error.contains("s3://bucket") && error.contains("says why") && !error.contains("hush"), "{error}");
     }
 }
 
