@@ -433,19 +433,17 @@ mod tests {
             let mut file = tempfile::NamedTempFile::new().unwrap();
             file.write_all(bytes).unwrap();
             let log = LogFile::open(file.path().to_owned()).unwrap();
-            let end = log.end(HEADER_LEN).unwrap();
-            assert_eq!(log.has_frame(offsets[3]).unwrap(), bytes.len() as u64 > offsets[3] && end > offsets[3]);
-            end
+            (log.end(HEADER_LEN).unwrap(), log.has_frame(offsets[3]).unwrap())
         };
         let room = vec![0; 200_000];
-        assert_eq!(ends(&bytes), offsets[3]);
-        assert_eq!(ends(&[&bytes[..], &room].concat()), offsets[3]);
-        assert_eq!(ends(&[&bytes[..], &[7, 0, 0, 0, 1], &room].concat()), offsets[3] + 15);
-        assert_eq!(ends(&[&bytes[..offsets[2] as usize], &room].concat()), offsets[2]);
+        assert_eq!(ends(&bytes), (offsets[3], false));
+        assert_eq!(ends(&[&bytes[..], &room].concat()), (offsets[3], false));
+        assert_eq!(ends(&[&bytes[..], &[7, 0, 0, 0, 1], &room].concat()), (offsets[3] + 15, true));
+        assert_eq!(ends(&[&bytes[..offsets[2] as usize], &room].concat()), (offsets[2], false));
         // A damaged length hides where the next frame begins.
         let mut damaged = [&bytes[..], &room].concat();
         damaged[offsets[1] as usize..][..4].fill(0);
-        assert_eq!(ends(&damaged), damaged.len() as u64);
+        assert_eq!(ends(&damaged).0, damaged.len() as u64);
     }
 
     #[test]

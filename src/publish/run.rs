@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use chrono::{DateTime, Utc};
-use datafusion::common::{Result, plan_err};
+use datafusion::common::{Result, plan_datafusion_err, plan_err};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -99,6 +99,24 @@ impl Run {
             published: OnceLock::new(),
             begun: Mutex::default(),
         }
+    }
+
+    /// Sees to it that runs can be published in a place, before anything is paid for.
+    pub async fn check_target(&self, out: &str) -> Result<()> {
+        let folder = match self.place(out)? {
+            Place::Folder(folder) => folder,
+            Place::Prefix(prefix) => {
+                let tried = prefix.try_write(&format!(".{}.writable", self.id)).await;
+                return tried.map_err(|e| plan_datafusion_err!("the run cannot be published: {e}"));
+            }
+        };
+        let write = || {
+            std::fs::create_dir_all(&folder)?;
+            tempfile::tempfile_in(&folder).map(drop)
+        };
+        write().map_err(|e| {
+            plan_datafusion_err!("the run cannot be published in {}: {e}; --out names another folder", folder.display())
+        })
     }
 
     /// Writes down that the run begins: until it is published the table `runs` shows it as incomplete. `target` is as

@@ -147,6 +147,17 @@ impl Prefix {
         }
     }
 
+    /// Puts an object and takes it away again, where that is permitted.
+    pub async fn try_write(&self, name: &str) -> Result<(), StoreError> {
+        let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
+        let path = Path::from(format!("{path}/{name}"));
+        store.put(&path, Bytes::new().into()).await.map_err(|e| StoreError(explain(&e)))?;
+        if let Err(e) = store.delete(&path).await {
+            tracing::warn!("{}/{name} cannot be removed: {}", self.url, explain(&e));
+        }
+        Ok(())
+    }
+
     /// The bytes of an object; `None` where it is not there.
     pub async fn get(&self, name: &str) -> Result<Option<Bytes>, StoreError> {
         let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
