@@ -24,6 +24,7 @@ mod peers;
 mod pipeline;
 mod planner;
 mod progress;
+mod report;
 mod resume;
 mod runs;
 mod scratch;
