@@ -11,22 +11,24 @@ SELECT * FROM generate(
     (SELECT * FROM assigned_seeds WHERE format IN ('multiple_choice', 'cloze') AND option_count = 4),
     model       => @writer,
     system      => CASE @prompts WHEN 'examples' THEN choice_title(format) ELSE render('write_rules') END,
-    prompt      => CASE @prompts WHEN 'examples' THEN render('generate_choice') ELSE render('write_choice') END,
+    prompt      => CASE @prompts WHEN 'examples' THEN render('generate_choice') ELSE render('write_choice', 'items', @items) END,
     returns     => CASE @prompts WHEN 'examples' THEN 'question VARCHAR(160), answer_text VARCHAR(60), distractors VARCHAR(60)[3]'
                                  ELSE 'passage VARCHAR(2000) NULL, question VARCHAR(1000), answer_text VARCHAR(300), distractors VARCHAR(300)[3]' END,
+    items       => CASE @prompts WHEN 'examples' THEN NULL ELSE @items END,
     samples     => @samples,
-    temperature => 0.9, max_tokens => CASE @prompts WHEN 'examples' THEN 200 ELSE 1200 END, seed => 7);
+    temperature => 0.9, max_tokens => CASE @prompts WHEN 'examples' THEN 200 ELSE 1200 * @items END, seed => 7);
 
 CREATE VIEW generated_of_three AS
 SELECT * FROM generate(
     (SELECT * FROM assigned_seeds WHERE format IN ('multiple_choice', 'cloze') AND option_count = 3),
     model       => @writer,
     system      => CASE @prompts WHEN 'examples' THEN choice_title(format) ELSE render('write_rules') END,
-    prompt      => CASE @prompts WHEN 'examples' THEN render('generate_choice') ELSE render('write_choice') END,
+    prompt      => CASE @prompts WHEN 'examples' THEN render('generate_choice') ELSE render('write_choice', 'items', @items) END,
     returns     => CASE @prompts WHEN 'examples' THEN 'question VARCHAR(160), answer_text VARCHAR(60), distractors VARCHAR(60)[2]'
                                  ELSE 'passage VARCHAR(2000) NULL, question VARCHAR(1000), answer_text VARCHAR(300), distractors VARCHAR(300)[2]' END,
+    items       => CASE @prompts WHEN 'examples' THEN NULL ELSE @items END,
     samples     => @samples,
-    temperature => 0.9, max_tokens => CASE @prompts WHEN 'examples' THEN 180 ELSE 1200 END, seed => 7);
+    temperature => 0.9, max_tokens => CASE @prompts WHEN 'examples' THEN 180 ELSE 1200 * @items END, seed => 7);
 
 CREATE VIEW generated_of_any AS
 SELECT * FROM generate(
@@ -34,11 +36,12 @@ SELECT * FROM generate(
      WHERE format IN ('multiple_choice', 'cloze') AND coalesce(option_count, 0) NOT IN (3, 4)),
     model       => @writer,
     system      => CASE @prompts WHEN 'examples' THEN choice_title(format) ELSE render('write_rules') END,
-    prompt      => CASE @prompts WHEN 'examples' THEN render('generate_choice') ELSE render('write_choice') END,
+    prompt      => CASE @prompts WHEN 'examples' THEN render('generate_choice') ELSE render('write_choice', 'items', @items) END,
     returns     => CASE @prompts WHEN 'examples' THEN 'question VARCHAR(160), answer_text VARCHAR(60), distractors VARCHAR(60)[]'
                                  ELSE 'passage VARCHAR(2000) NULL, question VARCHAR(1000), answer_text VARCHAR(300), distractors VARCHAR(300)[]' END,
+    items       => CASE @prompts WHEN 'examples' THEN NULL ELSE @items END,
     samples     => @samples,
-    temperature => 0.9, max_tokens => CASE @prompts WHEN 'examples' THEN 240 ELSE 1600 END, seed => 7);
+    temperature => 0.9, max_tokens => CASE @prompts WHEN 'examples' THEN 240 ELSE 1600 * @items END, seed => 7);
 
 CREATE VIEW generated_yes_no AS
 SELECT * FROM generate(
@@ -46,11 +49,12 @@ SELECT * FROM generate(
     model       => @writer,
     system      => CASE @prompts WHEN 'examples' THEN 'Questions about other topics, each with its answer, yes or no.'
                                  ELSE render('write_rules') END,
-    prompt      => CASE @prompts WHEN 'examples' THEN render('generate_open') ELSE render('write_yes_no') END,
+    prompt      => CASE @prompts WHEN 'examples' THEN render('generate_open') ELSE render('write_yes_no', 'items', @items) END,
     returns     => CASE @prompts WHEN 'examples' THEN 'question VARCHAR(140), answer_text ENUM(''yes'', ''no'')'
                                  ELSE 'passage VARCHAR(2000) NULL, question VARCHAR(1000), answer_text ENUM(''yes'', ''no'')' END,
+    items       => CASE @prompts WHEN 'examples' THEN NULL ELSE @items END,
     samples     => @samples,
-    temperature => 0.7, max_tokens => CASE @prompts WHEN 'examples' THEN 120 ELSE 1000 END, seed => 7);
+    temperature => 0.7, max_tokens => CASE @prompts WHEN 'examples' THEN 120 ELSE 1000 * @items END, seed => 7);
 
 -- A premise and a sentence after it. The relation is the seed's: small models write one relation only when they choose.
 CREATE VIEW generated_nli AS
@@ -61,11 +65,12 @@ SELECT * FROM generate(
                         WHEN seed_answer = 'entailment' THEN 'A sentence, and a second sentence that must be true if the first is true.'
                         WHEN seed_answer = 'contradiction' THEN 'A sentence, and a second sentence that must be false if the first is true.'
                         ELSE 'A sentence, and a second sentence that may or may not be true if the first is true.' END,
-    prompt      => CASE @prompts WHEN 'examples' THEN render('generate_nli') ELSE render('write_nli') END,
+    prompt      => CASE @prompts WHEN 'examples' THEN render('generate_nli') ELSE render('write_nli', 'items', @items) END,
     returns     => CASE @prompts WHEN 'examples' THEN 'passage VARCHAR(120), question VARCHAR(100)'
                                  ELSE 'passage VARCHAR(1000), question VARCHAR(400)' END,
+    items       => CASE @prompts WHEN 'examples' THEN NULL ELSE @items END,
     samples     => @samples,
-    temperature => 0.7, max_tokens => CASE @prompts WHEN 'examples' THEN 140 ELSE 600 END, seed => 7);
+    temperature => 0.7, max_tokens => CASE @prompts WHEN 'examples' THEN 140 ELSE 600 * @items END, seed => 7);
 
 CREATE VIEW generated_numeric AS
 SELECT * FROM generate(
@@ -73,11 +78,12 @@ SELECT * FROM generate(
     model       => @writer,
     system      => CASE @prompts WHEN 'examples' THEN 'Word problems about other situations, each with its calculation and answer.'
                                  ELSE render('write_rules') END,
-    prompt      => CASE @prompts WHEN 'examples' THEN render('generate_numeric') ELSE render('write_numeric') END,
+    prompt      => CASE @prompts WHEN 'examples' THEN render('generate_numeric') ELSE render('write_numeric', 'items', @items) END,
     returns     => CASE @prompts WHEN 'examples' THEN 'question VARCHAR(200), rationale VARCHAR(120), answer_text VARCHAR(12)'
                                  ELSE 'passage VARCHAR(2000) NULL, question VARCHAR(1000), rationale VARCHAR(1500), answer_text VARCHAR(40)' END,
+    items       => CASE @prompts WHEN 'examples' THEN NULL ELSE @items END,
     samples     => @samples,
-    temperature => 0.6, max_tokens => CASE @prompts WHEN 'examples' THEN 200 ELSE 1600 END, seed => 7);
+    temperature => 0.6, max_tokens => CASE @prompts WHEN 'examples' THEN 200 ELSE 1600 * @items END, seed => 7);
 
 CREATE VIEW generated_short_answer AS
 SELECT * FROM generate(
@@ -85,11 +91,12 @@ SELECT * FROM generate(
     model       => @writer,
     system      => CASE @prompts WHEN 'examples' THEN 'Questions about other topics, each with a short answer.'
                                  ELSE render('write_rules') END,
-    prompt      => CASE @prompts WHEN 'examples' THEN render('generate_open') ELSE render('write_short_answer') END,
+    prompt      => CASE @prompts WHEN 'examples' THEN render('generate_open') ELSE render('write_short_answer', 'items', @items) END,
     returns     => CASE @prompts WHEN 'examples' THEN 'question VARCHAR(160), answer_text VARCHAR(60)'
                                  ELSE 'passage VARCHAR(2000) NULL, question VARCHAR(1000), answer_text VARCHAR(100)' END,
+    items       => CASE @prompts WHEN 'examples' THEN NULL ELSE @items END,
     samples     => @samples,
-    temperature => 0.7, max_tokens => CASE @prompts WHEN 'examples' THEN 120 ELSE 1000 END, seed => 7);
+    temperature => 0.7, max_tokens => CASE @prompts WHEN 'examples' THEN 120 ELSE 1000 * @items END, seed => 7);
 
 CREATE VIEW generated_long AS
 SELECT * FROM generate(
@@ -99,12 +106,13 @@ SELECT * FROM generate(
                         WHEN format = 'code' THEN 'Small Python tasks, each with its solution.'
                         ELSE 'Questions about other topics, each with an answer of one or two sentences.' END,
     prompt      => CASE WHEN @prompts = 'examples' THEN render('generate_open')
-                        WHEN format = 'code' THEN render('write_code')
-                        ELSE render('write_free_form') END,
+                        WHEN format = 'code' THEN render('write_code', 'items', @items)
+                        ELSE render('write_free_form', 'items', @items) END,
     returns     => CASE @prompts WHEN 'examples' THEN 'question VARCHAR(160), answer_text VARCHAR(300)'
                                  ELSE 'passage VARCHAR(2000) NULL, question VARCHAR(1000), answer_text VARCHAR(4000)' END,
+    items       => CASE @prompts WHEN 'examples' THEN NULL ELSE @items END,
     samples     => @samples,
-    temperature => 0.7, max_tokens => CASE @prompts WHEN 'examples' THEN 200 ELSE 2000 END, seed => 7);
+    temperature => 0.7, max_tokens => CASE @prompts WHEN 'examples' THEN 200 ELSE 2000 * @items END, seed => 7);
 
 -- All of them in one shape.
 CREATE VIEW generated AS

@@ -33,5 +33,5 @@ pub use manifest::{Attribution, FileKind, Manifest, PublishedFile, Rows, Source,
 pub use named_calls::named_calls;
 pub use report::{Report, Stage, Usage};
 pub use run::{ModelRecord, Published, Run, config_sha256};
-pub use runs::{newest_run, run_folder, run_ids, runs_table};
+pub use runs::{newest_run, run_folder, runs_table};
 pub use schema::{curated_schema, rejected_schema};

@@ -86,11 +86,6 @@ pub fn run_folder(out: &Path, run_id: &str) -> Option<PathBuf> {
     run_folders(out).ok()?.into_iter().find(|(name, _)| name == run_id).map(|(_, path)| path)
 }
 
-/// The ids of all complete runs, oldest first.
-pub fn run_ids(out: &Path) -> Vec<String> {
-    run_folders(out).unwrap_or_default().into_iter().map(|(id, _)| id).collect()
-}
-
 /// Name and path of every complete run, oldest first.
 pub(super) fn run_folders(out: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut folders: Vec<(String, PathBuf)> = match fs::read_dir(out) {

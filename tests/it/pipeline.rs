@@ -16,6 +16,9 @@ pub fn writer_and_solver(body: &Value, _nth: u64) -> Reply {
     let word =
         |at: usize| -> String { key.as_bytes()[at..at + 6].iter().map(|b| char::from(b'a' + (b % 26))).collect() };
     let schema = &body["response_format"]["json_schema"]["schema"]["properties"];
+    // A list of items where several may be asked for.
+    let is_list = schema["items"].is_object();
+    let schema = if is_list { &schema["items"]["items"]["properties"] } else { schema };
     let mut object = serde_json::Map::new();
     for (name, property) in schema.as_object().unwrap() {
         let value = match name.as_str() {
@@ -47,7 +50,9 @@ pub fn writer_and_solver(body: &Value, _nth: u64) -> Reply {
         };
         object.insert(name.clone(), value);
     }
-    Reply::Answer(Value::Object(object).to_string(), Duration::ZERO)
+    let answer = Value::Object(object);
+    let answer = if is_list { json!({ "items": [answer] }) } else { answer };
+    Reply::Answer(answer.to_string(), Duration::ZERO)
 }
 
 pub fn copy_folder(from: &Path, to: &Path) {

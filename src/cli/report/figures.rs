@@ -60,6 +60,12 @@ pub const FIGURES: &[Figure] = &[
         plot: Plot::Bars { labels: 1, series: VERDICT },
     },
     Figure {
+        title: "By operator",
+        note: "In which way an item was to differ from its seed.",
+        sql: include_str!("sql/operator.sql"),
+        plot: Plot::Bars { labels: 1, series: VERDICT },
+    },
+    Figure {
         title: "By licence",
         note: "",
         sql: include_str!("sql/license.sql"),

@@ -6,16 +6,17 @@ mod page;
 mod plot;
 mod result;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use datafusion::common::{DataFusionError, Result, exec_datafusion_err, plan_datafusion_err};
 
 use super::arguments::ReportArguments;
 use super::{EXIT_OK, output};
 use crate::config::did_you_mean;
-use crate::publish::{newest_run, read_manifest, run_folder, run_ids};
+use crate::publish::read_manifest;
 use crate::session::{OpenOptions, Workspace};
 use page::Page;
+use result::QueryResult;
 
 pub async fn report(root: Option<PathBuf>, arguments: ReportArguments) -> Result<u8> {
     // A run may be named by its folder, which then says where the runs are.
@@ -30,8 +31,7 @@ pub async fn report(root: Option<PathBuf>, arguments: ReportArguments) -> Result
         None => (arguments.runs, arguments.run),
     };
     let workspace = Workspace::open(OpenOptions { root, out, ..OpenOptions::default() }).await?;
-    let path = find(Path::new(&workspace.config.out), run_id.as_deref())?;
-    let manifest = read_manifest(&path)?;
+    let manifest = read_manifest(&find(&workspace, run_id.as_deref()).await?)?;
     let html = Page::read(&workspace, manifest).await?;
     let file = arguments.out.unwrap_or_else(|| PathBuf::from(format!("{}.html", html.run_id())));
     std::fs::write(&file, html.render()?)
@@ -41,16 +41,16 @@ pub async fn report(root: Option<PathBuf>, arguments: ReportArguments) -> Result
 }
 
 /// The folder of a run: the newest where none is named.
-fn find(out: &Path, run_id: Option<&str>) -> Result<PathBuf> {
-    match run_id {
-        None => newest_run(out).ok_or_else(|| plan_datafusion_err!("no run is published in {}", out.display())),
-        Some(id) => run_folder(out, id).ok_or_else(|| {
-            let known = run_ids(out);
-            plan_datafusion_err!(
-                "there is no published run '{id}' in {}; seedmill runs lists them{}",
-                out.display(),
-                did_you_mean(id, known.iter().map(String::as_str))
-            )
-        }),
-    }
+async fn find(workspace: &Workspace, run_id: Option<&str>) -> Result<PathBuf> {
+    let sql = "SELECT run_id, path FROM runs WHERE state = 'complete' ORDER BY run_id DESC";
+    let runs = QueryResult::of(workspace.sql(sql).await?).await?.rows;
+    let out = &workspace.config.out;
+    let found = match run_id {
+        None => runs.first().ok_or_else(|| plan_datafusion_err!("no run is published in {out}"))?,
+        Some(id) => runs.iter().find(|run| run[0].text == id).ok_or_else(|| {
+            let near = did_you_mean(id, runs.iter().map(|run| run[0].text.as_str()));
+            plan_datafusion_err!("there is no published run '{id}' in {out}; seedmill runs lists them{near}")
+        })?,
+    };
+    Ok(PathBuf::from(&found[1].text))
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::figures::{FIGURES, Figure, KEPT, REJECTED};
 use super::plot;
 use super::result::{Cell, QueryResult};
+use crate::cli::sentence;
 use crate::publish::Manifest;
 use crate::session::Workspace;
 
@@ -38,6 +39,8 @@ struct Shown {
     not_listed: usize,
     columns: Vec<String>,
     rows: Vec<Vec<Cell>>,
+    /// Why there are none: an older run may lack a column.
+    problem: Option<String>,
 }
 
 /// Items to look at.
@@ -74,7 +77,11 @@ impl Page {
         let id = manifest.run_id.as_str();
         let mut figures = Vec::with_capacity(FIGURES.len());
         for figure in FIGURES {
-            let (sql, mut result) = query(workspace, figure, id).await?;
+            let sql = figure.sql(id);
+            let (mut result, problem) = match workspace.sql(&sql).await {
+                Ok(frame) => (QueryResult::of(frame).await.map_err(|e| of_figure(figure, e))?, None),
+                Err(error) => (QueryResult::default(), Some(sentence(&error))),
+            };
             let rows = result.rows.len();
             let svg = plot::draw(figure.plot, &result)?;
             result.rows.truncate(MOST_ROWS);
@@ -87,6 +94,7 @@ impl Page {
                 not_listed: rows.saturating_sub(MOST_ROWS),
                 columns: result.columns,
                 rows: result.rows,
+                problem,
             });
         }
         let kept = sample(workspace, &KEPT, id, manifest.rows.curated).await?;
@@ -135,16 +143,14 @@ fn broken(error: minijinja::Error) -> DataFusionError {
     DataFusionError::Execution(format!("the page cannot be made: {error:#}"))
 }
 
-async fn query(workspace: &Workspace, figure: &Figure, run_id: &str) -> Result<(String, QueryResult)> {
-    let sql = figure.sql(run_id);
-    let in_figure = |e: DataFusionError| e.context(format!("the figure '{}'", figure.title));
-    let frame = workspace.sql(&sql).await.map_err(in_figure)?;
-    let result = QueryResult::of(frame).await.map_err(in_figure)?;
-    Ok((sql, result))
+fn of_figure(figure: &Figure, error: DataFusionError) -> DataFusionError {
+    error.context(format!("the figure '{}'", figure.title))
 }
 
 async fn sample(workspace: &Workspace, figure: &Figure, run_id: &str, of: u64) -> Result<Sample> {
-    let (sql, result) = query(workspace, figure, run_id).await?;
+    let sql = figure.sql(run_id);
+    let frame = workspace.sql(&sql).await.map_err(|e| of_figure(figure, e))?;
+    let result = QueryResult::of(frame).await.map_err(|e| of_figure(figure, e))?;
     let items = result.rows.iter().map(|row| {
         let cell = |name: &str| result.place(name).map(|place| &row[place]);
         let text = |name: &str| cell(name).map(|cell| cell.text.clone()).unwrap_or_default();
