@@ -133,6 +133,10 @@ pub struct RunArguments {
     /// Print the plan, how many calls it makes and what they cost, and stop: `seedmill explain --count`
     #[arg(long)]
     pub dry_run: bool,
+    /// Run up to this stage (30_solve, 30 or solve) and publish nothing: its answers are in the ledger, where the whole
+    /// run finds them
+    #[arg(long, value_name = "STAGE", conflicts_with = "dry_run")]
+    pub only: Option<String>,
     /// A preview: only so many of the rows that reach the first calls
     #[arg(long, value_name = "N")]
     pub limit_seeds: Option<usize>,

@@ -1,10 +1,12 @@
 //! `seedmill run`: a pipeline folder from seeds to published Parquet, with progress, a funnel and samples at the end.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use datafusion::common::{DataFusionError, Result};
 use datafusion::dataframe::DataFrame;
+use futures::TryStreamExt;
 use serde_json::json;
 
 use super::arguments::{ExplainArguments, RunArguments};
@@ -39,14 +41,19 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
     workspace.warnings().listen(move |warning| console.note(format_args!("note: {warning}")));
     Pipeline::read_stages(&workspace.pipeline.folder)?;
     workspace.limit(arguments.budget.budget());
-    let plan = workspace.register_stages().await?.ok_or_else(|| workspace.no_publishing_statement())?;
+    let (plan, view) = match &arguments.only {
+        Some(stage) => workspace.register_stages_to(stage).await.map(|(plan, view)| (plan, Some(view)))?,
+        None => (workspace.register_stages().await?.ok_or_else(|| workspace.no_publishing_statement())?, None),
+    };
     let plan = match arguments.limit_seeds {
         Some(rows) => limit_first_calls(plan, rows)?,
         None => plan,
     };
     // Everything is checked before the first call: the whole plan is analyzed, optimized and made physical.
     let optimized = workspace.ctx().state().optimize(&plan)?;
-    let unused = workspace.variables.unused(names.iter().map(String::as_str));
+    let mut unused = workspace.variables.unused(names.iter().map(String::as_str));
+    // Stages that are not run may use them.
+    unused.retain(|name| view.is_none() || !workspace.pipeline.names_variable(name));
     if !unused.is_empty() {
         return Err(DataFusionError::Plan(format!(
             "--set {}: no statement of {} uses this variable",
@@ -62,6 +69,11 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
             break;
         }
     }
+    render_one_row(&workspace, &calls).await?;
+    if view.is_none() {
+        workspace.run.check_target(&workspace.config.out)?;
+    }
+    need_models(&workspace, &calls)?;
     let seeds = count_seeds(&workspace, &calls).await?;
     let estimate = Estimate::of(&workspace, &calls).await?;
     if let Some(sentence) = estimate.over(&workspace.budget())
@@ -86,12 +98,26 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
         }
     }
     let progress = Progress::start(console, &workspace.runtime, stages, Some(seeds));
-    let work = async { workspace.execute_plan(plan).await?.collect().await };
+    let work = async {
+        let mut rows = 0;
+        let mut stream = workspace.execute_plan(plan).await?.execute_stream().await?;
+        while let Some(batch) = stream.try_next().await? {
+            rows += batch.num_rows() as u64;
+        }
+        Ok(rows)
+    };
     let result = interruptible(&workspace, console, work).await;
-    let views = match settle(&workspace, console, progress, result).await? {
-        Ending::Complete(_, views) => views,
+    let (rows, views) = match settle(&workspace, console, progress, result).await? {
+        Ending::Complete(rows, views) => (rows, views),
         Ending::Stopped(code) => return Ok(code),
     };
+    if let Some(view) = view {
+        match console {
+            Console::Json => finished_event(&workspace, console, &views, None, EXIT_OK),
+            Console::Plain | Console::Quiet => output::text(&preview(&workspace, &view, rows, start))?,
+        }
+        return Ok(EXIT_OK);
+    }
     let published = workspace.run.published().ok_or_else(|| {
         DataFusionError::Plan("the last statement publishes nothing: write COPY … STORED AS CURATED".into())
     })?;
@@ -112,6 +138,43 @@ pub(super) async fn count_seeds(workspace: &Workspace, calls: &[CallNode]) -> Re
         }
     }
     Ok(seeds)
+}
+
+/// Renders the prompts of the first calls for one row: a template that fails is found before anything is paid for.
+async fn render_one_row(workspace: &Workspace, calls: &[CallNode]) -> Result<()> {
+    for call in calls {
+        if call_nodes(call.input())?.is_empty() {
+            let frame = DataFrame::new(workspace.ctx().state(), call.input().clone());
+            let spec = call.spec();
+            let rendered = frame.limit(0, Some(1))?.collect().await;
+            rendered.map_err(|e| e.context(format!("{} of {} for its first row", spec.kind.as_str(), spec.call_as)))?;
+        }
+    }
+    Ok(())
+}
+
+/// Has the models of these calls looked for before the first request of all.
+fn need_models(workspace: &Workspace, calls: &[CallNode]) -> Result<()> {
+    let names: BTreeSet<&str> = calls.iter().map(|call| call.spec().model.as_str()).collect();
+    let models = names.into_iter().map(|name| workspace.runtime.models.get(name));
+    let models = models.collect::<Result<_, _>>().map_err(|e| DataFusionError::Plan(e.to_string()))?;
+    workspace.runtime.readiness.need(models);
+    Ok(())
+}
+
+/// What a run up to one stage has come to.
+fn preview(workspace: &Workspace, view: &str, rows: u64, start: Instant) -> String {
+    let total = workspace.runtime.progress.total();
+    format!(
+        "{rows} rows of {view}; {} calls asked and {} replayed, {} + {} tokens, ${:.4}, {:.1} s\n\
+         nothing is published; look at the rows with: seedmill sql -c 'SELECT * FROM {view} LIMIT 10'\n",
+        total.asked,
+        total.replayed,
+        total.prompt_tokens,
+        total.completion_tokens,
+        total.cost_usd,
+        start.elapsed().as_secs_f64(),
+    )
 }
 
 /// What the run has come to, as text.

@@ -79,6 +79,11 @@ pub trait Endpoint: Debug + Send + Sync {
         Ok(())
     }
 
+    /// Whether someone is there who knows the key, without asking for an answer: nothing is billed. The error says why not.
+    async fn probe(&self) -> Result<(), SendError> {
+        Ok(())
+    }
+
     async fn send(&self, request: &Request) -> Result<Answer, SendError>;
 
     /// Embeds texts in one attempt: one answer a text, in their order. Of the parameters only `extra` is sent.

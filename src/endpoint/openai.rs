@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use chrono::Utc;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Response, Url, redirect};
+use reqwest::{Client, RequestBuilder, Response, Url, redirect};
 
 use super::context_bound::least_tokens;
 use super::openai_body::{body, reserved};
@@ -22,6 +22,8 @@ use crate::config::ModelConfig;
 
 /// A server that cannot be reached in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A server that is there lists its models in this time.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Enough of an error's body for its message.
 const MAX_ERROR_BYTES: u64 = 64 << 10;
 
@@ -103,15 +105,8 @@ impl OpenAiEndpoint {
         body: String,
         response_format: bool,
     ) -> Result<(u16, String), SendError> {
-        let mut post = self.client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
-        if let Some(key) = key {
-            let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
-                let message = format!("the key of model '{}' has characters that no header takes", self.config.model);
-                SendError::new(ErrorKind::Request, message)
-            })?;
-            value.set_sensitive(true);
-            post = post.header(AUTHORIZATION, value);
-        }
+        let post = self.client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
+        let post = self.authorized(post, key)?;
         let response = post.send().await.map_err(|e| self.failed(replica, e))?;
         let status = response.status();
         if !status.is_success() {
@@ -126,6 +121,26 @@ impl OpenAiEndpoint {
         }
         let body = String::from_utf8(body).map_err(|_| torn(replica, "", "the answer is not UTF-8".to_owned()))?;
         Ok((status.as_u16(), self.secrets.hide(body)))
+    }
+
+    fn authorized(&self, request: RequestBuilder, key: Option<&str>) -> Result<RequestBuilder, SendError> {
+        let Some(key) = key else { return Ok(request) };
+        let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
+            let message = format!("the key of model '{}' has characters that no header takes", self.config.model);
+            SendError::new(ErrorKind::Request, message)
+        })?;
+        value.set_sensitive(true);
+        Ok(request.header(AUTHORIZATION, value))
+    }
+
+    /// Asks one server for its list of models. A server without such a list, or too busy for it, is there all the same.
+    async fn list_models(&self, replica: &Replica, key: Option<&str>) -> Result<(), SendError> {
+        let list = self.authorized(self.client.get(replica.models.clone()).timeout(PROBE_TIMEOUT), key)?;
+        let response = list.send().await.map_err(|e| self.failed(replica, e))?;
+        if matches!(response.status().as_u16(), 401 | 403) {
+            return Err(self.refused(replica, response, false).await);
+        }
+        Ok(())
     }
 
     /// Sends one attempt to the replica whose turn it is, and tells the replicas what became of it.
@@ -216,6 +231,21 @@ impl Endpoint for OpenAiEndpoint {
             self.config.model
         );
         Err(SendError::new(ErrorKind::ContextOverflow(None), message))
+    }
+
+    async fn probe(&self) -> Result<(), SendError> {
+        let key = self.secrets.key()?;
+        let mut last = Ok(());
+        for replica in self.replicas.iter() {
+            last = self.list_models(replica, key).await;
+            if last.is_ok() {
+                return last;
+            }
+        }
+        last.map_err(|mut error| {
+            error.message = cut(&self.secrets.hide(error.message));
+            error
+        })
     }
 
     async fn send(&self, request: &Request) -> Result<Answer, SendError> {

@@ -23,6 +23,8 @@ pub(super) struct Replica {
     pub url: Url,
     /// The same server's `/embeddings`.
     pub embeddings: Url,
+    /// The same server's `/models`.
+    pub models: Url,
     /// `host:port`, for messages: the rest of an address may hold a secret.
     pub place: String,
     outstanding: AtomicUsize,
@@ -167,13 +169,17 @@ impl Replica {
             (Some(host), None) => host.to_owned(),
             (None, _) => return Err(wrong()),
         };
-        let mut embeddings = url.clone();
-        embeddings.path_segments_mut().map_err(|()| wrong())?.pop_if_empty().push("embeddings");
+        let beside = |name: &str| {
+            let mut beside = url.clone();
+            beside.path_segments_mut().map_err(|()| wrong())?.pop_if_empty().push(name);
+            Ok(beside)
+        };
+        let (embeddings, models) = (beside("embeddings")?, beside("models")?);
         url.path_segments_mut().map_err(|()| wrong())?.pop_if_empty().extend(match api {
             Api::Chat => ["chat", "completions"].as_slice(),
             Api::Completions => &["completions"],
         });
-        Ok(Replica { url, embeddings, place, outstanding: AtomicUsize::new(0) })
+        Ok(Replica { url, embeddings, models, place, outstanding: AtomicUsize::new(0) })
     }
 
     /// Whether it is on this machine.

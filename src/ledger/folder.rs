@@ -12,13 +12,17 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use super::LedgerError;
 use super::crash_points;
 use super::log;
+
+/// Room behind a log's last frame.
+const LEAST_ROOM: u64 = 64 << 10;
+const MOST_ROOM: u64 = 4 << 20;
 
 pub(super) fn log_path(folder: &Path, unique: &str) -> PathBuf {
     folder.join(format!("log-{unique}.log"))
@@ -242,6 +246,28 @@ pub(super) struct OwnedLog {
     pub(super) file: File,
     /// Bytes that are written and durable.
     pub(super) len: u64,
+    /// How long the file is: behind `len` are zeros.
+    pub(super) room: u64,
+}
+
+impl OwnedLog {
+    /// Writes zeros behind where the next `bytes` will stand, if they do not fit in the room that is there. A file
+    /// that does not grow is synced without its metadata: on ext4 0.1 ms in place of 4 ms.
+    pub(super) fn make_room(&mut self, bytes: u64) -> io::Result<()> {
+        let end = self.len + bytes;
+        if end <= self.room {
+            return Ok(());
+        }
+        // As much again as there is, so that a short log stays short.
+        let zeros = vec![0; self.len.clamp(LEAST_ROOM, MOST_ROOM) as usize];
+        let written = self.file.seek(SeekFrom::Start(end)).and_then(|_| self.file.write_all(&zeros));
+        match written {
+            Ok(()) => self.room = end + zeros.len() as u64,
+            // A full disk: what is to be written may still fit.
+            Err(_) => self.file.set_len(self.room)?,
+        }
+        self.file.seek(SeekFrom::Start(self.len)).map(drop)
+    }
 }
 
 /// Begins a log: its name appears only when its header is durable and its lock is held, so nobody can take it
@@ -268,7 +294,7 @@ pub(super) fn create_log(folder: &Path, announce: impl Fn(&str)) -> Result<Owned
             Err(e) => return Err(LedgerError::io("rename", &new)(e)),
         }
         sync_folder(folder)?;
-        return Ok(OwnedLog { unique, file, len: log::HEADER_LEN });
+        return Ok(OwnedLog { unique, file, len: log::HEADER_LEN, room: log::HEADER_LEN });
     }
 }
 

@@ -39,8 +39,6 @@ struct FollowedLog {
     file: Arc<LogFile>,
     /// The end of the last whole group that was read.
     read: u64,
-    /// How long it was then.
-    len: u64,
 }
 
 impl Followed {
@@ -48,7 +46,7 @@ impl Followed {
     pub(super) fn add(&self, unique: &str, others: Option<(u32, Arc<LogFile>, u64)>) {
         let mut state = self.lock();
         state.known.insert(unique.to_owned());
-        state.logs.extend(others.map(|(source, file, read)| FollowedLog { source, file, read, len: read }));
+        state.logs.extend(others.map(|(source, file, read)| FollowedLog { source, file, read }));
     }
 
     /// Whether there may be something new: two looks at the file system, and one at each log that is followed.
@@ -61,7 +59,7 @@ impl Followed {
             return Ok(true);
         }
         for log in &state.logs {
-            if log.file.len()? != log.len {
+            if log.file.has_frame(log.read)? {
                 return Ok(true);
             }
         }
@@ -105,7 +103,7 @@ impl State {
                     Ok(file) => {
                         let file = Arc::new(file);
                         let source = shared.add_source(Source::Log(Arc::clone(&file)));
-                        self.logs.push(FollowedLog { source, file, read: HEADER_LEN, len: HEADER_LEN });
+                        self.logs.push(FollowedLog { source, file, read: HEADER_LEN });
                         self.known.insert(unique.to_owned());
                         continue;
                     }
@@ -133,13 +131,10 @@ impl State {
 
 impl FollowedLog {
     fn read_news(&mut self, shared: &Shared) -> Result<(), LedgerError> {
-        let len = self.file.len()?;
+        let len = self.file.end(self.read)?;
         if len <= self.read {
-            // A write that failed was taken back.
-            (self.read, self.len) = (len, len);
-            return Ok(());
-        }
-        if len == self.len {
+            // Nothing new, or a write that failed was taken back.
+            self.read = len;
             return Ok(());
         }
         let mut reader = LogReader::from(&self.file, self.read, len);
@@ -156,7 +151,7 @@ impl FollowedLog {
             self.file.sync()?;
         }
         shared.add_places(&places);
-        (self.read, self.len) = (len - reader.torn_bytes(), len);
+        self.read = len - reader.torn_bytes();
         Ok(())
     }
 }

@@ -1,13 +1,14 @@
 //! Tests of the crash invariants, each named after the one that it holds the ledger to.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
 
+use super::log::{HEADER_LEN, LogFile};
 use super::*;
 
 mod compaction;
@@ -107,6 +108,11 @@ fn files(folder: &Path, suffix: &str) -> Vec<PathBuf> {
     paths
 }
 
+/// Where a log's groups end; behind them is room for more.
+fn end_of(log: &Path) -> u64 {
+    LogFile::open(log.to_owned()).unwrap().end(HEADER_LEN).unwrap()
+}
+
 fn names(folder: &Path) -> Vec<String> {
     files(folder, "").iter().map(|p| p.file_name().unwrap().to_str().unwrap().to_owned()).collect()
 }
@@ -183,8 +189,7 @@ async fn groups_are_atomic() {
     ledger.append((1..4).flat_map(whole).collect()).await.unwrap();
     let crashed = crashed_copy(folder.path());
     let log = &files(crashed.path(), ".log")[0];
-    let len = fs::metadata(log).unwrap().len();
-    OpenOptions::new().write(true).open(log).unwrap().set_len(len - 1).unwrap();
+    OpenOptions::new().write(true).open(log).unwrap().set_len(end_of(log) - 1).unwrap();
 
     assert_eq!(counts(crashed.path()).await, "1 1 1");
     assert_finds(&Ledger::open(crashed.path()).await.unwrap(), 1).await;
@@ -198,8 +203,11 @@ async fn a_torn_tail_is_cut_and_what_follows_is_kept() {
     let crashed = crashed_copy(folder.path());
     drop(ledger);
     let log = files(crashed.path(), ".log").remove(0);
-    let len = fs::metadata(&log).unwrap().len();
-    OpenOptions::new().append(true).open(&log).unwrap().write_all(&[9, 0, 0, 0, 1, 2, 3]).unwrap();
+    let len = end_of(&log);
+    assert!(fs::metadata(&log).unwrap().len() > len, "there is no room behind the last group");
+    let mut file = OpenOptions::new().write(true).open(&log).unwrap();
+    file.seek(SeekFrom::Start(len)).unwrap();
+    file.write_all(&[9, 0, 0, 0, 1, 2, 3]).unwrap();
     assert_eq!(counts(crashed.path()).await, "3 3 3");
 
     let ledger = Ledger::open(crashed.path()).await.unwrap();
@@ -214,7 +222,7 @@ async fn a_torn_tail_is_cut_and_what_follows_is_kept() {
 async fn a_damaged_log_keeps_its_other_groups_and_is_kept_aside() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = ledger_of(folder.path(), 1).await;
-    let first_end = fs::metadata(&files(folder.path(), ".log")[0]).unwrap().len() as usize;
+    let first_end = end_of(&files(folder.path(), ".log")[0]) as usize;
     ledger.append(whole(1)).await.unwrap();
     let crashed = crashed_copy(folder.path());
     let log = &files(crashed.path(), ".log")[0];

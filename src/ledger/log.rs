@@ -1,5 +1,6 @@
 //! The append log's format: a header of 16 bytes, then frames of `u32 length, u32 CRC-32 (both little-endian,
-//! of the payload), payload`. A payload is zstd over lines of JSON, one a [`Record`]: one atomic group.
+//! of the payload), payload`. A payload is zstd over lines of JSON, one a [`Record`]: one atomic group. Behind the last
+//! frame there may be room for more, which is zeros.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -17,7 +18,7 @@ const FRAME_HEADER_LEN: u64 = 8;
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// Speed counts here; a segment is compressed anew.
-const COMPRESSION_LEVEL: i32 = 1;
+const COMPRESSION_LEVEL: i32 = -3;
 
 pub(super) fn header() -> [u8; HEADER_LEN as usize] {
     let mut header = [0; HEADER_LEN as usize];
@@ -76,9 +77,58 @@ impl LogFile {
         Ok(LogFile { path, file: Mutex::new(file) })
     }
 
-    pub(super) fn len(&self) -> Result<u64, LedgerError> {
+    /// The length of the file, with the room behind the last frame.
+    fn file_len(&self) -> io::Result<u64> {
         let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(file.metadata().map_err(LedgerError::io("read", &self.path))?.len())
+        Ok(file.metadata()?.len())
+    }
+
+    /// Where its frames end, of which one begins at `from`. A torn one counts, as does all behind damage that hides
+    /// where the next begins.
+    pub(super) fn end(&self, from: u64) -> Result<u64, LedgerError> {
+        let find = || {
+            let len = self.file_len()?;
+            let mut offset = from;
+            while offset < len {
+                match self.frame_len(offset)? {
+                    0 if self.is_zero(offset, len)? => return Ok(offset),
+                    0 => return Ok(len),
+                    frame => offset += FRAME_HEADER_LEN + frame,
+                }
+            }
+            Ok(len)
+        };
+        find().map_err(LedgerError::io("read", &self.path))
+    }
+
+    /// Whether a frame, or a part of one, stands at an offset where there was none.
+    pub(super) fn has_frame(&self, offset: u64) -> Result<bool, LedgerError> {
+        let length = self.frame_len(offset).map_err(LedgerError::io("read", &self.path))?;
+        Ok(length > 0)
+    }
+
+    /// The length of a frame's payload as its first bytes say it; 0 where there are none.
+    fn frame_len(&self, offset: u64) -> io::Result<u64> {
+        let mut length = [0; 4];
+        let read = self.read_at(offset, &mut length)?;
+        Ok(if read < length.len() { 0 } else { u64::from(u32::from_le_bytes(length)) })
+    }
+
+    fn is_zero(&self, from: u64, to: u64) -> io::Result<bool> {
+        static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+        let mut buffer = vec![0; ZEROS.len()];
+        let mut offset = from;
+        while offset < to {
+            let read = self.read_at(offset, &mut buffer)?;
+            if read == 0 {
+                break;
+            }
+            if buffer[..read] != ZEROS[..read] {
+                return Ok(false);
+            }
+            offset += read as u64;
+        }
+        Ok(true)
     }
 
     /// Makes all durable that is written so far, whoever wrote it.
@@ -96,8 +146,8 @@ impl LogFile {
     /// The records of the frame at an offset; an error says that it is not intact (any more).
     pub(super) fn frame(self: &Arc<Self>, offset: u64) -> Result<Vec<Record>, LedgerError> {
         let broken = |detail: &str| LedgerError::format(&self.path, format!("at byte {offset}: {detail}"));
-        let len = self.len()?;
-        match read_frame(&mut self.cursor(offset), offset, len).map_err(LedgerError::io("read", &self.path))? {
+        let read = || read_frame(&mut self.cursor(offset), offset, self.file_len()?);
+        match read().map_err(LedgerError::io("read", &self.path))? {
             Some(payload) => decode(&payload).map_err(|e| broken(&e)),
             None => Err(broken("no intact group of records stands there any more")),
         }
@@ -179,7 +229,7 @@ pub(super) struct LogReader {
 impl LogReader {
     /// Reads what the log holds now.
     pub(super) fn new(log: &Arc<LogFile>) -> Result<LogReader, LedgerError> {
-        Self::up_to(log, log.len()?)
+        Self::up_to(log, log.end(HEADER_LEN)?)
     }
 
     /// Reads no further than `len` bytes.
@@ -339,6 +389,26 @@ mod tests {
         let mut half = bytes.clone();
         half[offsets[2] as usize + 20..].fill(0);
         assert_eq!(read(&half), (offsets[..2].to_vec(), false));
+    }
+
+    #[test]
+    fn a_log_ends_before_its_room_also_when_its_last_frame_is_torn() {
+        let (bytes, offsets) = three_frames();
+        let ends = |bytes: &[u8]| {
+            let mut file = tempfile::NamedTempFile::new().unwrap();
+            file.write_all(bytes).unwrap();
+            let log = LogFile::open(file.path().to_owned()).unwrap();
+            (log.end(HEADER_LEN).unwrap(), log.has_frame(offsets[3]).unwrap())
+        };
+        let room = vec![0; 200_000];
+        assert_eq!(ends(&bytes), (offsets[3], false));
+        assert_eq!(ends(&[&bytes[..], &room].concat()), (offsets[3], false));
+        assert_eq!(ends(&[&bytes[..], &[7, 0, 0, 0, 1], &room].concat()), (offsets[3] + 15, true));
+        assert_eq!(ends(&[&bytes[..offsets[2] as usize], &room].concat()), (offsets[2], false));
+        // A damaged length hides where the next frame begins.
+        let mut damaged = [&bytes[..], &room].concat();
+        damaged[offsets[1] as usize..][..4].fill(0);
+        assert_eq!(ends(&damaged).0, damaged.len() as u64);
     }
 
     #[test]

@@ -47,15 +47,16 @@ pub(super) fn open_log(
         let read = reader.end() - torn;
         return Ok(Some(OpenedLog { file, orphan: None, read }));
     };
-    let len = file.len()? - torn;
+    let len = reader.end() - torn;
     if torn > 0 {
         tracing::warn!("the last {torn} bytes of {} were torn by a crash and are cut", path.display());
-        locked.set_len(len).and_then(|()| locked.sync_all()).map_err(LedgerError::io("cut", &path))?;
     }
+    // With the room that its owner had left for more.
+    locked.set_len(len).and_then(|()| locked.sync_all()).map_err(LedgerError::io("cut", &path))?;
     if !any && !reader.is_damaged() {
         folder::ignore_not_found(fs::remove_file(&path)).map_err(LedgerError::io("remove", &path))?;
         return Ok(None);
     }
-    let orphan = OwnedLog { unique: unique.to_owned(), file: locked, len };
+    let orphan = OwnedLog { unique: unique.to_owned(), file: locked, len, room: len };
     Ok(Some(OpenedLog { file, orphan: Some(orphan), read: len }))
 }

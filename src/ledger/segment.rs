@@ -131,7 +131,7 @@ impl SegmentFile {
 }
 
 fn properties(table: Table) -> Result<WriterProperties, LedgerError> {
-    let level = ZstdLevel::try_new(3).map_err(LedgerError::parquet("written", Path::new(table.file_name())))?;
+    let level = ZstdLevel::try_new(1).map_err(LedgerError::parquet("written", Path::new(table.file_name())))?;
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
         .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))

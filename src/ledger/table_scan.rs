@@ -26,7 +26,7 @@ use super::columns::Table;
 use super::distinct::Distinct;
 use super::distinct_calls::DistinctCallsExec;
 use super::hold::Hold;
-use super::log::LogFile;
+use super::log::{HEADER_LEN, LogFile};
 use super::log_scan::{LogScanExec, LogSnapshot};
 use super::{LedgerError, folder};
 
@@ -53,7 +53,7 @@ pub(super) fn files(folder: &Path, table: Table, hold: Option<Hold>) -> Result<V
         if !listing.segments.contains(unique) {
             match LogFile::open(folder::log_path(&folder, unique)) {
                 Ok(log) => {
-                    let len = log.len()?;
+                    let len = log.end(HEADER_LEN)?;
                     files.push(TableFile::Log(LogSnapshot { log: Arc::new(log), len }));
                     continue;
                 }

@@ -136,10 +136,11 @@ impl Writer {
             }
         };
         let offset = log.log.len;
+        let room = log.log.make_room(frame.len() as u64);
         crash_points::pass_after("group half written", || {
             let _ = log.log.file.write_all(&frame[..frame.len() / 2]);
         });
-        match log.log.file.write_all(&frame).and_then(|()| log.log.file.sync_data()) {
+        match room.and_then(|()| log.log.file.write_all(&frame)).and_then(|()| log.log.file.sync_data()) {
             Ok(()) => {
                 log.log.len += frame.len() as u64;
                 let source = log.source;

@@ -97,6 +97,10 @@ impl CallRuntime {
             },
             None => return exec_err!("{INTERRUPTED}"),
         };
+        match stop.run_until_cancelled(self.readiness.require()).await {
+            Some(ready) => ready?,
+            None => return exec_err!("{INTERRUPTED}"),
+        }
         if call.shape.embeds {
             return self.embed(model, call, stop).await;
         }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::breaker::Breaker;
 use super::embed::Embedders;
 use super::progress::Progress;
+use super::readiness::Readiness;
 use super::singleflight::Singleflight;
 use super::spending::Spending;
 use crate::config::Budget;
@@ -27,6 +28,8 @@ pub struct CallRuntime {
     /// What may be spent and has been. Limits set in the session are read at each execution.
     pub spending: Spending,
     pub progress: Progress,
+    /// The models that are looked for before the first request.
+    pub readiness: Readiness,
     /// Cancelled on Ctrl-C: no new call is sent, those in flight are waited for and recorded.
     pub interrupt: CancellationToken,
     pub(super) flights: Singleflight,
@@ -45,6 +48,7 @@ impl CallRuntime {
             run_id: run_id.into(),
             spending: Spending::new(budget),
             progress: Progress::default(),
+            readiness: Readiness::default(),
             interrupt: CancellationToken::new(),
             flights: Singleflight::default(),
             breaker: Breaker::default(),

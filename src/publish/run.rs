@@ -97,6 +97,18 @@ impl Run {
         }
     }
 
+    /// Sees to it that runs can be published in a folder, before anything is paid for.
+    pub fn check_target(&self, out: &str) -> Result<()> {
+        let folder = self.folder(out)?;
+        let write = || {
+            std::fs::create_dir_all(&folder)?;
+            tempfile::tempfile_in(&folder).map(drop)
+        };
+        write().map_err(|e| {
+            plan_datafusion_err!("the run cannot be published in {}: {e}; --out names another folder", folder.display())
+        })
+    }
+
     /// Writes down that the run begins: until it is published the table `runs` shows it as incomplete. `target` is as
     /// COPY names it.
     pub fn begin(&self, target: &str) -> Result<()> {

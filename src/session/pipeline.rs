@@ -7,6 +7,8 @@ use datafusion::common::{DataFusionError, Result, plan_err};
 use super::dialect::parse;
 use datafusion::sql::parser::Statement;
 
+use crate::config::nearest;
+
 /// One SQL file.
 #[derive(Debug, Clone)]
 pub struct SqlFile {
@@ -58,6 +60,31 @@ impl Pipeline {
             );
         }
         Ok(pipeline)
+    }
+
+    /// The place of a stage by its file's name: `30_solve.sql`, `30_solve`, `30` or `solve`.
+    pub fn stage(&self, name: &str) -> Result<usize> {
+        let stem = |file: &SqlFile| file.name.trim_end_matches(".sql").to_owned();
+        let wanted = name.trim_end_matches(".sql");
+        let is_named = |file: &SqlFile| {
+            let stem = stem(file);
+            stem == wanted || stem.split_once('_').is_some_and(|(number, rest)| number == wanted || rest == wanted)
+        };
+        if let Some(stage) = self.stages.iter().position(is_named) {
+            return Ok(stage);
+        }
+        let names: Vec<String> = self.stages.iter().map(stem).collect();
+        let near = nearest(wanted, names.iter().map(String::as_str));
+        let near = near.map_or(String::new(), |near| format!("did you mean '{near}'? "));
+        plan_err!("there is no stage '{name}'; {near}{} has {}", self.folder.display(), names.join(", "))
+    }
+
+    /// Whether any of its files names the variable `@name`.
+    pub fn names_variable(&self, name: &str) -> bool {
+        let is_whole = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_');
+        let variable = format!("@{name}");
+        let names = |file: &SqlFile| file.text.split(&variable).skip(1).any(is_whole);
+        self.stages.iter().chain(&self.filters).any(names)
     }
 
     pub fn prompts_folder(&self) -> PathBuf {

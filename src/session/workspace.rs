@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{DataFusionError, Result, plan_err};
+use datafusion::common::{DataFusionError, Result, TableReference, plan_err};
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::source_as_provider;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::logical_expr::LogicalPlan;
 use datafusion::logical_expr::var_provider::VarType;
+use datafusion::logical_expr::{DdlStatement, LogicalPlan};
 use datafusion::optimizer::Analyzer;
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::prelude::{SessionConfig, SessionContext};
@@ -20,7 +20,7 @@ use datafusion::sql::parser::Statement;
 use super::dialect::parse;
 use super::external_table::CatalogFiles;
 use super::macros::{InlineMacros, MacroFactory};
-use super::pipeline::Pipeline;
+use super::pipeline::{Pipeline, SqlFile};
 use super::run_schemas;
 use super::statements;
 use super::variables::{FoldVariables, Variables};
@@ -212,8 +212,27 @@ impl Workspace {
     /// Runs the pipeline folder's stages in name order and gives the plan of the last statement where that is the
     /// COPY that publishes. Views are planned; nothing is run and no call is made.
     pub async fn register_stages(&self) -> Result<Option<LogicalPlan>> {
-        let mut publishing = None;
-        for file in &self.pipeline.stages {
+        Ok(self.register(&self.pipeline.stages).await?.0)
+    }
+
+    /// Runs the stages up to one, and gives the plan of all rows of the last view that it creates: `SELECT * FROM solved`
+    /// for `30_solve.sql`, and the view's name.
+    pub async fn register_stages_to(&self, stage: &str) -> Result<(LogicalPlan, String)> {
+        let last = self.pipeline.stage(stage)?;
+        let views = self.register(&self.pipeline.stages[..last]).await?.1;
+        let of_stage = self.register(&self.pipeline.stages[last..=last]).await?.1;
+        let Some(view) = of_stage.last() else {
+            let before = views.last().map_or(String::new(), |view| format!("; the last one before it is {view}"));
+            return plan_err!("{} creates no view{before}", self.pipeline.stages[last].name);
+        };
+        let plan = self.ctx.table(view.clone()).await?.into_unoptimized_plan();
+        Ok((plan, view.to_string()))
+    }
+
+    /// The plan of the COPY that publishes, if these files have it, and the views that they create.
+    async fn register(&self, files: &[SqlFile]) -> Result<(Option<LogicalPlan>, Vec<TableReference>)> {
+        let (mut publishing, mut views) = (None, Vec::new());
+        for file in files {
             for statement in file.statements()? {
                 if publishing.is_some() {
                     return plan_err!("{}: nothing can follow the COPY that publishes", file.name);
@@ -222,12 +241,15 @@ impl Workspace {
                 match plan {
                     LogicalPlan::Copy(copy) => publishing = Some(LogicalPlan::Copy(copy)),
                     other => {
+                        if let LogicalPlan::Ddl(DdlStatement::CreateView(view)) = &other {
+                            views.push(view.name.clone());
+                        }
                         self.execute_plan(other).await.map_err(|e| e.context(file.name.clone()))?;
                     }
                 }
             }
         }
-        Ok(publishing)
+        Ok((publishing, views))
     }
 
     /// The error of a pipeline folder that publishes nothing.

@@ -2,9 +2,11 @@
 //! A block marked `no-test` is not. Where an error is shown behind a block, that error must come.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::fault_server::FaultServer;
 use crate::pipeline::{MODELS, workspace, writer_and_solver};
+use crate::scratch::Scratch;
 
 /// A block that is to be run.
 struct Block {
@@ -14,16 +16,16 @@ struct Block {
     error: Option<String>,
 }
 
-/// The SQL blocks of a Markdown file.
-fn blocks(file: &Path) -> Vec<Block> {
+/// The blocks of a Markdown file: line, what stands behind the fence, text.
+fn fenced(file: &Path) -> Vec<(usize, String, String)> {
     let text = std::fs::read_to_string(file).unwrap();
-    let mut all = Vec::<(usize, &str, String)>::new();
+    let mut all = Vec::<(usize, String, String)>::new();
     let mut is_open = false;
     for (line, text) in text.lines().enumerate() {
         match text.strip_prefix("```") {
             Some(info) if !is_open => {
                 is_open = true;
-                all.push((line + 1, info, String::new()));
+                all.push((line + 1, info.to_owned(), String::new()));
             }
             Some(_) => is_open = false,
             None if is_open => {
@@ -35,10 +37,16 @@ fn blocks(file: &Path) -> Vec<Block> {
             None => {}
         }
     }
+    all
+}
+
+/// The SQL blocks of a Markdown file.
+fn blocks(file: &Path) -> Vec<Block> {
+    let all = fenced(file);
     let mut blocks = Vec::<Block>::new();
     for (index, (line, info, block)) in all.iter().enumerate() {
-        if *info == "sql" {
-            let next = all.get(index + 1).filter(|(_, info, text)| *info == "text" && text.starts_with("seedmill: "));
+        if info == "sql" {
+            let next = all.get(index + 1).filter(|(_, info, text)| info == "text" && text.starts_with("seedmill: "));
             blocks.push(Block { line: *line, sql: block.clone(), error: next.map(|(_, _, text)| text.clone()) });
         }
     }
@@ -47,22 +55,59 @@ fn blocks(file: &Path) -> Vec<Block> {
 
 fn documents() -> Vec<PathBuf> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let docs = walkdir::WalkDir::new(root.join("docs")).into_iter().map(|entry| entry.unwrap().into_path());
     let mut files: Vec<PathBuf> = docs.filter(|path| path.extension().is_some_and(|e| e == "md")).collect();
     files.push(root.join("README.md"));
     files.sort();
     files
 }
 
+/// A workspace with the standard pipeline and the models that the documents name.
+fn documented(server: &FaultServer) -> Scratch {
+    let scratch = workspace(server);
+    let settings = std::fs::read_to_string(scratch.path().join("seedmill.toml")).unwrap();
+    let model = &settings[..settings.find("[tasks]").unwrap()];
+    let names = ["local", "embedder", "big"];
+    let more = names.map(|name| model.replace("[models.m]", &format!("[models.{name}]"))).concat();
+    scratch.write("seedmill.toml", &format!("{more}{settings}"));
+    scratch
+}
+
+/// Each document has a workspace of its own, in which a run was made; its blocks build on each other.
+#[test]
+fn every_shell_block_of_readme_and_docs_runs() {
+    let server = FaultServer::start(writer_and_solver);
+    let programs = Path::new(env!("CARGO_BIN_EXE_seedmill")).parent().unwrap();
+    let path = format!("{}:{}", programs.display(), std::env::var("PATH").unwrap());
+    let (mut failed, mut run) = (Vec::new(), 0);
+    for file in documents() {
+        let blocks: Vec<_> = fenced(&file).into_iter().filter(|(_, info, _)| info == "sh").collect();
+        if blocks.is_empty() {
+            continue;
+        }
+        let scratch = documented(&server);
+        scratch.ok(&["run", "--quiet", "--limit-seeds", "20"]);
+        for (line, _, script) in blocks {
+            run += 1;
+            let output = Command::new("bash")
+                .args(["-euo", "pipefail", "-c", &script])
+                .env("PATH", &path)
+                .current_dir(scratch.path())
+                .output()
+                .unwrap();
+            if !output.status.success() {
+                failed.push(format!("{}:{line}: {}", file.display(), String::from_utf8_lossy(&output.stderr)));
+            }
+        }
+    }
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+    assert!(run >= 8, "{run}");
+}
+
 #[test]
 fn every_sql_block_of_readme_and_docs_runs() {
     let server = FaultServer::start(writer_and_solver);
-    let scratch = workspace(&server);
-    // The models that the documents name.
-    let settings = std::fs::read_to_string(scratch.path().join("seedmill.toml")).unwrap();
-    let model = &settings[..settings.find("[tasks]").unwrap()];
-    let more = ["local", "embedder"].map(|name| model.replace("[models.m]", &format!("[models.{name}]"))).concat();
-    scratch.write("seedmill.toml", &format!("{more}{settings}"));
+    let scratch = documented(&server);
     scratch.ok(&[&["run", "--quiet"], &MODELS[..]].concat());
     let mut failed = Vec::new();
     let mut run = 0;

@@ -13,7 +13,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{get, post};
 use futures::{StreamExt, stream};
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
@@ -99,6 +99,21 @@ impl FaultServer {
 
     /// At an address where one was before, e.g. `127.0.0.1:8000`.
     pub fn start_at(address: &str, behaviour: impl Fn(&Value, u64) -> Reply + Send + Sync + 'static) -> Self {
+        FaultServer::start_with(address, StatusCode::NOT_FOUND, behaviour)
+    }
+
+    /// One that answers no one, for want of the right key.
+    pub fn locked() -> Self {
+        let refusal = |_: &Value, _| Reply::Status(401, None, "no such key".into());
+        FaultServer::start_with("127.0.0.1:0", StatusCode::UNAUTHORIZED, refusal)
+    }
+
+    /// `models`: what becomes of those who ask for the list of models; they are not counted.
+    fn start_with(
+        address: &str,
+        models: StatusCode,
+        behaviour: impl Fn(&Value, u64) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let url = format!("http://{}/v1", listener.local_addr().unwrap());
@@ -114,6 +129,7 @@ impl FaultServer {
             .route("/v1/chat/completions", post(handle))
             .route("/v1/completions", post(handle))
             .route("/v1/embeddings", post(embed))
+            .route("/v1/models", get(move || async move { models }))
             .layer(DefaultBodyLimit::disable())
             .with_state(shared.clone());
         let (stop, stopped) = oneshot::channel::<()>();

@@ -2,6 +2,7 @@
 
 mod answers;
 mod arguments;
+mod before_the_first_call;
 mod budget;
 mod calls_command;
 mod curate;
@@ -24,6 +25,8 @@ mod peers;
 mod pipeline;
 mod planner;
 mod progress;
+#[cfg(feature = "peers")]
+mod readers;
 mod report;
 mod resume;
 mod runs;

@@ -1,0 +1,110 @@
+//! What `run` sees to before it pays for anything: models, target, prompts; and runs up to one stage.
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use crate::fault_server::{FaultServer, Reply};
+use crate::scratch::Scratch;
+
+/// Two stages that ask two models.
+const STAGES: [(&str, &str); 2] = [
+    (
+        "sql/10_write.sql",
+        "CREATE VIEW written AS SELECT * FROM generate((SELECT value FROM generate_series(1, 5)), model => 'm', \
+         prompt => 'write ' || value, returns => 'question TEXT, answer_text TEXT')",
+    ),
+    (
+        "sql/30_solve.sql",
+        "CREATE VIEW solved AS SELECT * FROM enrich(TABLE written, model => 'solver', \
+         prompt => 'solve ' || question || @more, returns => 'answer TEXT', call_as => 'solve_call');\n\
+         COPY (SELECT question, answer_text, 'numbers' AS task, [CAST(value AS TEXT)] AS seed_ids, \
+         reasons('failed', answer IS NULL) AS reasons FROM solved) TO 'runs' STORED AS CURATED",
+    ),
+];
+
+fn server() -> FaultServer {
+    FaultServer::start(|_, _| {
+        Reply::Answer(r#"{"question": "q", "answer_text": "a", "answer": "a"}"#.into(), Duration::ZERO)
+    })
+}
+
+/// The writer is at one address, the solver at another.
+fn workspace(writer: &str, solver: &str) -> Scratch {
+    let solver = format!(
+        "[models.solver]\nprovider = \"openai\"\nbase_urls = [\"{solver}\"]\nmodel = \"m-2\"\nmax_retries = 0\n\
+         [variables]\nmore = \"\"\n"
+    );
+    let scratch = Scratch::new(writer, 4, &solver);
+    STAGES.iter().for_each(|(path, sql)| scratch.write(path, sql));
+    scratch
+}
+
+fn refusal(scratch: &Scratch, arguments: &[&str]) -> String {
+    let output = scratch.run(arguments);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    error
+}
+
+#[test]
+fn a_run_whose_last_model_is_not_there_pays_for_nothing_and_one_that_replays_needs_nobody() {
+    let server = server();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let scratch = workspace(server.url(), &format!("http://{closed}/v1"));
+    let error = refusal(&scratch, &["run"]);
+    assert!(
+        error.contains("model 'solver' cannot be asked: connect: no connection to")
+            && error.contains("no call was made"),
+        "{error}"
+    );
+    assert_eq!(server.count(), 0);
+
+    let scratch = workspace(server.url(), server.url());
+    scratch.ok(&["run"]);
+    server.stop();
+    assert!(scratch.ok(&["run"]).contains("0 calls asked"));
+}
+
+#[test]
+fn a_key_that_the_solver_refuses_is_found_before_the_first_call() {
+    let (writer, solver) = (server(), FaultServer::locked());
+    let scratch = workspace(writer.url(), solver.url());
+    let error = refusal(&scratch, &["run"]);
+    assert!(error.contains("model 'solver' cannot be asked: refused 401"), "{error}");
+    assert_eq!(writer.count(), 0);
+}
+
+#[test]
+fn a_target_that_cannot_be_written_and_a_prompt_that_cannot_be_rendered_are_found_before_the_first_call() {
+    let server = server();
+    let scratch = workspace(server.url(), server.url());
+    scratch.write("taken", "a file");
+    let error = refusal(&scratch, &["run", "--out", "taken/runs"]);
+    assert!(error.contains("cannot be published in") && error.contains("--out names another folder"), "{error}");
+
+    scratch.write("sql/prompts/fails.jinja", "{{ value // 0 }}");
+    scratch.write(STAGES[0].0, &STAGES[0].1.replace("'write ' || value", "render('fails')"));
+    let error = refusal(&scratch, &["run"]);
+    assert!(error.contains("for its first row"), "{error}");
+    assert_eq!(server.count(), 0);
+}
+
+#[test]
+fn only_runs_up_to_a_stage_and_the_whole_run_finds_its_answers() {
+    let server = server();
+    let scratch = workspace(server.url(), server.url());
+    // @more is of a stage that does not run, and is no mistake; @mroe is.
+    let out = scratch.ok(&["run", "--only", "write", "--set", "more=!"]);
+    assert!(out.contains("5 rows of written; 5 calls asked and 0 replayed"), "{out}");
+    assert!(out.contains("SELECT * FROM written LIMIT 10"), "{out}");
+    assert!(!scratch.path().join("runs").exists());
+    assert_eq!(server.count(), 5);
+    assert!(refusal(&scratch, &["run", "--only", "10", "--set", "mroe=!"]).contains("--set mroe"));
+    let error = refusal(&scratch, &["run", "--only", "sovle"]);
+    assert!(error.contains("there is no stage 'sovle'") && error.contains("10_write, 30_solve"), "{error}");
+
+    let out = scratch.ok(&["run", "--set", "more=!"]);
+    // All five questions are alike, and so is what is asked about them.
+    assert!(out.contains("5 replayed"), "{out}");
+    assert_eq!(server.count(), 6);
+}
