@@ -105,6 +105,6 @@ fn only_runs_up_to_a_stage_and_the_whole_run_finds_its_answers() {
 
     let out = scratch.ok(&["run", "--set", "more=!"]);
     // All five questions are alike, and so is what is asked about them.
-    assert!(out.contains("5 replayed"), "{out}");
+    assert!(out.contains("1 calls asked and 9 replayed"), "{out}");
     assert_eq!(server.count(), 6);
 }
