@@ -130,7 +130,9 @@ keyed AS (
     -- What an item is called from here on: its call and its place in the answer.
     SELECT *, concat(generate_call['call_id'], '-', coalesce(generate_call['item'], 0)) AS item_key FROM every
 )
-SELECT * EXCEPT (distractors, instruction),
+SELECT * EXCEPT (distractors, instruction, passage),
+       -- Some models write an empty passage where they mean none.
+       CASE WHEN trim(passage) <> '' THEN passage END AS passage,
        CASE WHEN format IN ('yes_no', 'nli') THEN seed_options
             WHEN distractors IS NOT NULL THEN shuffle_options(array_prepend(answer_text, distractors), item_key)
        END AS options
