@@ -20,9 +20,9 @@ FROM enrich(
                                ELSE render('solve_open') END,
     -- A vote over long answers says nothing: each is its own.
     when        => cardinality(reasons) = 0 AND format NOT IN ('free_form', 'code'),
-    returns     => 'answer VARCHAR(60)',
+    returns     => CASE @prompts WHEN 'examples' THEN 'answer VARCHAR(60)' ELSE 'answer VARCHAR(300)' END,
     samples     => @solves,
-    temperature => 0.6, max_tokens => 40, seed => 11,
+    temperature => CASE @prompts WHEN 'examples' THEN 0.6 ELSE 1.0 END, max_tokens => CASE @prompts WHEN 'examples' THEN 40 ELSE 160 END, seed => 11,
     call_as     => 'solve_call');
 
 -- The vote as reasons, and with @vote = 'relabel' as the answer: the winner takes the claimed answer's place. With

@@ -2,9 +2,9 @@
 
 CREATE FUNCTION is_blank(s TEXT) RETURNS BOOLEAN RETURN $s IS NULL OR length(trim($s)) = 0;
 
--- Under three words nothing is asked; over 300 characters nothing is asked plainly. A hypothesis may be two words.
+-- Under three words nothing is asked; over 1200 characters nothing is asked plainly. A hypothesis may be two words.
 CREATE FUNCTION bad_question_length(question TEXT, format TEXT) RETURNS BOOLEAN
-    RETURN $question IS NULL OR word_count($question) < CASE WHEN $format = 'nli' THEN 2 ELSE 3 END OR length($question) > 300;
+    RETURN $question IS NULL OR word_count($question) < CASE WHEN $format = 'nli' THEN 2 ELSE 3 END OR length($question) > 1200;
 
 -- Two to ten options, no two of them alike, none of them blank.
 CREATE FUNCTION bad_options(options TEXT[], format TEXT) RETURNS BOOLEAN
@@ -12,6 +12,19 @@ CREATE FUNCTION bad_options(options TEXT[], format TEXT) RETURNS BOOLEAN
            AND (coalesce(cardinality($options), 0) NOT BETWEEN 2 AND 10
                 OR has_duplicate_options($options)
                 OR array_has($options, ''));
+
+-- Two options that say the same, so that both or neither is right.
+CREATE FUNCTION nearly_equal_options(options TEXT[]) RETURNS BOOLEAN
+    RETURN coalesce(has_near_equal_options($options) AND NOT has_duplicate_options($options), false);
+
+-- The right answer is by far the longest option: its length gives it away. Options are to be of about one length (Haladyna,
+-- Downing and Rodriguez 2002, guideline 23).
+CREATE FUNCTION length_tells_the_answer(answer TEXT, options TEXT[]) RETURNS BOOLEAN
+    RETURN coalesce(length($answer) > 20 AND length($answer) > 2 * length(longest_option(array_remove($options, $answer))), false);
+
+-- Code that does not parse, where the seed's own answer shows that Python is wanted. It is not run.
+CREATE FUNCTION is_broken_code(answer TEXT, seed_answer TEXT, format TEXT) RETURNS BOOLEAN
+    RETURN $format = 'code' AND python_syntax_error($seed_answer) IS NULL AND python_syntax_error($answer) IS NOT NULL;
 
 -- A long question that ends without a mark was cut off at its bound.
 CREATE FUNCTION is_unfinished(s TEXT) RETURNS BOOLEAN

@@ -49,6 +49,8 @@ pub enum Command {
     Tasks(TasksArguments),
     /// List the runs: complete ones with their sizes, incomplete ones with why
     Runs(RunsArguments),
+    /// Write one HTML file about a run: funnel, reasons, distributions, costs, items, each figure with its SQL
+    Report(ReportArguments),
     /// Totals of all model calls in the ledger, by model and error
     Calls(CallsArguments),
     /// Print the reference of the SQL functions as Markdown
@@ -205,6 +207,18 @@ pub struct RunsArguments {
     /// The folder of the runs [default: runs/ beside seedmill.toml]
     #[arg(long, value_name = "DIR")]
     pub out: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArguments {
+    /// The run: its id or its folder [default: the newest]
+    pub run: Option<String>,
+    /// The file to write [default: <run_id>.html in the current folder]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// The folder of the runs [default: runs/ beside seedmill.toml]
+    #[arg(long, value_name = "DIR")]
+    pub runs: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -15,6 +15,7 @@ mod interrupt;
 mod model;
 mod output;
 mod progress;
+mod report;
 mod result_table;
 mod run;
 mod runs;
@@ -83,6 +84,7 @@ async fn dispatch(arguments: Arguments, console: Console) -> u8 {
         Command::Calls(calls) => calls::calls(workspace, calls).await,
         Command::Init(init) => init::init(init),
         Command::Runs(runs) => runs::runs(workspace, runs).await,
+        Command::Report(report) => report::report(workspace, report).await,
         Command::Functions => functions::functions(),
         Command::Model(command) => model::model(command).await,
     };

@@ -40,6 +40,10 @@ impl<'a> Literal<'a> {
         }
     }
 
+    pub fn is_null(&self) -> bool {
+        self.value.is_null()
+    }
+
     fn wrong<T>(&self, wanted: &str) -> Result<T> {
         plan_err!("{} => {} must be {wanted}", self.name, self.value)
     }

@@ -126,7 +126,8 @@ impl CallPlanner {
             let expr = context.sql_to_expr(expr, &DFSchema::empty()).map_err(|e| {
                 plan_datafusion_err!("{argument} => … must be a literal or a variable @name: {}", e.message())
             })?;
-            Literal::new(argument, expr, self.variables.as_ref()).map(Some)
+            // NULL is an argument that is not given, so that a variable can leave one out.
+            Ok(Some(Literal::new(argument, expr, self.variables.as_ref())?).filter(|literal| !literal.is_null()))
         };
         let Some(model) = literal("model")? else {
             return plan_err!(

@@ -33,6 +33,7 @@ static REJECTED: LazyLock<SchemaRef> = LazyLock::new(|| {
 /// | options, knowledge | TEXT[] | |
 /// | task, family, capability, format, language, license | TEXT | |
 /// | seed_ids, models | TEXT[] | |
+/// | operator | TEXT | how the item was to differ from its seed |
 /// | calls | LIST of STRUCT(stage, call_id) | ids of the table `calls` |
 /// | votes | STRUCT(winner TEXT, share DOUBLE, n BIGINT, tie BOOLEAN) | |
 /// | scores | LIST of STRUCT(name TEXT, value DOUBLE) | a STRUCT of numbers is taken too |
@@ -90,6 +91,7 @@ fn curated_fields() -> Vec<Field> {
         text("language"),
         text("license"),
         text_list("seed_ids"),
+        text("operator"),
         text_list("models"),
         list("calls", Fields::from(vec![text("stage"), text("call_id")])),
         Field::new("votes", DataType::Struct(votes), true),

@@ -29,6 +29,7 @@ mod planner;
 mod progress;
 #[cfg(feature = "peers")]
 mod readers;
+mod report;
 mod resume;
 mod runs;
 mod s3_server;

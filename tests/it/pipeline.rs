@@ -16,17 +16,23 @@ pub fn writer_and_solver(body: &Value, _nth: u64) -> Reply {
     let word =
         |at: usize| -> String { key.as_bytes()[at..at + 6].iter().map(|b| char::from(b'a' + (b % 26))).collect() };
     let schema = &body["response_format"]["json_schema"]["schema"]["properties"];
+    // A list of items where several may be asked for.
+    let is_list = schema["items"].is_object();
+    let schema = if is_list { &schema["items"]["items"]["properties"] } else { schema };
     let mut object = serde_json::Map::new();
     for (name, property) in schema.as_object().unwrap() {
         let value = match name.as_str() {
             "question" => json!(format!("Why does the {} follow the {} near ____ {}?", word(0), word(6), word(12))),
+            // One that may be left out: the exercises shown have none.
+            "passage" if property["type"] != "string" => Value::Null,
             "passage" => json!(format!("The {} stands beside the {} today.", word(18), word(24))),
             "answer_text" if property["enum"].is_array() => property["enum"][0].clone(),
             "answer_text" | "rationale" if asked.contains("rationale") => json!("42"),
             "answer_text" => json!(format!("{} {}", word(30), word(36))),
             "distractors" => {
-                let wanted = property["minItems"].as_u64().filter(|n| *n > 0).unwrap_or(3) as usize;
-                json!([word(42), word(48), word(54)][..wanted])
+                let said = asked.split(" distractors").next().unwrap().rsplit(' ').next().unwrap();
+                let wanted = property["minItems"].as_u64().filter(|n| *n > 0).or(said.parse().ok()).unwrap_or(3);
+                json!((0..wanted as usize).map(|n| word(42 + 4 * n)).collect::<Vec<_>>())
             }
             "answer" => match asked.lines().rev().find_map(|line| line.strip_prefix("Options: ")) {
                 Some(options) => json!(options.split(", ").min().unwrap()),
@@ -36,11 +42,17 @@ pub fn writer_and_solver(body: &Value, _nth: u64) -> Reply {
             },
             "knowledge" => json!([format!("A {} is known to follow.", word(0))]),
             "reasoning" => json!(format!("The {} follows since the {} leads it.", word(0), word(6))),
+            "findings" => json!("It was read."),
+            // Every other exercise by its first letter.
+            "is_valid" => json!(asked.split("Why does the ").nth(1).is_some_and(|rest| rest < "n")),
+            "has_one_answer" | "is_self_contained" => json!(true),
             other => panic!("the pipeline asks for {other}, which this test does not know"),
         };
         object.insert(name.clone(), value);
     }
-    Reply::Answer(Value::Object(object).to_string(), Duration::ZERO)
+    let answer = Value::Object(object);
+    let answer = if is_list { json!({ "items": [answer] }) } else { answer };
+    Reply::Answer(answer.to_string(), Duration::ZERO)
 }
 
 pub fn copy_folder(from: &Path, to: &Path) {
@@ -158,6 +170,58 @@ fn a_commercial_run_asks_nothing_about_seeds_it_may_not_use() {
     ]);
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("CC-BY-NC-4.0, which does not permit a commercial run"), "{error}");
+}
+
+#[test]
+fn an_instruction_tells_each_seed_how_its_item_is_to_differ() {
+    let server = FaultServer::start(writer_and_solver);
+    let scratch = workspace(&server);
+    scratch.ok(&[&["run", "--quiet", "--set", "prompts=instructions"], &MODELS[..]].concat());
+    let items = "(SELECT * FROM run.curated UNION ALL SELECT * EXCEPT (reasons) FROM run.rejected)";
+    let sql = format!("SELECT operator, count(*) FROM {items} GROUP BY operator ORDER BY 2 DESC, 1");
+    let operators = scratch.texts(&sql);
+    assert_eq!(operators[0][0], "similar", "{operators:?}");
+    assert!(operators.len() == 5, "{operators:?}");
+    // What was drawn is what was said.
+    let instructed = format!(
+        "SELECT count(*) FROM (SELECT operator, unnest(calls) AS call FROM {items}) AS i
+         JOIN run.calls AS c ON c.call_id = i.call['call_id'] AND c.stage = 'generate_call'
+         WHERE strpos(c.messages, (SELECT min(o.instruction) FROM operators AS o WHERE o.operator = i.operator)) = 0"
+    );
+    let output = scratch.run(&["sql", "--format", "csv", "--set", "writer=m", "--set", "solver=m", "-c", &instructed]);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(said.lines().nth(1), Some("0"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+    // Two options more than the seed, and no more than that, where that is the instruction.
+    let more = format!(
+        "SELECT DISTINCT operator = 'more_distractors', cardinality(i.options) - cardinality(s.options)
+         FROM (SELECT operator, options, unnest(seed_ids) AS seed_id FROM {items}
+               WHERE format = 'multiple_choice' AND options IS NOT NULL) AS i
+         JOIN run.seeds AS s ON s.seed_id = i.seed_id ORDER BY 1"
+    );
+    assert_eq!(scratch.texts(&more), [["false", "0"], ["true", "2"]]);
+    assert!(scratch.number("SELECT count(*) FROM run.curated") > 0);
+}
+
+#[test]
+fn a_judge_is_asked_about_what_passed_the_vote_and_only_where_one_is_named() {
+    let server = FaultServer::start(writer_and_solver);
+    let scratch = workspace(&server);
+    let plan = scratch.ok(&[&["explain"], &MODELS[..]].concat());
+    assert!(!plan.contains("call=judge_call"), "{plan}");
+    scratch.ok(&[&["run", "--quiet"], &MODELS[..]].concat());
+    assert_eq!(scratch.value("SELECT count(*) FROM call_uses WHERE stage = 'judge_call'"), "0");
+    let enriched = scratch.number("SELECT count(*) FROM run.calls WHERE stage = 'enrich_call'");
+
+    let out = scratch.ok(&[&["run", "--set", "judge=m"], &MODELS[..]].concat());
+    assert!(out.contains("judged"), "{out}");
+    let judged = scratch.number("SELECT count(*) FROM run.calls WHERE stage = 'judge_call'");
+    assert_eq!(judged, enriched);
+    let refused = scratch.number("SELECT count(*) FROM run.rejected WHERE array_has(reasons, 'judge_not_valid')");
+    assert!(refused > 0 && refused < judged, "{refused} of {judged}");
+    assert_eq!(scratch.number("SELECT count(*) FROM run.calls WHERE stage = 'enrich_call'"), judged - refused);
+    // The judge's calls are among those that an item names.
+    let named = "SELECT count(*) FROM (SELECT unnest(calls) AS call FROM run.curated) WHERE call['stage'] = 'judge'";
+    assert_eq!(scratch.number(named), scratch.number("SELECT count(*) FROM run.curated"));
 }
 
 #[test]

@@ -8,10 +8,12 @@ mod call_refs;
 mod concludes_otherwise;
 mod detect_language;
 mod detokenize;
+mod distinct_n;
 mod extract_final_number;
 mod gold_index;
 mod gopher_repetition;
 mod has_duplicate_options;
+mod has_near_equal_options;
 mod has_unclosed_delimiters;
 mod is_number;
 mod is_option_letter;
@@ -33,6 +35,7 @@ mod option_label;
 mod option_text;
 mod python_list;
 mod python_shuffle;
+mod python_syntax_error;
 mod reasons;
 mod repeated_ngram_fraction;
 mod rouge_l;
@@ -40,6 +43,7 @@ mod row_json;
 mod same_text;
 mod sample_quota;
 mod script_fraction;
+mod self_bleu;
 mod sentence_count;
 mod shuffle_options;
 mod stable_hash;
@@ -79,6 +83,7 @@ const SCALAR: &[&Definition] = &[
     &same_text::SAME_TEXT,
     &answer_in_options::ANSWER_IN_OPTIONS,
     &has_duplicate_options::HAS_DUPLICATE_OPTIONS,
+    &has_near_equal_options::HAS_NEAR_EQUAL_OPTIONS,
     &option_index::OPTION_INDEX,
     &option_text::OPTION_TEXT,
     &option_label::OPTION_LABEL,
@@ -109,6 +114,7 @@ const SCALAR: &[&Definition] = &[
     &repeated_ngram_fraction::REPEATED_NGRAM_FRACTION,
     &gopher_repetition::GOPHER_REPETITION,
     &has_unclosed_delimiters::HAS_UNCLOSED_DELIMITERS,
+    &python_syntax_error::PYTHON_SYNTAX_ERROR,
     &is_refusal::IS_REFUSAL,
     &mentions_missing_context::MENTIONS_MISSING_CONTEXT,
     &names_option_letter::NAMES_OPTION_LETTER,
@@ -130,7 +136,11 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
 
 /// All aggregate functions of this crate.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
-    vec![Arc::new(majority_vote_agg::majority_vote_agg())]
+    vec![
+        Arc::new(majority_vote_agg::majority_vote_agg()),
+        Arc::new(distinct_n::distinct_n()),
+        Arc::new(self_bleu::self_bleu()),
+    ]
 }
 
 /// All window functions of this crate.

@@ -2,6 +2,7 @@
 //! In: DataFusion's own lists of rules. Out: the same lists with ours in their places.
 
 mod at_once;
+mod leaf_projections;
 mod semi_join;
 mod show_estimates;
 mod step_down;
@@ -17,6 +18,7 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 use super::history::SharedHistory;
 use at_once::HandRowsOn;
+use leaf_projections::PushDownLeavesOrNot;
 use semi_join::PushDownSemiJoin;
 use show_estimates::ShowEstimates;
 use top_k::PushDownTopK;
@@ -40,6 +42,7 @@ pub fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
                 rules.push(rule);
                 rules.push(Arc::new(RemoveUnusedCalls));
             }
+            "push_down_leaf_projections" => rules.push(Arc::new(PushDownLeavesOrNot::new(rule))),
             _ => rules.push(rule),
         }
     }
