@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanCount, HumanDuration};
+use indicatif::{FormattedDuration, HumanCount};
 use serde_json::{Value, json};
 
 use crate::model_call::StageCounts;
@@ -64,7 +64,7 @@ impl StageView {
             parts.push(format!("${:.4}", counts.cost_usd));
         }
         if let Some(left) = self.left {
-            parts.push(format!("about {} left", HumanDuration(left)));
+            parts.push(format!("about {} left", FormattedDuration(left)));
         }
         parts.join(" · ")
     }

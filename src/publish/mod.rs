@@ -35,5 +35,5 @@ pub use manifest::{Attribution, FileKind, Manifest, PublishedFile, Rows, Source,
 pub use named_calls::named_calls;
 pub use report::{Report, Stage, Usage};
 pub use run::{ModelRecord, Published, Run, config_sha256};
-pub use runs::{complete_run, newest_complete_run, newest_run, run_folder, runs_table};
+pub use runs::{complete_run, manifest_of, newest_complete_run, newest_run, run_folder, runs_table};
 pub use schema::{curated_schema, rejected_schema};

@@ -12,7 +12,7 @@ use datafusion::arrow::array::{ArrayRef, ListBuilder, StringBuilder, TimestampMi
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::{DataFusionError, Result, exec_err};
 use datafusion::datasource::{MemTable, TableType};
 use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
@@ -111,6 +111,17 @@ pub async fn complete_run(out: &Place, run_id: &str) -> Result<Option<Place>> {
             let run = prefix.join(run_id);
             Ok(run.has(MANIFEST).await?.then_some(Place::Prefix(run)))
         }
+    }
+}
+
+/// The manifest of a complete run, wherever it lies.
+pub async fn manifest_of(run: &Place) -> Result<Manifest> {
+    match run {
+        Place::Folder(folder) => read_manifest(folder),
+        Place::Prefix(prefix) => match prefix.get(MANIFEST).await? {
+            Some(bytes) => parse_manifest(&String::from_utf8_lossy(&bytes), prefix.url()),
+            None => exec_err!("{} has no {MANIFEST}: it is no complete run", prefix.url()),
+        },
     }
 }
 

@@ -13,7 +13,7 @@ use datafusion::common::{DataFusionError, Result, exec_datafusion_err, plan_data
 use super::arguments::ReportArguments;
 use super::{EXIT_OK, output};
 use crate::config::did_you_mean;
-use crate::publish::read_manifest;
+use crate::publish::{complete_run, manifest_of};
 use crate::session::{OpenOptions, Workspace};
 use page::Page;
 use result::QueryResult;
@@ -31,7 +31,12 @@ pub async fn report(root: Option<PathBuf>, arguments: ReportArguments) -> Result
         None => (arguments.runs, arguments.run),
     };
     let workspace = Workspace::open(OpenOptions { root, out, ..OpenOptions::default() }).await?;
-    let manifest = read_manifest(&find(&workspace, run_id.as_deref()).await?)?;
+    let run_id = find(&workspace, run_id.as_deref()).await?;
+    let out = workspace.run.stores.place(&workspace.config.out);
+    let run = complete_run(&out, &run_id).await?;
+    let run =
+        run.ok_or_else(|| exec_datafusion_err!("the run {run_id} is not in {} any more", workspace.config.out))?;
+    let manifest = manifest_of(&run).await?;
     let html = Page::read(&workspace, manifest).await?;
     let file = arguments.out.unwrap_or_else(|| PathBuf::from(format!("{}.html", html.run_id())));
     std::fs::write(&file, html.render()?)
@@ -40,9 +45,9 @@ pub async fn report(root: Option<PathBuf>, arguments: ReportArguments) -> Result
     Ok(EXIT_OK)
 }
 
-/// The folder of a run: the newest where none is named.
-async fn find(workspace: &Workspace, run_id: Option<&str>) -> Result<PathBuf> {
-    let sql = "SELECT run_id, path FROM runs WHERE state = 'complete' ORDER BY run_id DESC";
+/// The id of a complete run: the newest where none is named.
+async fn find(workspace: &Workspace, run_id: Option<&str>) -> Result<String> {
+    let sql = "SELECT run_id FROM runs WHERE state = 'complete' ORDER BY run_id DESC";
     let runs = QueryResult::of(workspace.sql(sql).await?).await?.rows;
     let out = &workspace.config.out;
     let found = match run_id {
@@ -52,5 +57,5 @@ async fn find(workspace: &Workspace, run_id: Option<&str>) -> Result<PathBuf> {
             plan_datafusion_err!("there is no published run '{id}' in {out}; seedmill runs lists them{near}")
         })?,
     };
-    Ok(PathBuf::from(&found[1].text))
+    Ok(found[0].text.clone())
 }
