@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{FormattedDuration, ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
@@ -110,7 +110,7 @@ impl Shown {
             }
             Console::Plain if BARS.is_hidden() => {
                 if self.is_time(LINE_EVERY) {
-                    let elapsed = HumanDuration(self.start.elapsed());
+                    let elapsed = FormattedDuration(self.start.elapsed());
                     for view in views.iter().filter(|view| view.counts.rows > 0) {
                         eprintln!("{elapsed} {}: {}", view.title(), view.line());
                     }
