@@ -119,7 +119,7 @@ pub async fn manifest_of(run: &Place) -> Result<Manifest> {
     match run {
         Place::Folder(folder) => read_manifest(folder),
         Place::Prefix(prefix) => match prefix.get(MANIFEST).await? {
-            Some(bytes) => parse_manifest(&String::from_utf8_lossy(&bytes), prefix.url()),
+            Some(bytes) => parse_manifest(&String::from_utf8_lossy(&bytes), &prefix.url()),
             None => exec_err!("{} has no {MANIFEST}: it is no complete run", prefix.url()),
         },
     }

@@ -71,6 +71,8 @@ fn a_run_reads_pays_and_publishes_on_s3_and_the_next_one_pays_nothing() {
     assert_eq!(model.count(), ROWS);
     assert_eq!(scratch.value("SELECT count(*) FROM runs WHERE state = 'complete'"), "2");
     assert!(scratch.ok(&["runs"]).contains("s3://bucket/runs/"));
+    let page = scratch.ok(&["report"]);
+    assert!(std::fs::read_to_string(scratch.path().join(page.trim())).unwrap().contains("<svg"));
 }
 
 #[test]
