@@ -4,8 +4,9 @@
 use std::fmt::Write;
 use std::sync::LazyLock;
 
+use minijinja::filters;
 use minijinja::syntax::SyntaxConfig;
-use minijinja::value::{ValueKind, from_args};
+use minijinja::value::{Rest, ValueKind, ValueOrKwargs, from_args};
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, State, UndefinedBehavior, Value};
 use minijinja_contrib::pycompat;
 use regex::{Captures, Regex};
@@ -28,6 +29,7 @@ pub(super) static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
     engine.add_filter("string", string);
     engine.add_filter("regex_replace", regex_replace);
     engine.add_filter("json", json);
+    engine.add_filter("format", format_filter);
     engine.remove_global("debug");
     engine
 });
@@ -64,9 +66,48 @@ fn python_method(state: &mut State, value: &Value, method: &str, args: &[Value])
             let () = from_args(args)?;
             Ok(Value::from(is_digit(value.as_str().unwrap_or_default())))
         }
+        (ValueKind::String, "format") => {
+            check_format(value, &STR_FORMAT_FAULT)?;
+            pycompat::unknown_method_callback(state, value, method, args)
+        }
         // `','.join([1.0])` is an error in Python, so only texts come here, and they need no other formatting.
         _ => pycompat::unknown_method_callback(state, value, method, args),
     }
+}
+
+/// What minijinja 3.1 panics on in a text for `str.format`, after `{{`, which stands for a brace: a letter beyond ASCII in
+/// a key (`{row[naïve]}`: it goes through keys by bytes) and a width or precision above `u16::MAX` (Rust's own limit).
+static STR_FORMAT_FAULT: LazyLock<Regex> = LazyLock::new(|| {
+    let key = r"\{(?:[0-9A-Za-z_.]|\[[\x00-\x5C\x5E-\x7F]*\])*\[[\x00-\x5C\x5E-\x7F]*(?<key>[^\x00-\x7F])";
+    let width = r"\{[^{}:]*:[^{}]*?(?<width>[0-9]{5,})";
+    Regex::new(&format!(r"\{{\{{|{key}|{width}")).expect("a constant pattern")
+});
+
+/// The same in a text for the filter `format`, after `%%`.
+static PRINTF_FAULT: LazyLock<Regex> = LazyLock::new(|| {
+    let key = r"%\([\x00-\x28\x2A-\x7F]*(?<key>[^\x00-\x7F])";
+    let width = r"%(?:\([^)]*\))?[-#0 +.0-9]*?(?<width>[0-9]{5,})";
+    Regex::new(&format!("%%|{key}|{width}")).expect("a constant pattern")
+});
+
+fn check_format(text: &Value, fault: &Regex) -> Result<(), Error> {
+    for found in fault.captures_iter(text.as_str().unwrap_or_default()) {
+        let what = if found.name("key").is_some() {
+            "a key with letters beyond ASCII"
+        } else if found.name("width").is_some() {
+            "a width or precision above 9,999"
+        } else {
+            continue;
+        };
+        return Err(Error::new(ErrorKind::InvalidOperation, format!("the format text holds {what}")));
+    }
+    Ok(())
+}
+
+/// The filter `format`: Python's `%`.
+fn format_filter(state: &mut State, text: &Value, values: Rest<ValueOrKwargs>) -> Result<Value, Error> {
+    check_format(text, &PRINTF_FAULT)?;
+    filters::format(state, text, values)
 }
 
 /// The filter `string`: Python's `str()`.

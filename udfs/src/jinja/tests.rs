@@ -129,6 +129,28 @@ fn a_template_of_one_expression_is_a_list_without_the_way_through_text() {
 }
 
 #[test]
+fn a_format_text_that_minijinja_would_panic_on_is_an_error() {
+    let of = |template: &str| render(template, json(r#"{"a": {"k": 1}}"#));
+    for (template, text) in [
+        ("{{ '{a[k]:>3}é{{[é]}}'.format(a=a) }}", "  1é{[é]}"),
+        ("{{ '{:é>3}'.format(7) }}", "éé7"),
+        ("{{ '%(k)d%% (é)' | format(a) }}", "1% (é)"),
+    ] {
+        assert_eq!(of(template).unwrap(), text, "{template}");
+    }
+    for template in [
+        "{{ '{a[é]}'.format(a=a) }}",
+        "{{ '{0[k].b[é'.format(a) }}",
+        "{{ '%(é)s' | format(a) }}",
+        "{{ '{:>99999999999999}'.format(1) }}",
+        "{{ '{:.99999999999999f}'.format(1) }}",
+        "{{ '%99999999999999d' | format(1) }}",
+    ] {
+        assert!(of(template).is_err(), "{template}");
+    }
+}
+
+#[test]
 fn an_endless_list_is_stopped() {
     let values = || batch(vec![("a", Arc::new(StringArray::from(vec!["x"])) as ArrayRef)]);
     let endless = "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}";
@@ -162,9 +184,9 @@ proptest! {
 
     #[test]
     fn no_filter_or_method_panics_whatever_its_value(
-        filter in r"(upper|length|list|sort|join|int|float|round|tojson|string|first|last|unique|batch\(2\)|slice\(3\)|replace\('a','b'\)|regex_replace\('\(a', ''\)|items|min|abs|trim|indent\(9\))",
-        method in r"(|\.strip\(\)|\.split\(''\)|\.index\(1\)|\[1:-9\]|\[99\]|\.format\(1\)|\.replace\('', 'x'\)|\.isdigit\(\)|\.count\(''\))",
-        text in any::<String>(),
+        filter in r"(upper|length|list|sort|join|int|float|round|tojson|string|first|last|unique|batch\(2\)|slice\(3\)|replace\('a','b'\)|regex_replace\('\(a', ''\)|items|min|abs|trim|indent\(9\)|format\(1\)|format\(\{'é': 1\}\))",
+        method in r"(|\.strip\(\)|\.split\(''\)|\.index\(1\)|\[1:-9\]|\[99\]|\.format\(1\)|\.format\(a=\[1\]\)|\.replace\('', 'x'\)|\.isdigit\(\)|\.count\(''\))",
+        text in prop_oneof![any::<String>(), r"(\{|\}|%|\[|\]|\(|\)|:|!|\.|a|0|9|s|>|é|¡|.){0,16}"],
     ) {
         let template = format!("{{{{ (v{method}) | {filter} }}}}{{% for x in v{method} %}}{{{{ x }}}}{{% endfor %}}");
         let numbers = [Value::from(f64::NAN), Value::from(i64::MIN), Value::from(())];
