@@ -61,7 +61,7 @@ impl Writer {
         let failed = LedgerError::io("start the writer of", folder);
         let start = || {
             let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-            let encoder = FrameEncoder::new()?;
+            let encoder = FrameEncoder::new();
             let mut writer =
                 Writer { shared, queue, encoder, log: None, unsealed: Vec::new(), sealing: JoinSet::new(), log_bytes };
             thread::Builder::new().name("ledger".into()).spawn(move || {
