@@ -134,3 +134,21 @@ async fn a_call_that_another_asks_is_waited_for_and_taken_over_when_it_gives_up(
     drop(taken_over);
     assert_found(&one, 1).await;
 }
+
+#[tokio::test]
+async fn a_claim_at_once_is_given_only_where_nobody_has_the_answer_or_asks() {
+    let folder = tempfile::tempdir().unwrap();
+    let (one, two) = two(folder.path()).await;
+    // The first claim makes a folder; after a while the time of that change can be trusted, once it was looked at.
+    drop(claim(&two, 9).await);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    drop(claim(&two, 9).await);
+    let mine = two.claim_at_once(&id(0)).expect("nobody has it");
+    assert!(two.claim_at_once(&id(0)).is_none(), "another task asks it");
+    assert!(cfg!(not(target_os = "linux")) || one.claim_at_once(&id(0)).is_none(), "another process asks it");
+    two.append(call(0)).await.unwrap();
+    drop(mine);
+    assert!(two.claim_at_once(&id(0)).is_none(), "it is answered here");
+    assert!(one.claim_at_once(&id(0)).is_none(), "it was answered elsewhere since");
+    assert_found(&one, 0).await;
+}

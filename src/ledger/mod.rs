@@ -45,6 +45,7 @@ mod find_or_claim;
 mod folder;
 mod follow;
 mod gc;
+mod group_encoder;
 mod hold;
 mod identity;
 mod index;

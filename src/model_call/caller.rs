@@ -88,18 +88,26 @@ impl CallRuntime {
         call: &Call,
         stop: &CancellationToken,
     ) -> Result<Result<Answered, String>> {
+        if stop.is_cancelled() {
+            return exec_err!("{INTERRUPTED}");
+        }
         // Waits while another process asks the same call. The claim is held until the answer is durable.
         let ledger = self.ledger().await?;
-        let _claim = match stop.run_until_cancelled(ledger.find_or_claim(&call.id)).await {
-            Some(lookup) => match lookup? {
-                Lookup::Found(stored) => return Ok(Ok(Answered::replayed(&stored))),
-                Lookup::Claimed(claim) => claim,
+        let _claim = match ledger.claim_at_once(&call.id) {
+            Some(claim) => claim,
+            None => match stop.run_until_cancelled(ledger.find_or_claim(&call.id)).await {
+                Some(lookup) => match lookup? {
+                    Lookup::Found(stored) => return Ok(Ok(Answered::replayed(&stored))),
+                    Lookup::Claimed(claim) => claim,
+                },
+                None => return exec_err!("{INTERRUPTED}"),
             },
-            None => return exec_err!("{INTERRUPTED}"),
         };
-        match stop.run_until_cancelled(self.readiness.require()).await {
-            Some(ready) => ready?,
-            None => return exec_err!("{INTERRUPTED}"),
+        if !self.readiness.is_met() {
+            match stop.run_until_cancelled(self.readiness.require()).await {
+                Some(ready) => ready?,
+                None => return exec_err!("{INTERRUPTED}"),
+            }
         }
         if call.shape.embeds {
             return self.embed(model, call, stop).await;

@@ -215,13 +215,13 @@ impl ExecutionPlan for CallExec {
             stage
         });
         let pump = Pump {
-            caller: RowCaller {
+            caller: Arc::new(RowCaller {
                 spec: Arc::clone(&self.spec),
                 model: Arc::clone(&self.model),
                 runtime: Arc::clone(&self.runtime),
                 template: Arc::new(CallTemplate::new(&self.spec, identity, Arc::clone(stage), self.depth)),
                 stop: self.runtime.interrupt.child_token(),
-            },
+            }),
             assembler: Assembler::new(Arc::clone(&self.spec), Arc::clone(&self.schema), Arc::clone(&identity.model)),
             metrics: self.pump_metrics(partition),
             partition: stage.partition(),

@@ -54,7 +54,7 @@ pub struct PumpMetrics {
 
 /// One partition's pump.
 pub struct Pump {
-    pub caller: RowCaller,
+    pub caller: Arc<RowCaller>,
     pub assembler: Assembler,
     pub metrics: PumpMetrics,
     /// Open until the pump ends, whatever ends it.
@@ -98,7 +98,7 @@ impl Pump {
             while asking.len() < capacity
                 && let Some(row) = waiting.pop_front()
             {
-                asking.push(tokio::spawn(self.caller.clone().ask(row)));
+                asking.push(tokio::spawn(Arc::clone(&self.caller).ask(row)));
             }
             while looking.len() < LOOK_UPS
                 && waiting.len() < capacity
@@ -106,7 +106,7 @@ impl Pump {
             {
                 let end = rows.passed_through.num_rows().min(first + look_up_rows);
                 if first < end {
-                    looking.push(tokio::spawn(self.caller.clone().look_up(Arc::clone(&rows), first..end)));
+                    looking.push(tokio::spawn(Arc::clone(&self.caller).look_up(Arc::clone(&rows), first..end)));
                     current = Some((rows, end));
                 }
             }

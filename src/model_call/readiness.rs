@@ -26,6 +26,11 @@ impl Readiness {
         *self.needed.lock().unwrap_or_else(PoisonError::into_inner) = models;
     }
 
+    /// Whether the models were looked for, and are there.
+    pub(super) fn is_met(&self) -> bool {
+        matches!(self.found.get(), Some(Ok(())))
+    }
+
     /// `Err` with one sentence that names each model that is not there.
     pub(super) async fn require(&self) -> Result<()> {
         let find = || async {

@@ -33,8 +33,8 @@ pub struct LookedUp {
     pub unanswered: Vec<UnansweredRow>,
 }
 
-/// What the tasks of one partition share. Clones are cheap.
-#[derive(Debug, Clone)]
+/// What the tasks of one partition share.
+#[derive(Debug)]
 pub struct RowCaller {
     pub spec: Arc<CallSpec>,
     pub model: Arc<Model>,
@@ -46,7 +46,7 @@ pub struct RowCaller {
 
 impl RowCaller {
     /// Makes the calls of some rows. Rows without calls, and those whose answers are all in the ledger, are finished.
-    pub async fn look_up(self, rows: Arc<InputRows>, range: Range<usize>) -> Result<LookedUp> {
+    pub async fn look_up(self: Arc<Self>, rows: Arc<InputRows>, range: Range<usize>) -> Result<LookedUp> {
         let mut unanswered: Vec<UnansweredRow> = range
             .map(|row| UnansweredRow { rows: Arc::clone(&rows), row, calls: self.template.calls(&rows, row) })
             .collect();
@@ -100,14 +100,17 @@ impl RowCaller {
     }
 
     /// Asks for a row's samples at once, and reads each as soon as it is durable.
-    pub async fn ask(self, row: UnansweredRow) -> Result<FinishedRow> {
+    pub async fn ask(self: Arc<Self>, row: UnansweredRow) -> Result<FinishedRow> {
         let UnansweredRow { rows, row, calls } = row;
         let ask = async |call: Option<Call>| {
             let Some(call) = call else { return Ok(None) };
             repair::ask(&self, call).await.map(Some)
         };
-        // All to their ends, also when one stops the query: what has been sent is waited for and recorded.
-        let samples = join_all(calls.into_iter().map(ask)).await.into_iter().collect::<Result<_>>()?;
+        let samples = match <[_; 1]>::try_from(calls) {
+            Ok([call]) => vec![ask(call).await?],
+            // All to their ends, also when one stops the query: what has been sent is waited for and recorded.
+            Err(calls) => join_all(calls.into_iter().map(ask)).await.into_iter().collect::<Result<_>>()?,
+        };
         self.template.stage.rows_done(1);
         Ok(FinishedRow { rows, row, samples })
     }
