@@ -152,7 +152,7 @@ impl OpenFile {
             reading: Option<(BoxStream<'static, Result<RecordBatch>>, Range<usize>)>,
             searched: bool,
         }
-        let open = VecDeque::from([0..self.rows_of(group)]);
+        let open = std::iter::once(0..self.rows_of(group)).collect();
         let state = State { file: self, open, reading: None, searched: false };
         futures::stream::try_unfold(state, move |mut state| async move {
             loop {
