@@ -14,10 +14,12 @@ FROM seeds;
 -- How many seeds are drawn from each task. Of @seeds in all (0: as many as there may be) each family gets a share by
 -- temperature, and within it each task: p ∝ min(n, cap)^(1/T). With a @knowledge_share, knowledge and reasoning have a
 -- quota each, and what one has not is not filled up by the other. Seeds are rows of datasets, so a dataset with many
--- prompts counts once.
+-- prompts counts once. Usable seeds are drawn in an order that no file's order decides, and another @draw is another one:
+-- `last_drawn` is the last one's place in it. One pass over the seeds that holds @seeds_per_task numbers for each task.
 CREATE VIEW seed_quotas AS
 WITH tasks AS (
     SELECT task, min(family) AS family, count(*) AS n,
+           smallest(stable_hash(concat(seed_id, @draw)), @seeds_per_task) AS drawn,
            CASE WHEN @knowledge_share < 0 THEN 'all'
                 WHEN min(capability) = 'knowledge' THEN 'knowledge' ELSE 'reasoning' END AS pool
     FROM examined_seeds
@@ -25,7 +27,7 @@ WITH tasks AS (
     GROUP BY task
 ),
 families AS (
-    SELECT pool, family,
+    SELECT pool, family, array_agg(named_struct('task', task, 'n', n, 'drawn', drawn)) AS tasks,
            sample_quota(family, sum(least(n, @seeds_per_task)),
                         CASE WHEN @seeds > 0 THEN CASE pool WHEN 'all' THEN @seeds
                                                             WHEN 'knowledge' THEN round(@seeds * @knowledge_share)
@@ -34,25 +36,24 @@ families AS (
                OVER (PARTITION BY pool) AS quota
     FROM tasks
     GROUP BY pool, family
+),
+by_task AS (
+    SELECT t['task'] AS task, family, t['n'] AS n, t['drawn'] AS drawn,
+           sample_quota(t['task'], t['n'], quota, @temperature, @seeds_per_task, @seeds_per_task_at_least)
+               OVER (PARTITION BY pool, family) AS quota
+    FROM (SELECT pool, family, quota, unnest(tasks) AS t FROM families)
 )
-SELECT task, family, n,
-       sample_quota(task, n, families.quota, @temperature, @seeds_per_task, @seeds_per_task_at_least)
-           OVER (PARTITION BY pool, family) AS quota
-FROM tasks JOIN families USING (pool, family);
+SELECT task, family, n, quota, drawn[quota] AS last_drawn FROM by_task;
 
 -- Every seed with the reasons why it is not used. Nothing is dropped, so everything can be counted:
 --   SELECT reason, count(*) FROM (SELECT unnest(reasons) AS reason FROM seed_verdicts) GROUP BY reason;
+-- The quotas are joined from the left, the side that a join holds in memory.
 CREATE VIEW seed_verdicts AS
-WITH placed AS (
-    -- Usable seeds are drawn in an order that no file's order decides; another @draw is another order.
-    SELECT *,
-           row_number() OVER (PARTITION BY task, cardinality(unfit) = 0
-                              ORDER BY stable_hash(concat(seed_id, @draw)), seed_id) AS place
-    FROM examined_seeds
-)
-SELECT placed.* EXCEPT (unfit, place),
-       array_concat(unfit, reasons('over_quota', cardinality(unfit) = 0 AND place > quotas.quota)) AS reasons
-FROM placed LEFT JOIN (SELECT task AS of_task, quota FROM seed_quotas) AS quotas ON placed.task = quotas.of_task;
+SELECT examined_seeds.* EXCEPT (unfit),
+       array_concat(unfit, reasons('over_quota',
+           cardinality(unfit) = 0 AND NOT coalesce(stable_hash(concat(seed_id, @draw)) <= last_drawn, false))) AS reasons
+FROM (SELECT task AS of_task, last_drawn FROM seed_quotas) AS quotas
+RIGHT JOIN examined_seeds ON examined_seeds.task = quotas.of_task;
 
 -- The chosen seeds, each with three exemplars of its own task: the next three in the drawing order, around the end.
 -- Exemplars of entailment and its kin have the seed's own label: what is asked for is another item of that label.

@@ -219,6 +219,97 @@ async fn copies_of_held_out_rows_of_any_task_are_verdicts_and_no_exemplars() {
     assert_eq!(index(&place), 2);
 }
 
+/// A task that scores on `rows`, with `keys` of its config.
+fn scored(place: &Place, task: &str, keys: &str, rows: &[serde_json::Value]) {
+    place.write(
+        &format!("tasks/{task}/{task}.yaml"),
+        &format!(
+            "task: {task}\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test: test.jsonl\ntest_split: test\n{keys}"
+        ),
+    );
+    place.write(&format!("tasks/{task}/test.jsonl"), &rows.iter().map(|row| format!("{row}\n")).collect::<String>());
+}
+
+#[tokio::test]
+async fn held_out_rows_of_rejected_tasks_are_known_by_their_prompts_or_their_raw_texts() {
+    use serde_json::json;
+    let place = Place::new("[tasks]\nfrom = [\"tasks\"]");
+    let copied = |n: usize| format!("How many bees are in hive number {n}?");
+    let train: Vec<String> = (0..10).map(copied).collect();
+    questions(&place, "seedlings", &train, &["Unlike all others?".to_owned()]);
+    let asks = |n: usize| json!({"question": copied(n).to_uppercase(), "answer": "x"});
+    let plain = "doc_to_text: 'Q: {{question}}'\n";
+    scored(&place, "no_train", &format!("{plain}doc_to_target: answer\n"), &[asks(0)]);
+    scored(&place, "python_target", &format!("{plain}doc_to_target: !function utils.f\n"), &[asks(1)]);
+    let python = "doc_to_text: !function utils.f\ndoc_to_target: answer\n";
+    scored(&place, "python_text", python, &[json!({"Problem": copied(2), "answer": "x"}), json!({"Problem": null})]);
+    let processed = "process_docs: !function utils.f\ndoc_to_text: '{{made}}'\ndoc_to_target: answer\n";
+    scored(&place, "processed", processed, &[json!({"text": format!("{}  ", copied(3))})]);
+    let rolling = "output_type: loglikelihood_rolling\ndoc_to_text: ''\ndoc_to_target: '{{page}}'\n";
+    scored(&place, "rolling", rolling, &[json!({"page": copied(4)})]);
+    // A benchmark whose answers are not public.
+    scored(
+        &place,
+        "hidden",
+        &format!("{plain}doc_to_target: answer\n"),
+        &[json!({"question": copied(5), "answer": null})],
+    );
+    scored(&place, "no_column", "doc_to_text: '{{quesiton}}'\ndoc_to_target: answer\n", &[asks(6)]);
+    let words = "doc_to_text: 'Solve this: {{exercise}}'\ndoc_to_target: answer\n";
+    scored(&place, "own_words", words, &[json!({"exercise": copied(7), "answer": "x"})]);
+    place.write(
+        "tasks/gone.yaml",
+        "task: gone\ndataset_path: org/gone\ndoc_to_text: q\ndoc_to_target: a\ntest_split: test\n",
+    );
+    scored(&place, "wordless", python, &[json!({"Problem": 4})]);
+    let workspace = place.open(&[]).await;
+    let copies = "SELECT source_row FROM seed_verdicts WHERE task = 'seedlings' AND array_has(reasons, 'held_out_copy')
+                  ORDER BY source_row";
+    let expected: Vec<Vec<String>> = (0..8).map(|n: usize| vec![n.to_string()]).collect();
+    assert_eq!(rows(&workspace, copies).await, expected);
+    let coverage = "SELECT task, indexed, form, rows, normalized, raw, unknown, read_as, reason FROM heldout_coverage
+                    WHERE task <> 'seedlings' ORDER BY task";
+    assert_eq!(
+        rows(&workspace, coverage).await,
+        [
+            ["gone", "false", "NULL", "NULL", "NULL", "NULL", "NULL", "NULL", "no_data"],
+            ["hidden", "true", "normalized", "1", "1", "0", "0", "hidden", "NULL"],
+            ["no_column", "true", "raw", "1", "0", "1", "0", "no_column", "NULL"],
+            ["no_train", "true", "normalized", "1", "1", "0", "0", "no_train", "NULL"],
+            ["own_words", "true", "normalized", "1", "1", "0", "0", "own_words", "NULL"],
+            ["processed", "true", "raw", "1", "0", "1", "0", "processed", "NULL"],
+            ["python_target", "true", "normalized", "1", "1", "0", "0", "python_target", "NULL"],
+            ["python_text", "true", "raw", "2", "0", "1", "1", "python_text", "no_text"],
+            ["rolling", "true", "raw", "1", "0", "1", "0", "rolling", "NULL"],
+            ["wordless", "false", "NULL", "1", "0", "0", "1", "wordless", "no_text"],
+        ]
+    );
+    // One task's row does not need the others' files.
+    std::fs::remove_file(place.0.path().join("tasks/rolling/test.jsonl")).unwrap();
+    let one = "SELECT split, indexed FROM heldout_coverage WHERE task = 'no_train'";
+    assert_eq!(rows(&workspace, one).await, [["test", "true"]]);
+}
+
+#[tokio::test]
+async fn files_that_several_tasks_read_are_indexed_by_the_one_that_says_best_what_they_ask() {
+    let place = Place::new("[tasks]\nfrom = [\"tasks\"]");
+    let rows_of = [serde_json::json!({"question": "What flies over the hive?", "answer": "x"})];
+    scored(&place, "a_python", "doc_to_text: !function utils.f\ndoc_to_target: answer\n", &rows_of);
+    for (name, text) in [("b_target", "doc_to_target: !function utils.f"), ("c_plain", "doc_to_target: answer")] {
+        place.write(
+            &format!("tasks/a_python/{name}.yaml"),
+            &format!(
+                "task: {name}\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    test: test.jsonl\ntest_split: test\n\
+                 doc_to_text: '{{{{question}}}}'\n{text}\n"
+            ),
+        );
+    }
+    let workspace = place.open(&[]).await;
+    let coverage = "SELECT task, form, read_as FROM heldout_coverage ORDER BY task";
+    let read_as = |task: &str| vec![task.to_owned(), "normalized".to_owned(), "c_plain".to_owned()];
+    assert_eq!(rows(&workspace, coverage).await, [read_as("a_python"), read_as("b_target"), read_as("c_plain")]);
+}
+
 /// The folder of shared real data, or `None` with a printed line.
 fn shared() -> Option<PathBuf> {
     let folder = std::env::var_os("SEEDMILL_SHARED").map_or_else(|| checkout().join("../shared"), PathBuf::from);
@@ -264,4 +355,44 @@ async fn shared_real_training_rows_that_are_held_out_rows_are_found() {
     let copies = "SELECT task, count(*) FROM seed_verdicts WHERE array_has(reasons, 'held_out_copy') GROUP BY task";
     let expected = BTreeMap::from([("openbookqa".to_owned(), 23), ("mgsm_as_train".to_owned(), 250)]);
     assert_eq!(counts(&workspace, copies).await, expected);
+}
+
+#[tokio::test]
+async fn shared_real_benchmarks_that_only_python_can_read_are_known_by_their_raw_rows() {
+    let Some(shared) = shared() else { return };
+    let data = shared.join("data");
+    let place = Place::new(&format!(
+        "[tasks]\nfrom = [\"tasks\"]\n{}{}{}{}",
+        dataset("gsm8k_as_train", &data.join("gsm8k/test.jsonl")),
+        dataset("openbookqa_train", &data.join("openbookqa/train.jsonl")),
+        dataset("mgsm", &data.join("mgsm/test.jsonl")),
+        dataset("openbookqa_test", &data.join("openbookqa/test.jsonl")),
+    ));
+    for (task, text) in [("gsm8k_as_train", "question"), ("openbookqa_train", "question_stem")] {
+        place.write(
+            &format!("tasks/{task}.yaml"),
+            &format!(
+                "task: {task}\ndataset_path: {task}\noutput_type: generate_until\ntraining_split: train\n\
+                 doc_to_text: \"{{{{{text}}}}}\"\ndoc_to_target: \"x\"\n"
+            ),
+        );
+    }
+    for task in ["mgsm", "openbookqa_test"] {
+        place.write(
+            &format!("tasks/{task}.yaml"),
+            &format!(
+                "task: {task}\ndataset_path: {task}\noutput_type: generate_until\ntest_split: test\n\
+                 doc_to_text: !function utils.text\ndoc_to_target: !function utils.target\n"
+            ),
+        );
+    }
+    let workspace = place.open(&[]).await;
+    let copies = "SELECT task, count(*) FROM seed_verdicts WHERE array_has(reasons, 'held_out_copy') GROUP BY task";
+    let expected = BTreeMap::from([("gsm8k_as_train".to_owned(), 250), ("openbookqa_train".to_owned(), 23)]);
+    assert_eq!(counts(&workspace, copies).await, expected);
+    let coverage = "SELECT task, form, rows, raw FROM heldout_coverage WHERE indexed ORDER BY task";
+    assert_eq!(
+        rows(&workspace, coverage).await,
+        [["mgsm", "raw", "250", "250"], ["openbookqa_test", "raw", "500", "500"]]
+    );
 }

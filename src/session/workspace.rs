@@ -40,7 +40,7 @@ use crate::model_call::{
 };
 use crate::publish::{self, Attribution, ModelRecord, Run};
 use crate::stores::{Place, Stores};
-use crate::tasks::{Catalog, HeldOutRows};
+use crate::tasks::{Catalog, HeldOutCoverage, HeldOutRows};
 
 /// What is opened, and how it differs from `seedmill.toml`.
 #[derive(Debug, Clone, Default)]
@@ -376,6 +376,7 @@ fn context(
     let ctx = SessionContext::new_with_state(state);
     ctx.register_udf(Render::udf());
     ctx.register_udf(LicencePermits::udf());
+    ctx.register_table("heldout_coverage", Arc::new(HeldOutCoverage(Arc::clone(&held_out))))?;
     ctx.register_udf(held_out_copy(held_out));
     ctx.register_variable(VarType::UserDefined, Arc::clone(variables) as _);
     Ok(ctx)

@@ -322,9 +322,11 @@ async fn a_file_that_is_cut_or_no_text_is_an_error_that_names_it_and_never_a_pan
     put(&root, "cut.parquet", &whole);
     assert!(open("cut.parquet").await.is_ok());
     put(&root, "latin.csv", b"question,answer\ncaf\xe9,1\n");
-    assert!(open("latin.csv").await.is_err());
-    put(&root, "short.csv", b"question,answer\na,1\nb\n");
-    assert!(open("short.csv").await.is_err());
+    assert!(open("latin.csv").await.unwrap_err().contains("line 2: it is not UTF-8 text"));
+    put(&root, "short.csv", b"question,answer\na\nb\n");
+    assert!(open("short.csv").await.unwrap_err().contains("line 2: it has 1 fields where the header has 2"));
+    put(&root, "empty.csv", b"");
+    assert!(open("empty.csv").await.unwrap_err().contains("it is empty"));
     put(&root, "wide.jsonl", b"\xff\xfe{\0\"\0");
     assert!(open("wide.jsonl").await.unwrap_err().contains("convert it to UTF-8"));
     put(&root, "none.jsonl", "{\n".repeat(3000));

@@ -62,6 +62,9 @@ pub(crate) struct HarnessConfig {
     /// The statements of `sql/tasks` that rows go through, for functions and before the templates.
     #[serde(skip)]
     pub stages: Vec<Stage>,
+    /// The keys whose functions have none.
+    #[serde(skip)]
+    pub missing: Vec<String>,
     /// The first key that needs Python to read the rows, e.g. `process_docs`, and has nothing that takes its place.
     pub python: Option<String>,
     /// Whether a key needs Python to read the rows, whatever takes its place.
@@ -198,6 +201,7 @@ impl HarnessConfig {
             target_delimiter: text(mapping.get("target_delimiter")).unwrap_or_else(|| " ".into()),
             fewshot_delimiter: text(mapping.get("fewshot_delimiter")).unwrap_or_else(|| "\n\n".into()),
             stages: Vec::new(),
+            missing: Vec::new(),
             python: python_key(mapping),
             needs_python: python_key(mapping).is_some(),
             function_places: mapping

@@ -1,259 +1,14 @@
-//! Which rows are held out, by their question: the hashes of all held-out rows of the catalog. In: the normalized
-//! held-out rows of every task. Out: an answer to "is this a held-out row?", 8 bytes a row, kept beside the normalized
-//! rows under a key over their content.
+//! Which rows are held out, by their question: the hashes of all held-out rows of the catalog, 8 bytes each. In: the keys
+//! of each split. Out: an answer to "is this a held-out row?".
 
-use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanBufferBuilder, RecordBatch};
-use datafusion::arrow::buffer::BooleanBuffer;
-use datafusion::arrow::compute::cast;
-use datafusion::arrow::datatypes::{DataType, Field, Int64Type};
-use datafusion::catalog::Session;
-use datafusion::common::{DataFusionError, Result, exec_err};
-use datafusion::execution::runtime_env::RuntimeEnv;
-use futures::TryStreamExt;
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
-use tokio::sync::OnceCell;
-
-use super::normalized_cache::normalized_file;
-use super::seeds::heldout_parts;
-use super::task_planner::TaskPlanner;
-use super::{Catalog, Task};
-use crate::lineage::Split;
-
-/// A question that so many rows of one split share, each with other options or another answer, says nothing alone
-/// ("Which of these is true?"): its rows are known by their options, or by their answer where they have none.
-const GENERIC: usize = 4;
+use super::heldout_split::SplitKeys;
+use super::row_keys::RowKeys;
 
 /// Changes with what is hashed.
-const VERSION: &[u8; 8] = b"heldout1";
-
-/// The held-out rows of a catalog.
-#[derive(Debug)]
-pub struct HeldOutRows {
-    catalog: Arc<Catalog>,
-    planner: TaskPlanner,
-    index: OnceCell<Arc<HeldOutIndex>>,
-    copies: Mutex<HashMap<String, Arc<BooleanBuffer>>>,
-}
-
-impl HeldOutRows {
-    pub fn new(catalog: Arc<Catalog>, runtime: Arc<RuntimeEnv>) -> Self {
-        let planner = TaskPlanner::new(runtime);
-        HeldOutRows { catalog, planner, index: OnceCell::new(), copies: Mutex::default() }
-    }
-
-    /// Whether there are any: where there are none no row needs a look.
-    pub fn any(&self) -> bool {
-        self.catalog.tasks().iter().any(Task::has_heldout)
-    }
-
-    /// The index, if [`Self::load`] has made it.
-    pub fn index(&self) -> Option<&Arc<HeldOutIndex>> {
-        self.index.get()
-    }
-
-    /// The index; made or read from the cache once in a session.
-    ///
-    /// # Errors
-    /// Held-out rows that cannot be read: without them nothing can be said to be no copy.
-    pub async fn load(&self, session: &dyn Session) -> Result<Arc<HeldOutIndex>> {
-        self.index.get_or_try_init(|| self.read_or_make(session)).await.cloned()
-    }
-
-    /// Which training rows of a task are copies of held-out rows, by their ordinal, if [`Self::load_task`] has looked.
-    pub fn copies(&self, task: &str) -> Option<Arc<BooleanBuffer>> {
-        self.copies.lock().unwrap_or_else(PoisonError::into_inner).get(task).cloned()
-    }
-
-    /// Looks at all training rows of a task: one bit is kept for each.
-    pub async fn load_task(&self, name: &str, session: &dyn Session) -> Result<()> {
-        if self.copies(name).is_some() {
-            return Ok(());
-        }
-        let index = self.load(session).await?;
-        let Some(task) = self.catalog.task(name).filter(|task| task.has_seeds()) else { return Ok(()) };
-        let file = normalized_file(self.catalog.cache(), task, Split::Train, &self.planner, session).await?;
-        let mut bits = BooleanBufferBuilder::new(0);
-        let mut batches = questions_of(&file).await?;
-        while let Some(batch) = batches.try_next().await? {
-            let rows = Questions::of(&batch)?;
-            let ordinals = batch.column_by_name("source_row").map(|column| column.as_primitive::<Int64Type>());
-            for row in 0..batch.num_rows() {
-                let at = ordinals.filter(|o| o.is_valid(row)).map_or(bits.len(), |o| o.value(row).max(0) as usize);
-                if at >= bits.len() {
-                    bits.append_n(at + 1 - bits.len(), false);
-                }
-                bits.set_bit(at, index.contains(&rows.keys(row)));
-            }
-        }
-        let copies = Arc::new(bits.finish());
-        self.copies.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), copies);
-        Ok(())
-    }
-
-    async fn read_or_make(&self, session: &dyn Session) -> Result<Arc<HeldOutIndex>> {
-        let cache = self.catalog.cache();
-        let mut files = Vec::new();
-        for part in heldout_parts(&self.catalog) {
-            if let Some(task) = self.catalog.task(&part.task) {
-                files.push(normalized_file(cache, task, part.split, &self.planner, session).await?);
-            }
-        }
-        // The names hold hashes of the content.
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(VERSION);
-        for file in &files {
-            hasher.update(file.file_name().unwrap_or_default().as_encoded_bytes());
-            hasher.update(b"\n");
-        }
-        let kept = cache.join(format!("heldout-{}.index", &hasher.finalize().to_hex()[..16]));
-        if let Some(index) = HeldOutIndex::read(&kept) {
-            return Ok(Arc::new(index));
-        }
-        let mut builder = IndexBuilder::default();
-        for file in &files {
-            let mut batches = questions_of(file).await?;
-            while let Some(batch) = batches.try_next().await? {
-                let rows = Questions::of(&batch)?;
-                (0..batch.num_rows()).for_each(|row| builder.add(&rows.keys(row)));
-            }
-            builder.end_of_split();
-        }
-        let index = builder.finish();
-        if !files.is_empty() {
-            index.write(&kept).map_err(|e| {
-                DataFusionError::from(e).context(format!("the index of held-out rows, '{}'", kept.display()))
-            })?;
-        }
-        Ok(Arc::new(index))
-    }
-}
-
-type Batches = futures::stream::BoxStream<'static, Result<RecordBatch>>;
-
-/// The columns of a normalized file that say which row a row is.
-async fn questions_of(file: &Path) -> Result<Batches> {
-    use futures::StreamExt;
-    let at = |e: DataFusionError| e.context(format!("the normalized rows in '{}'", file.display()));
-    let open = tokio::fs::File::open(file).await.map_err(|e| at(e.into()))?;
-    let builder = ParquetRecordBatchStreamBuilder::new(open).await.map_err(|e| at(e.into()))?;
-    let columns = ["passage", "question", "options", "answer_text", "source_row"];
-    let schema = builder.schema();
-    let roots = columns.iter().filter_map(|column| schema.index_of(column).ok()).collect::<Vec<_>>();
-    let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
-    let batches = builder.with_projection(mask).build().map_err(|e| at(e.into()))?;
-    Ok(batches.map_err(DataFusionError::from).boxed())
-}
-
-/// The texts by which rows are known, as columns of one batch.
-pub struct Questions {
-    question: ArrayRef,
-    passage: Option<ArrayRef>,
-    options: Option<ArrayRef>,
-    answer: Option<ArrayRef>,
-}
-
-impl Questions {
-    /// From columns of texts of any of Arrow's types; `options` is a list of texts.
-    pub fn new(
-        question: &ArrayRef,
-        passage: Option<&ArrayRef>,
-        options: Option<&ArrayRef>,
-        answer: Option<&ArrayRef>,
-    ) -> Result<Self> {
-        let text = |column: &ArrayRef| Ok::<_, DataFusionError>(cast(column, &DataType::Utf8View)?);
-        let list = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8View, true)));
-        Ok(Questions {
-            question: text(question)?,
-            passage: passage.map(text).transpose()?,
-            options: options.map(|column| Ok::<_, DataFusionError>(cast(column, &list)?)).transpose()?,
-            answer: answer.map(text).transpose()?,
-        })
-    }
-
-    fn of(batch: &RecordBatch) -> Result<Self> {
-        let Some(question) = batch.column_by_name("question") else {
-            return exec_err!("normalized rows have no column 'question'");
-        };
-        let column = |name: &str| batch.column_by_name(name);
-        Questions::new(question, column("passage"), column("options"), column("answer_text"))
-    }
-
-    /// What a row is known by.
-    pub fn keys(&self, row: usize) -> RowKeys<'_> {
-        RowKeys { questions: self, row }
-    }
-
-    fn text(column: Option<&ArrayRef>, row: usize) -> Option<&str> {
-        column.filter(|column| column.is_valid(row)).map(|column| column.as_string_view().value(row))
-    }
-}
-
-/// The hashes of one row, made as they are needed.
-pub struct RowKeys<'a> {
-    questions: &'a Questions,
-    row: usize,
-}
-
-impl RowKeys<'_> {
-    /// The question with the passage that it is about; `None` without a question.
-    fn question(&self) -> Option<u64> {
-        let question = Questions::text(Some(&self.questions.question), self.row)?;
-        let passage = Questions::text(self.questions.passage.as_ref(), self.row).unwrap_or_default();
-        Some(hash([folded(passage).as_bytes(), folded(question).as_bytes()]))
-    }
-
-    /// The question with its options in any order, or with its answer where there are none.
-    fn whole(&self, question: u64) -> u64 {
-        let options = self.questions.options.as_ref().filter(|options| options.is_valid(self.row));
-        let mut parts: Vec<String> = match options {
-            Some(options) => {
-                let options = options.as_list::<i32>().value(self.row);
-                options.as_string_view().iter().flatten().map(folded).collect()
-            }
-            None => Vec::new(),
-        };
-        if parts.is_empty() {
-            parts.push(folded(Questions::text(self.questions.answer.as_ref(), self.row).unwrap_or_default()));
-        }
-        parts.sort_unstable();
-        hash(std::iter::once(&question.to_le_bytes()[..]).chain(parts.iter().map(String::as_bytes)))
-    }
-}
-
-/// A text without case and punctuation, and without the spaces that no digits stand around ('well-known' is 'well
-/// known'; '1 2' is not '12'). Words stay, articles too.
-fn folded(text: impl AsRef<str>) -> String {
-    let text = text.as_ref().trim();
-    let plain = seedmill_udfs::without_punctuation(text);
-    let mut folded = String::with_capacity(plain.len());
-    let mut words = plain.split_whitespace().peekable();
-    while let Some(word) = words.next() {
-        folded.push_str(word);
-        let digit = |char: Option<char>| char.is_some_and(char::is_numeric);
-        if digit(word.chars().next_back()) && words.peek().is_some_and(|next| digit(next.chars().next())) {
-            folded.push(' ');
-        }
-    }
-    // Signs alone, such as a row of marks, are known as they are.
-    if folded.is_empty() { text.to_owned() } else { folded }
-}
-
-fn hash<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> u64 {
-    let mut hasher = blake3::Hasher::new();
-    for part in parts {
-        hasher.update(&(part.len() as u64).to_le_bytes());
-        hasher.update(part);
-    }
-    let mut first = [0; 8];
-    first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
-    u64::from_le_bytes(first)
-}
+pub(super) const VERSION: &[u8; 8] = b"heldout2";
 
 /// All held-out rows. Each list is sorted.
 #[derive(Debug, Default, PartialEq)]
@@ -286,7 +41,7 @@ impl HeldOutIndex {
     }
 
     /// The file: version, three lengths, three lists, a hash of all before it; integers little-endian.
-    fn write(&self, file: &Path) -> std::io::Result<()> {
+    pub(super) fn write(&self, file: &Path) -> std::io::Result<()> {
         let mut bytes = VERSION.to_vec();
         let lists = [&self.questions, &self.generic, &self.rows];
         lists.iter().for_each(|list| bytes.extend((list.len() as u64).to_le_bytes()));
@@ -299,7 +54,7 @@ impl HeldOutIndex {
     }
 
     /// `None` where there is no file, or one that cannot be used: it is made anew.
-    fn read(file: &Path) -> Option<Self> {
+    pub(super) fn read(file: &Path) -> Option<Self> {
         let mut bytes = Vec::new();
         std::fs::File::open(file).ok()?.read_to_end(&mut bytes).ok()?;
         let (bytes, check) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
@@ -315,34 +70,22 @@ impl HeldOutIndex {
     }
 }
 
+/// Puts the keys of all splits together.
 #[derive(Default)]
-struct IndexBuilder {
-    /// (question, whole row) of every row.
+pub(super) struct IndexBuilder {
     rows: Vec<(u64, u64)>,
     generic: Vec<u64>,
-    /// Where the split that is being added begins.
-    start: usize,
+    texts: Vec<u64>,
 }
 
 impl IndexBuilder {
-    fn add(&mut self, row: &RowKeys) {
-        if let Some(question) = row.question() {
-            self.rows.push((question, row.whole(question)));
-        }
+    pub(super) fn add(&mut self, split: &SplitKeys) {
+        self.rows.extend(&split.rows);
+        self.generic.extend(&split.generic);
+        self.texts.extend(&split.texts);
     }
 
-    fn end_of_split(&mut self) {
-        let split = &mut self.rows[self.start..];
-        split.sort_unstable();
-        for rows in split.chunk_by(|a, b| a.0 == b.0) {
-            if rows.chunk_by(|a, b| a == b).count() >= GENERIC {
-                self.generic.push(rows[0].0);
-            }
-        }
-        self.start = self.rows.len();
-    }
-
-    fn finish(mut self) -> HeldOutIndex {
+    pub(super) fn finish(mut self) -> HeldOutIndex {
         let sorted = |mut list: Vec<u64>| {
             list.sort_unstable();
             list.dedup();
@@ -351,7 +94,7 @@ impl IndexBuilder {
         };
         let generic = sorted(std::mem::take(&mut self.generic));
         let is_generic = |question: &u64| generic.binary_search(question).is_ok();
-        let questions = self.rows.iter().map(|row| row.0).filter(|question| !is_generic(question)).collect();
+        let questions = self.rows.iter().map(|row| row.0).chain(self.texts).filter(|key| !is_generic(key)).collect();
         let rows = self.rows.iter().filter(|row| is_generic(&row.0)).map(|row| row.1).collect();
         HeldOutIndex { questions: sorted(questions), rows: sorted(rows), generic }
     }
@@ -359,9 +102,12 @@ impl IndexBuilder {
 
 #[cfg(test)]
 mod tests {
-    use datafusion::arrow::array::{ListBuilder, StringArray, StringBuilder};
+    use std::sync::Arc;
+
+    use datafusion::arrow::array::{ArrayRef, ListBuilder, StringArray, StringBuilder};
     use proptest::prelude::*;
 
+    use super::super::row_keys::Questions;
     use super::*;
 
     fn questions(rows: &[(&str, &str, &[&str])]) -> Questions {
@@ -377,9 +123,11 @@ mod tests {
 
     fn index(rows: &[(&str, &str, &[&str])]) -> HeldOutIndex {
         let questions = questions(rows);
+        let mut split = SplitKeys::default();
+        (0..rows.len()).for_each(|row| _ = split.add(&questions.keys(row)));
+        split.end();
         let mut builder = IndexBuilder::default();
-        (0..rows.len()).for_each(|row| builder.add(&questions.keys(row)));
-        builder.end_of_split();
+        builder.add(&split);
         builder.finish()
     }
 
@@ -443,7 +191,7 @@ mod tests {
             let asked: Vec<(&str, &str, &[&str])> = upper.iter().map(|text| (text.as_str(), "", &[][..])).collect();
             let asked = questions(&asked);
             for (row, text) in texts.iter().enumerate() {
-                prop_assert!(index.contains(&asked.keys(row)), "{:?}", text);
+                prop_assert_eq!(index.contains(&asked.keys(row)), !text.trim().is_empty(), "{:?}", text);
             }
         }
     }

@@ -3,44 +3,24 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::arrow::json::ReaderBuilder;
 use datafusion::arrow::json::reader::Decoder;
 use datafusion::common::{DataFusionError, Result, plan_err};
-use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt};
 
 use super::json_rows::{BadRow, Form, Row, RowSplitter};
 use super::json_shape::Shape;
-
-/// Rows of a file that are listed one by one where they cannot be read; the others are only counted.
-const LISTED: usize = 1000;
+use super::placed_batch::PlacedBatch;
+use super::raw_file::{LISTED, RawFile, Unread, may_pass};
 
 /// Rows in a batch.
 const BATCH_ROWS: usize = 8192;
 
-/// One file as it was when the split was opened.
-#[derive(Debug, Clone)]
-pub(crate) struct JsonFile {
-    /// As the user wrote it.
-    pub name: String,
-    pub store: Arc<dyn ObjectStore>,
-    pub location: Path,
-    pub gzip: bool,
-    /// `.json`: a list, or rows over several lines.
-    pub any_form: bool,
-}
-
-/// A row of a file that cannot be read.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Unread {
-    pub file: String,
-    pub row: BadRow,
-}
+/// One file, and whether it may be a list, or rows over several lines (`.json`).
+pub(crate) type JsonFile = (RawFile, bool);
 
 /// The files of a split, looked through once.
 #[derive(Debug)]
@@ -69,31 +49,35 @@ impl JsonSplit {
         for file in files {
             let before = unread.len();
             let mut more = 0u64;
-            let mut pieces = rows(&file).await?;
-            let mut form = Form::Lines;
-            while let Some((found, rows)) = pieces.try_next().await? {
-                form = found;
-                for row in rows {
-                    match row {
-                        Row::Good(value) => {
-                            good += 1;
-                            shape.take(&value);
-                        }
-                        Row::Bad(row) if unread.len() - before < LISTED => {
-                            unread.push(Unread { file: file.name.clone(), row });
-                        }
-                        Row::Bad(_) => more += 1,
-                    }
+            let mut take = |row: Row| match row {
+                Row::Good(value) => {
+                    good += 1;
+                    shape.take(&value);
                 }
-            }
-            drop(pieces);
+                Row::Bad(row) if unread.len() - before < LISTED => {
+                    let file = file.0.name.clone();
+                    unread.push(Unread { file, line: Some(row.line), what: row.what, rows: 1 });
+                }
+                Row::Bad(_) => more += 1,
+            };
+            let form = match look_through(&file, &mut take).await {
+                Ok(form) => form,
+                Err(e) if may_pass(&e) => return Err(e),
+                Err(e) => {
+                    unread.push(Unread { file: file.0.name, line: None, what: e.strip_backtrace(), rows: 1 });
+                    continue;
+                }
+            };
             if more > 0 {
-                unlisted.push((file.name.clone(), more));
+                unlisted.push((file.0.name.clone(), more));
             }
             opened.push((file, form == Form::Lines && unread.len() == before));
         }
-        if let (0, Some(Unread { file, row })) = (good, unread.first()) {
-            return plan_err!("no row of '{file}' can be read; line {}: {}", row.line, row.what);
+        if let (0, Some(Unread { file, line, what, .. })) = (good, unread.first()) {
+            return match line {
+                Some(line) => plan_err!("no row of '{file}' can be read; line {line}: {what}"),
+                None => plan_err!("{what}"),
+            };
         }
         let columns = match shape {
             Shape::Object(columns) => columns,
@@ -108,22 +92,11 @@ impl JsonSplit {
         )
     }
 
-    /// The rows' columns `projection` and, under the name of the last field of `schema`, wherever that stands, each
-    /// row's place.
-    pub(crate) fn batches(
-        self: Arc<Self>,
-        projection: Vec<usize>,
-        schema: SchemaRef,
-        place_at: Option<usize>,
-    ) -> BoxStream<'static, Result<RecordBatch>> {
+    /// The rows' columns `projection`, with their places.
+    pub(crate) fn batches(self: Arc<Self>, projection: Arc<[usize]>) -> BoxStream<'static, Result<PlacedBatch>> {
         let columns: Vec<_> = projection.iter().filter_map(|&at| self.columns.get(at).cloned()).collect();
         let fields: Vec<_> = columns.iter().map(|(name, shape)| Field::new(name, shape.data_type(), true)).collect();
-        let reading = Arc::new(Reading {
-            columns: Arc::new(Schema::new(fields)),
-            shape: Shape::Object(columns),
-            schema,
-            place_at,
-        });
+        let reading = Arc::new(Reading { columns: Arc::new(Schema::new(fields)), shape: Shape::Object(columns) });
         let files: Vec<_> = self.files.clone();
         futures::stream::iter(files)
             .scan(Arc::new(std::sync::atomic::AtomicI64::new(0)), move |next, (file, plain)| {
@@ -139,8 +112,6 @@ impl JsonSplit {
 struct Reading {
     columns: SchemaRef,
     shape: Shape,
-    schema: SchemaRef,
-    place_at: Option<usize>,
 }
 
 impl Reading {
@@ -149,12 +120,12 @@ impl Reading {
         file: JsonFile,
         plain: Plain,
         next: Arc<std::sync::atomic::AtomicI64>,
-    ) -> BoxStream<'static, Result<RecordBatch>> {
-        let name = file.name.clone();
+    ) -> BoxStream<'static, Result<PlacedBatch>> {
+        let name = file.0.name.clone();
         let as_bytes = plain && !self.shape.needs_text() && !self.columns.fields().is_empty();
         let made = async move {
             Ok::<_, DataFusionError>(match as_bytes {
-                true => self.of_bytes(bytes(&file).await?, next),
+                true => self.of_bytes(file.0.bytes().await?, next),
                 false => self.of_rows(rows(&file).await?, next),
             })
         };
@@ -175,7 +146,7 @@ impl Reading {
         self: Arc<Self>,
         pieces: BoxStream<'static, Result<(Form, Vec<Row>)>>,
         next: Arc<std::sync::atomic::AtomicI64>,
-    ) -> BoxStream<'static, Result<RecordBatch>> {
+    ) -> BoxStream<'static, Result<PlacedBatch>> {
         use std::sync::atomic::Ordering::Relaxed;
         // Pieces of a file in lines are as small as the store's reads; those of a list are whole files.
         let rows = pieces.map_ok(|(_, rows)| futures::stream::iter(rows.into_iter().map(Ok::<_, DataFusionError>)));
@@ -203,7 +174,7 @@ impl Reading {
                         |batch| batch.columns().to_vec(),
                     )
                 };
-                self.batch(columns, Int64Array::from(places))
+                Ok(PlacedBatch { columns, places })
             })
             .boxed()
     }
@@ -212,7 +183,7 @@ impl Reading {
         self: Arc<Self>,
         pieces: BoxStream<'static, Result<Vec<u8>>>,
         next: Arc<std::sync::atomic::AtomicI64>,
-    ) -> BoxStream<'static, Result<RecordBatch>> {
+    ) -> BoxStream<'static, Result<PlacedBatch>> {
         struct State {
             pieces: BoxStream<'static, Result<Vec<u8>>>,
             piece: Vec<u8>,
@@ -227,7 +198,7 @@ impl Reading {
         };
         let state = State { pieces, piece: Vec::new(), at: 0, begun: false, ended: false, decoder };
         futures::stream::try_unfold(state, move |mut state| {
-            let (reading, next) = (Arc::clone(&self), Arc::clone(&next));
+            let next = Arc::clone(&next);
             async move {
                 while !state.ended {
                     if state.at < state.piece.len() {
@@ -250,45 +221,39 @@ impl Reading {
                 let Some(batch) = state.decoder.flush()? else { return Ok(None) };
                 let rows = batch.num_rows() as i64;
                 let first = next.fetch_add(rows, std::sync::atomic::Ordering::Relaxed);
-                let places = Int64Array::from_iter_values(first..first + rows);
-                let batch = reading.batch(batch.columns().to_vec(), places)?;
+                let places = (first..first + rows).collect();
+                let batch = PlacedBatch { columns: batch.columns().to_vec(), places };
                 Ok::<_, DataFusionError>(Some((batch, state)))
             }
         })
         .boxed()
     }
-
-    fn batch(&self, mut columns: Vec<ArrayRef>, places: Int64Array) -> Result<RecordBatch> {
-        let options = RecordBatchOptions::new().with_row_count(Some(places.len()));
-        if let Some(at) = self.place_at {
-            columns.insert(at, Arc::new(places));
-        }
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
-    }
 }
 
-/// A file's bytes, decompressed.
-async fn bytes(file: &JsonFile) -> Result<BoxStream<'static, Result<Vec<u8>>>> {
-    let opened = file.store.get(&file.location).await;
-    let opened = opened.map_err(|e| DataFusionError::from(e).context(format!("'{}' cannot be opened", file.name)))?;
-    let stream = opened.into_stream().map_err(DataFusionError::from).boxed();
-    let compression = if file.gzip { FileCompressionType::GZIP } else { FileCompressionType::UNCOMPRESSED };
-    Ok(compression.convert_stream(stream)?.map_ok(|bytes| bytes.to_vec()).boxed())
+/// Gives each row of a file to `take`, and says how they lie in it.
+async fn look_through(file: &JsonFile, take: &mut impl FnMut(Row)) -> Result<Form> {
+    let mut pieces = rows(file).await?;
+    let mut form = Form::Lines;
+    while let Some((found, rows)) = pieces.try_next().await? {
+        form = found;
+        rows.into_iter().for_each(&mut *take);
+    }
+    Ok(form)
 }
 
 /// A file's rows, as many at a time as a piece of its bytes holds.
 async fn rows(file: &JsonFile) -> Result<BoxStream<'static, Result<(Form, Vec<Row>)>>> {
-    let pieces = bytes(file).await?;
-    let (name, gzip) = (file.name.clone(), file.gzip);
-    let state = (pieces, RowSplitter::new(file.any_form), false);
+    let (file, any_form) = file.clone();
+    let pieces = file.bytes().await?;
+    let state = (pieces, RowSplitter::new(any_form), false);
     Ok(futures::stream::try_unfold(state, move |(mut pieces, mut splitter, ended)| {
-        let name = name.clone();
+        let file = file.clone();
         async move {
             if ended {
                 return Ok(None);
             }
             let mut rows = Vec::new();
-            let no_text = |what: String| DataFusionError::Plan(format!("'{name}' cannot be read: {what}"));
+            let no_text = |what: String| DataFusionError::Plan(format!("'{}' cannot be read: {what}", file.name));
             let mut ended = false;
             match pieces.try_next().await {
                 Ok(Some(piece)) => splitter.push(&piece, &mut rows).map_err(no_text)?,
@@ -297,25 +262,17 @@ async fn rows(file: &JsonFile) -> Result<BoxStream<'static, Result<(Form, Vec<Ro
                     ended = true;
                 }
                 // What was decompressed until then is whole.
-                Err(e) if gzip && is_io(&e) => {
+                Err(e) if file.is_cut(&e) => {
                     splitter.finish(&mut rows).map_err(no_text)?;
                     let what = format!("the compressed data is broken: {e}; the rest of the file is not read");
                     rows.push(Row::Bad(BadRow { line: splitter.line(), what }));
                     ended = true;
                 }
-                Err(e) => return Err(e.context(format!("'{name}' cannot be read"))),
+                Err(e) => return Err(e.context(format!("'{}' cannot be read", file.name))),
             }
             let form = splitter.form().unwrap_or(Form::Lines);
             Ok(Some(((form, rows), (pieces, splitter, ended))))
         }
     })
     .boxed())
-}
-
-fn is_io(error: &DataFusionError) -> bool {
-    match error {
-        DataFusionError::IoError(_) => true,
-        DataFusionError::Context(_, inner) => is_io(inner),
-        _ => false,
-    }
 }

@@ -16,7 +16,7 @@ use super::rendered_sql::{Rendered, TargetKind};
 use super::{Format, Task};
 
 /// Columns that hold the question where a template names several, best first.
-const QUESTION: &[&str] = &[
+pub(super) const QUESTION: &[&str] = &[
     "question",
     "question_stem",
     "query",
@@ -34,9 +34,9 @@ const QUESTION: &[&str] = &[
     "text",
 ];
 /// Those of them that ask by themselves. Where a template has none, a description asks.
-const ASKING: usize = 11;
+pub(super) const ASKING: usize = 11;
 /// Columns that hold what the question is about.
-const PASSAGE: &[&str] = &[
+pub(super) const PASSAGE: &[&str] = &[
     "passage",
     "context",
     "premise",
@@ -63,6 +63,14 @@ pub(crate) struct Meaning<'a> {
     pub config: &'a HarnessConfig,
     pub rows: &'a Schema,
     pub rendered: &'a Rendered,
+}
+
+/// What a row asks, as TEXT expressions over the rows.
+pub(crate) struct Asked {
+    pub question: String,
+    pub passage: Option<String>,
+    /// Whether the question is the prompt with the template's own words in it.
+    pub whole_prompt: bool,
 }
 
 /// The options by their meaning.
@@ -306,10 +314,10 @@ impl Meaning<'_> {
         })
     }
 
-    pub(crate) fn question_and_passage(&self, format: Format) -> Result<(String, Option<String>)> {
+    pub(crate) fn question_and_passage(&self, format: Format) -> Result<Asked> {
         let (question, passage) = (self.seed("question")?, self.seed("passage")?);
         if let Some(question) = question {
-            return Ok((question, passage));
+            return Ok(Asked { question, passage, whole_prompt: false });
         }
         let columns = self.prompt_columns();
         let named = |names: &[&str]| {
@@ -353,7 +361,7 @@ impl Meaning<'_> {
             (None, None) if described => Some(without_furniture(doc_text)),
             (None, _) => None,
         };
-        Ok((question, passage.or(found)))
+        Ok(Asked { question, passage: passage.or(found), whole_prompt })
     }
 }
 

@@ -7,6 +7,8 @@ mod classify;
 mod column_sql;
 mod config_folder;
 mod config_reader;
+mod csv_rows;
+mod csv_split;
 mod data_roots;
 mod dataset_facts;
 mod dataset_files;
@@ -14,7 +16,10 @@ mod dataset_table;
 mod distinct_rows;
 mod golden;
 mod harness_config;
+mod heldout_coverage;
 mod heldout_index;
+mod heldout_rows;
+mod heldout_split;
 mod json_rows;
 mod json_shape;
 mod json_split;
@@ -23,10 +28,15 @@ mod meaning_sql;
 mod norm_sql;
 mod normalized_cache;
 mod one_schema;
+mod parquet_split;
+mod placed_batch;
 mod python_class;
 mod raw_errors;
+mod raw_file;
 mod raw_table;
+mod raw_texts;
 mod rendered_sql;
+mod row_keys;
 mod schemas;
 mod scored_train_splits;
 mod seeds;
@@ -41,7 +51,10 @@ mod yaml;
 
 pub use catalog::{Catalog, TasksError};
 pub use golden::{Comparison, FIELDS, Golden};
-pub use heldout_index::{HeldOutIndex, HeldOutRows, Questions, RowKeys};
+pub use heldout_coverage::HeldOutCoverage;
+pub use heldout_index::HeldOutIndex;
+pub use heldout_rows::HeldOutRows;
+pub use row_keys::{Questions, RowKeys};
 pub use seeds::{heldout_schema, seeds_schema};
 pub use task::{Capability, Format, Reason, Status, Task};
 
@@ -49,5 +62,7 @@ pub use task::{Capability, Format, Reason, Status, Task};
 mod data_tests;
 #[cfg(test)]
 mod norm_tests;
+#[cfg(test)]
+mod raw_tests;
 #[cfg(test)]
 mod tests;

@@ -38,6 +38,14 @@ pub(crate) fn norm_sql(task: &Task, source: &Source, split: Split) -> Result<Str
     Ok(format!("WITH {}\nSELECT\n  {}\nFROM answered", ctes.sql(), ctes.seed_columns(task, split).join(",\n  ")))
 }
 
+/// What the rows are known by: source_row, passage, question TEXT, options TEXT[], answer_text TEXT. A question needs no
+/// answer here. Beside it whether the question is the prompt with the template's own words in it.
+pub(crate) fn question_sql(task: &Task, source: &Source) -> Result<(String, bool)> {
+    let ctes = Ctes::of(task, source)?;
+    let select = format!("SELECT source_row, passage, {} AS question, options, answer_text", strip("question"));
+    Ok((format!("WITH {}\n{select}\nFROM answered", ctes.sql()), ctes.whole_prompt))
+}
+
 /// The same rows, with what the harness renders of each: source_row, description, doc_text, gen_prefix, prompt_text,
 /// whole_target TEXT, targets TEXT[], choices TEXT[], gold BIGINT, target_text, answer_text, chooses_prompt BOOLEAN.
 pub(crate) fn rendered_sql(task: &Task, source: &Source) -> Result<String> {
@@ -64,6 +72,7 @@ struct Ctes {
     chooses_prompt: bool,
     is_label: bool,
     has_options: bool,
+    whole_prompt: bool,
 }
 
 impl Ctes {
@@ -74,7 +83,7 @@ impl Ctes {
         let format = task.format.unwrap_or(Format::ShortAnswer);
         let has_choices = rendered.choices.is_some();
         let options = meaning.options()?;
-        let (question, passage) = meaning.question_and_passage(format)?;
+        let asked = meaning.question_and_passage(format)?;
         let list_null = || "CAST(NULL AS TEXT[])".to_owned();
 
         let may_be_list = rendered.target.kind == TargetKind::Template
@@ -110,8 +119,8 @@ impl Ctes {
         if !meaning.options_are_choices(&options) {
             add(options_sql.clone().unwrap_or_else(list_null), "options");
         }
-        add(question, "question");
-        add(passage.unwrap_or_else(|| TEXT_NULL.to_owned()), "passage");
+        add(asked.question, "question");
+        add(asked.passage.unwrap_or_else(|| TEXT_NULL.to_owned()), "passage");
         let row_answer = meaning.row_answer(format)?;
         if let Some(answer) = &row_answer {
             add(answer.clone(), "row_answer");
@@ -203,6 +212,7 @@ impl Ctes {
             chooses_prompt: rendered.chooses_prompt,
             is_label: meaning.answer_is_label(format, &options),
             has_options: options.is_some(),
+            whole_prompt: asked.whole_prompt,
         })
     }
 

@@ -26,7 +26,7 @@ use crate::stores::listing_url;
 const SPLIT_KEY: &str = "seedmill.split";
 
 /// Sources whose change makes other rows of the same files.
-const CODE: [&str; 11] = [
+const CODE: [&str; 14] = [
     include_str!("norm_sql.rs"),
     include_str!("meaning_sql.rs"),
     include_str!("rendered_sql.rs"),
@@ -36,6 +36,9 @@ const CODE: [&str; 11] = [
     include_str!("json_rows.rs"),
     include_str!("json_shape.rs"),
     include_str!("json_split.rs"),
+    include_str!("csv_rows.rs"),
+    include_str!("csv_split.rs"),
+    include_str!("parquet_split.rs"),
     include_str!("one_schema.rs"),
     env!("CARGO_PKG_VERSION"),
 ];
@@ -51,8 +54,8 @@ pub(crate) async fn normalized_file(
     planner: &TaskPlanner,
     session: &dyn Session,
 ) -> Result<PathBuf> {
-    let name: String = task.name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect();
-    let file = cache.join(format!("{name}.{split}-{}.parquet", key(task, split, session).await?));
+    let key = content_key(task, split, session).await?;
+    let file = cache.join(format!("{}.{split}-{key}.parquet", file_name(&task.name)));
     if tokio::fs::try_exists(&file).await.map_err(|e| io(&file, e))? {
         return Ok(file);
     }
@@ -72,7 +75,16 @@ pub(crate) async fn normalized_file(
     renamed.map(|()| file)
 }
 
-async fn key(task: &Task, split: Split, session: &dyn Session) -> Result<String> {
+/// A task's name as a part of a file's.
+pub(super) fn file_name(task: &str) -> String {
+    task.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
+}
+
+/// A key over all that a task's normalized rows are made of.
+///
+/// # Errors
+/// A file that is not there, or a store that fails.
+pub(super) async fn content_key(task: &Task, split: Split, session: &dyn Session) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     let mut add = |text: &str| {
         hasher.update(&(text.len() as u64).to_le_bytes());

@@ -1,4 +1,4 @@
-//! The table `raw_errors`: the rows of tasks' files that cannot be read, with file and line. It opens the files of the
+//! The table `raw_errors`: the rows of tasks' files that cannot be read, with file and line. It reads the files of the
 //! tasks that a filter on `task` leaves.
 
 use std::collections::BTreeSet;
@@ -18,8 +18,8 @@ use super::seeds::may_hold;
 use super::task_planner::TaskPlanner;
 use crate::lineage::Split;
 
-/// Columns: task (the first that reads the file), split, file, line BIGINT (from 1; NULL where the whole file cannot be
-/// read, and for the number of those that are not listed), error.
+/// Columns: task (the first that reads the file), split, file, line BIGINT (from 1, of Parquet the first row that is lost;
+/// NULL where the whole file cannot be read, and for the number of those that are not listed), error.
 fn schema() -> SchemaRef {
     static SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         let text = |name: &str| Field::new(name, DataType::Utf8, true);
@@ -70,10 +70,15 @@ impl TableProvider for RawErrors {
                     lines.push(line);
                     errors.push(error);
                 };
-                match self.planner.files(task, split).await {
+                let opened = self.planner.files(task, split).await;
+                let opened = match opened {
+                    Ok(table) => table.read_all().await.map(|()| table),
+                    Err(error) => Err(error),
+                };
+                match opened {
                     Ok(table) => {
                         for unread in table.unread() {
-                            add(unread.file.clone(), Some(unread.row.line as i64), unread.row.what.clone());
+                            add(unread.file, unread.line.map(|line| line as i64), unread.what);
                         }
                         for (file, more) in table.unlisted() {
                             add(file.clone(), None, format!("{more} more rows cannot be read"));

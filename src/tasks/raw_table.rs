@@ -1,32 +1,27 @@
-//! The table `raw.<task>`: a split's files as they are, in file order, and the ordinal of each row. CSV and Parquet stream
-//! from DataFusion's own readers, JSON from [`JsonSplit`], which keeps the rows around a broken one. There is one reading
-//! order, because a row's place is part of a seed's identity.
+//! The table `raw.<task>`: a split's files as they are, in file order, and the ordinal of each row. What cannot be read of a
+//! file is left out, with the place named, and the rows around it stay. There is one reading order, because a row's place
+//! is part of a seed's identity.
 
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::streaming::StreamingTable;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{DataFusionError, Result, plan_err};
+use datafusion::common::{Result, plan_err};
 use datafusion::datasource::TableType;
-use datafusion::datasource::file_format::FileFormat;
-use datafusion::datasource::file_format::csv::CsvFormat;
-use datafusion::datasource::file_format::file_compression_type::FileCompressionType;
-use datafusion::datasource::file_format::parquet::ParquetFormat;
-use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::Expr;
+use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
-use datafusion::physical_plan::{ExecutionPlan, ExecutionPlanProperties};
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, TryStreamExt};
 
-use super::json_split::{JsonFile, JsonSplit, Unread};
-use super::one_schema::one_schema;
+use super::csv_split::CsvSplit;
+use super::json_split::JsonSplit;
+use super::parquet_split::ParquetSplit;
+use super::raw_file::{RawFile, Unread};
 use crate::stores::listing_url;
 
 /// The column that [`RawTable`] adds: BIGINT, from 0, over a split's files in the order they are listed.
@@ -36,16 +31,14 @@ pub(crate) const SOURCE_ROW: &str = "source_row";
 #[derive(Debug)]
 pub(crate) struct RawTable {
     files: Files,
-    /// The first file, for messages.
-    first: String,
     schema: SchemaRef,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Files {
     Json(Arc<JsonSplit>),
-    /// CSV and Parquet, read by DataFusion.
-    Listed(Arc<dyn TableProvider>),
+    Csv(Arc<CsvSplit>),
+    Parquet(Arc<ParquetSplit>),
 }
 
 impl RawTable {
@@ -54,19 +47,30 @@ impl RawTable {
     /// be dropped; files whose columns differ become one table that holds all of them.
     ///
     /// # Errors
-    /// A file whose format is unknown or whose columns cannot be read, with its name.
+    /// A format that is unknown, or files none of which can be read, with their names.
     pub(crate) async fn open(files: &[String], session: &dyn Session) -> Result<RawTable> {
         let Some(first) = files.first() else { return plan_err!("there are no files to read") };
-        let (files, columns) = match format_of(first)? {
+        let format = format_of(first)?;
+        let found = raw_files(files, session).await?;
+        let (files, columns) = match format {
             Format::Json => {
-                let split = JsonSplit::open(json_files(files, session).await?).await?;
+                let any_form = |file: RawFile| {
+                    let any_form = plain_name(&file.name).0.ends_with(".json");
+                    (file, any_form)
+                };
+                let split = JsonSplit::open(found.into_iter().map(any_form).collect()).await?;
                 let columns = split.schema();
                 (Files::Json(Arc::new(split)), columns)
             }
-            Format::Listed(format) => {
-                let listed = listed(files, format, session).await?;
-                let columns = listed.schema().as_ref().clone();
-                (Files::Listed(listed), columns)
+            Format::Csv(delimiter) => {
+                let split = CsvSplit::open(found, delimiter).await?;
+                let columns = split.schema.as_ref().clone();
+                (Files::Csv(Arc::new(split)), columns)
+            }
+            Format::Parquet => {
+                let split = ParquetSplit::open(found).await?;
+                let columns = split.schema.as_ref().clone();
+                (Files::Parquet(Arc::new(split)), columns)
             }
         };
         if columns.column_with_name(SOURCE_ROW).is_some() {
@@ -74,15 +78,15 @@ impl RawTable {
         }
         let mut fields = columns.fields().to_vec();
         fields.push(Arc::new(Field::new(SOURCE_ROW, DataType::Int64, false)));
-        Ok(RawTable { files, first: first.clone(), schema: Arc::new(Schema::new(fields)) })
+        Ok(RawTable { files, schema: Arc::new(Schema::new(fields)) })
     }
 
-    /// The rows that cannot be read, in order. Of CSV and Parquet there are none: one broken row makes the file
-    /// unreadable.
-    pub(crate) fn unread(&self) -> &[Unread] {
+    /// What cannot be read, in order. Of Parquet what has been met until now: see [`Self::read_all`].
+    pub(crate) fn unread(&self) -> Vec<Unread> {
         match &self.files {
-            Files::Json(split) => &split.unread,
-            Files::Listed(_) => &[],
+            Files::Json(split) => split.unread.clone(),
+            Files::Csv(split) => split.unread.clone(),
+            Files::Parquet(split) => split.unread(),
         }
     }
 
@@ -90,33 +94,36 @@ impl RawTable {
     pub(crate) fn unlisted(&self) -> &[(String, u64)] {
         match &self.files {
             Files::Json(split) => &split.unlisted,
-            Files::Listed(_) => &[],
+            Files::Csv(split) => &split.unlisted,
+            Files::Parquet(_) => &[],
+        }
+    }
+
+    /// Reads what was not read yet, so that [`Self::unread`] is whole.
+    pub(crate) async fn read_all(&self) -> Result<()> {
+        match &self.files {
+            Files::Json(_) | Files::Csv(_) => Ok(()),
+            Files::Parquet(split) => split.read_all().await,
         }
     }
 }
 
+#[derive(Debug, Clone, Copy)]
 enum Format {
     Json,
-    Listed(Arc<dyn FileFormat>),
+    /// With the sign between fields.
+    Csv(u8),
+    Parquet,
 }
 
 /// The reader for a file by its extension.
 fn format_of(file: &str) -> Result<Format> {
     let (name, gzip) = plain_name(file);
-    let compression = if gzip { FileCompressionType::GZIP } else { FileCompressionType::UNCOMPRESSED };
-    let csv = |delimiter| {
-        CsvFormat::default()
-            .with_has_header(true)
-            .with_delimiter(delimiter)
-            .with_newlines_in_values(true)
-            .with_schema_infer_max_rec(usize::MAX)
-            .with_file_compression_type(compression)
-    };
     Ok(match Path::new(&name).extension().and_then(|e| e.to_str()).unwrap_or_default() {
         "jsonl" | "ndjson" | "json" => Format::Json,
-        "csv" => Format::Listed(Arc::new(csv(b','))),
-        "tsv" => Format::Listed(Arc::new(csv(b'\t'))),
-        "parquet" if !gzip => Format::Listed(Arc::new(ParquetFormat::default())),
+        "csv" => Format::Csv(b','),
+        "tsv" => Format::Csv(b'\t'),
+        "parquet" if !gzip => Format::Parquet,
         _ => {
             return plan_err!(
                 "'{file}' is none of jsonl, ndjson, json, csv, tsv and parquet (nor .gz of a text format)"
@@ -135,7 +142,7 @@ fn plain_name(file: &str) -> (String, bool) {
 }
 
 /// The files that the names and patterns mean, in order.
-async fn json_files(files: &[String], session: &dyn Session) -> Result<Vec<JsonFile>> {
+async fn raw_files(files: &[String], session: &dyn Session) -> Result<Vec<RawFile>> {
     let mut found = Vec::new();
     for file in files {
         let url = listing_url(file)?;
@@ -148,38 +155,12 @@ async fn json_files(files: &[String], session: &dyn Session) -> Result<Vec<JsonF
         let pattern = listed.len() > 1 || file.contains(['*', '?']);
         for meta in listed {
             let name = if pattern { format!("/{}", meta.location) } else { file.clone() };
-            let (plain, gzip) = plain_name(&name);
-            let any_form = plain.ends_with(".json");
-            found.push(JsonFile { name, store: Arc::clone(&store), location: meta.location, gzip, any_form });
+            let (_, gzip) = plain_name(&name);
+            let store = Arc::clone(&store);
+            found.push(RawFile { name, store, location: meta.location, size: meta.size, gzip });
         }
     }
     Ok(found)
-}
-
-/// Files that DataFusion reads, under one schema.
-async fn listed(
-    files: &[String],
-    format: Arc<dyn FileFormat>,
-    session: &dyn Session,
-) -> Result<Arc<dyn TableProvider>> {
-    let urls = files.iter().map(|file| listing_url(file)).collect::<Result<Vec<_>>>()?;
-    let options = ListingOptions::new(format).with_file_extension("");
-    let mut schemas = Vec::new();
-    for (file, url) in files.iter().zip(&urls) {
-        // DataFusion passes over files without a byte; no CSV or Parquet file is one.
-        let store = session.runtime_env().object_store(url)?;
-        let found: Vec<_> = url.list_all_files(session, store.as_ref(), "").await?.try_collect().await?;
-        if let Some(empty) = found.iter().find(|meta| meta.size == 0) {
-            return plan_err!("the columns of '{file}' cannot be read: /{} is empty", empty.location);
-        }
-        let schema = options.infer_schema(session, url).await;
-        let schema = schema.map_err(|e| e.context(format!("the columns of '{file}' cannot be read")))?;
-        schemas.push((file.as_str(), schema));
-    }
-    let schema = one_schema(&schemas)?;
-    let config =
-        ListingTableConfig::new_with_multi_paths(urls).with_listing_options(options).with_schema(Arc::new(schema));
-    Ok(Arc::new(ListingTable::try_new(config)?))
 }
 
 #[async_trait]
@@ -202,87 +183,36 @@ impl TableProvider for RawTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let ordinal = self.schema.fields().len() - 1;
         let wanted: Vec<usize> = projection.cloned().unwrap_or_else(|| (0..=ordinal).collect());
-        let read: Vec<usize> = wanted.iter().copied().filter(|&column| column != ordinal).collect();
+        let read = wanted.iter().copied().filter(|&column| column != ordinal).collect();
         let schema = Arc::new(self.schema.project(&wanted)?);
         let ordinal_at = wanted.iter().position(|&column| column == ordinal);
-        let rows: Arc<dyn PartitionStream> = match &self.files {
-            Files::Json(split) => {
-                Arc::new(JsonRows { split: Arc::clone(split), read, schema: Arc::clone(&schema), ordinal_at })
-            }
-            Files::Listed(files) => {
-                let files = files.scan(state, Some(&read), &[], limit).await?;
-                Arc::new(NumberedRows { files, first: self.first.clone(), schema: Arc::clone(&schema), ordinal_at })
-            }
-        };
-        StreamingTable::try_new(schema, vec![rows])?.scan(state, None, &[], limit).await
+        let rows = Rows { files: self.files.clone(), read, schema: Arc::clone(&schema), ordinal_at };
+        StreamingTable::try_new(schema, vec![Arc::new(rows)])?.scan(state, None, &[], limit).await
     }
 }
 
-/// The rows of JSON files, which come with their places.
+/// The rows of the files, which come with their places.
 #[derive(Debug)]
-struct JsonRows {
-    split: Arc<JsonSplit>,
-    read: Vec<usize>,
+struct Rows {
+    files: Files,
+    read: Arc<[usize]>,
     schema: SchemaRef,
     ordinal_at: Option<usize>,
 }
 
-impl PartitionStream for JsonRows {
+impl PartitionStream for Rows {
     fn schema(&self) -> &SchemaRef {
         &self.schema
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let split = Arc::clone(&self.split);
-        let batches = split.batches(self.read.clone(), Arc::clone(&self.schema), self.ordinal_at);
+        let (schema, at) = (Arc::clone(&self.schema), self.ordinal_at);
+        let placed = match &self.files {
+            Files::Json(split) => Arc::clone(split).batches(Arc::clone(&self.read)),
+            Files::Csv(split) => Arc::clone(split).batches(Arc::clone(&self.read)),
+            Files::Parquet(split) => Arc::clone(split).batches(Arc::clone(&self.read)),
+        };
+        let batches = placed.map(move |batch| batch?.with_places(&schema, at));
         Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), batches))
     }
-}
-
-/// One stream over all partitions of the files, in their order.
-struct NumberedRows {
-    files: Arc<dyn ExecutionPlan>,
-    first: String,
-    schema: SchemaRef,
-    ordinal_at: Option<usize>,
-}
-
-impl fmt::Debug for NumberedRows {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NumberedRows").field("files", &self.files.name()).finish()
-    }
-}
-
-impl PartitionStream for NumberedRows {
-    fn schema(&self) -> &SchemaRef {
-        &self.schema
-    }
-
-    fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let (files, schema, ordinal_at) = (Arc::clone(&self.files), Arc::clone(&self.schema), self.ordinal_at);
-        let partitions = files.output_partitioning().partition_count();
-        let batches = stream::iter(0..partitions)
-            .map(move |partition| files.execute(partition, Arc::clone(&context)))
-            .try_flatten();
-        let mut next_row = 0i64;
-        let first = self.first.clone();
-        let numbered = batches.map(move |batch| {
-            let batch = batch.map_err(|e| e.context(format!("'{first}' or a file beside it cannot be read")))?;
-            number(&batch, &schema, ordinal_at, &mut next_row)
-        });
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.schema), numbered))
-    }
-}
-
-fn number(batch: &RecordBatch, schema: &SchemaRef, at: Option<usize>, next_row: &mut i64) -> Result<RecordBatch> {
-    let rows = batch.num_rows();
-    let first = *next_row;
-    *next_row += rows as i64;
-    let mut columns = batch.columns().to_vec();
-    if let Some(at) = at {
-        let ordinals: ArrayRef = Arc::new(Int64Array::from_iter_values(first..*next_row));
-        columns.insert(at, ordinals);
-    }
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options).map_err(DataFusionError::from)
 }

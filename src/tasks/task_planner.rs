@@ -12,7 +12,8 @@ use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::column_sql::identifier;
-use super::norm_sql::{config_of, norm_sql};
+use super::harness_config::HarnessConfig;
+use super::norm_sql::{Source, config_of, norm_sql, question_sql};
 use super::raw_table::RawTable;
 use super::source_rows::source_rows;
 use super::{Reason, Task};
@@ -67,12 +68,14 @@ impl TaskPlanner {
             .await
             .map_err(|e| e.context(format!("the {split} rows of the task '{}'", task.name)))?;
         if let Some(first) = table.unread().first() {
+            let more = table.unlisted().iter().map(|(_, more)| more).sum::<u64>();
             tracing::warn!(
-                "{} rows of '{}' cannot be read and are left out, the first in line {} ({});                  SELECT * FROM raw_errors WHERE task = '{}' lists them",
-                table.unread().len() as u64 + table.unlisted().iter().map(|(_, more)| more).sum::<u64>(),
+                "{} rows of '{}' cannot be read and are left out, the first in {} ({}); \
+                 SELECT * FROM raw_errors WHERE task = '{}' lists them",
+                table.unread().len() as u64 + more,
                 first.file,
-                first.row.line,
-                first.row.what,
+                first.line.map_or("no place that is known".to_owned(), |line| format!("line {line}")),
+                first.what,
                 task.name
             );
         }
@@ -87,6 +90,27 @@ impl TaskPlanner {
 
     /// A split's rows in the columns of `seeds`.
     pub(crate) async fn normalization(&self, task: &Task, split: Split) -> Result<Normalization> {
+        let write = |source: &Source| Ok((norm_sql(task, source, split)?, ()));
+        Ok(self.planned(task, split, config_of(task)?, write).await?.0)
+    }
+
+    /// What a split's rows are known by, as `config` reads them, and whether by whole prompts (see [`question_sql`]).
+    pub(crate) async fn questions(
+        &self,
+        task: &Task,
+        split: Split,
+        config: &HarnessConfig,
+    ) -> Result<(Normalization, bool)> {
+        self.planned(task, split, config, |source| question_sql(task, source)).await
+    }
+
+    async fn planned<T>(
+        &self,
+        task: &Task,
+        split: Split,
+        config: &HarnessConfig,
+        write: impl FnOnce(&Source) -> Result<(String, T)>,
+    ) -> Result<(Normalization, T)> {
         let rows = self.raw(task, split).await?;
         let session = self.session()?;
         let schema = Arc::new(MemorySchemaProvider::new());
@@ -96,12 +120,11 @@ impl TaskPlanner {
         };
         catalog.register_schema(schema_name(split), schema)?;
         let place = |e: DataFusionError| e.context(format!("the task '{}' ({})", task.name, task.file.display()));
-        let config = config_of(task)?;
         let (relation, columns) = (relation(task, split), rows.schema());
         let source = source_rows(&session, config, &config.stages, &relation, &columns).await.map_err(place)?;
-        let sql = norm_sql(task, &source, split)?;
+        let (sql, beside) = write(&source)?;
         let plan = session.state().create_logical_plan(&sql).await.map_err(place)?;
-        Ok(Normalization { sql, plan, session })
+        Ok((Normalization { sql, plan, session }, beside))
     }
 
     /// The table `norm.<task>`.

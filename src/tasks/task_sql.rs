@@ -93,25 +93,25 @@ impl TaskSql {
 
     /// Gives a config its statements. One whose functions all have some needs no Python.
     pub(crate) fn serve(&self, config: &mut HarnessConfig) {
-        match self.stages(config) {
-            Ok(stages) => {
-                let by_function =
-                    |python: &String| functions(config).any(|(key, _)| python.starts_with(&format!("{key}:")));
-                if config.python.as_ref().is_some_and(by_function) {
-                    config.python = None;
-                }
-                if config.metadata.format.is_none() {
-                    config.metadata.format = stages.iter().rev().find_map(|stage| stage.format.clone());
-                }
-                config.stages = stages;
-            }
-            Err(missing) => config.python = missing.into_iter().next(),
+        let (stages, missing) = self.stages(config);
+        config.stages = stages;
+        if let Some((key, function)) = missing.first() {
+            config.python = Some(format!("{key}: !function {function}"));
+            config.missing = missing.into_iter().map(|(key, _)| key.to_owned()).collect();
+            return;
+        }
+        let by_function = |python: &String| functions(config).any(|(key, _)| python.starts_with(&format!("{key}:")));
+        if config.python.as_ref().is_some_and(by_function) {
+            config.python = None;
+        }
+        if config.metadata.format.is_none() {
+            config.metadata.format = config.stages.iter().rev().find_map(|stage| stage.format.clone());
         }
     }
 
-    /// The statements that the rows of a task go through; the functions that none stands for are in the error.
-    pub(crate) fn stages(&self, config: &HarnessConfig) -> Result<Vec<Stage>, Vec<String>> {
-        let mut stages = Vec::new();
+    /// The statements that the rows of a task go through, and the functions that none stands for, by key.
+    fn stages(&self, config: &HarnessConfig) -> (Vec<Stage>, Vec<(&'static str, String)>) {
+        let mut stages: Vec<Stage> = Vec::new();
         let mut missing = Vec::new();
         for (key, function) in functions(config) {
             match self.function(function, &config.file) {
@@ -122,14 +122,11 @@ impl TaskSql {
                     Some(stage) => stage.keys.push(key.to_owned()),
                     None => stages.push(stage(statement, vec![key.to_owned()])),
                 },
-                None => missing.push(format!("{key}: !function {function}")),
+                None => missing.push((key, function.clone())),
             }
         }
-        if !missing.is_empty() {
-            return Err(missing);
-        }
         stages.extend(self.dataset_or_task(config).map(|statement| stage(statement, Vec::new())));
-        Ok(stages)
+        (stages, missing)
     }
 
     fn function(&self, reference: &str, config: &Path) -> Option<&Statement> {

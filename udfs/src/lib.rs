@@ -46,6 +46,7 @@ mod script_fraction;
 mod self_bleu;
 mod sentence_count;
 mod shuffle_options;
+mod smallest;
 mod stable_hash;
 mod strip;
 mod token_f1;
@@ -140,6 +141,7 @@ pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
         Arc::new(majority_vote_agg::majority_vote_agg()),
         Arc::new(distinct_n::distinct_n()),
         Arc::new(self_bleu::self_bleu()),
+        Arc::new(smallest::smallest()),
     ]
 }
 
