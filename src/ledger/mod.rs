@@ -28,8 +28,8 @@
 //! answer is durable ([`Ledger::find_or_claim`]); the others read it from that one's log.
 //!
 //! On an object store (`object_log`) there are no locks, no names that are given later and no files that grow: each
-//! process puts logs of its own, a group an object, and (1), (2) and (6) hold by that. Two processes there can both pay
-//! for what is in flight in both.
+//! process puts logs of its own, a group an object, and (1), (2) and (6) hold by that. Until the store has a log it lies
+//! on this machine (`unsent`). Two processes there can both pay for what is in flight in both.
 //!
 //! The names in the folder are told in `folder`, the log's format in `log`, the segments' columns in [`tables`].
 
@@ -45,15 +45,23 @@ mod find_or_claim;
 mod folder;
 mod follow;
 mod gc;
+mod generation;
 mod hold;
 mod identity;
 mod index;
 #[cfg(test)]
 mod invariants;
+mod location;
 mod log;
 mod log_scan;
+mod object_compact;
+mod object_follow;
 mod object_log;
+mod object_rewrite;
+mod object_scan;
+mod object_segment;
 mod object_writer;
+mod objects;
 mod opened_log;
 mod record;
 mod rewrite;
@@ -62,6 +70,7 @@ mod source;
 mod store;
 mod table_scan;
 mod tables;
+mod unsent;
 mod writer;
 
 pub use claims::Claim;
@@ -70,6 +79,7 @@ pub use error::LedgerError;
 pub use find_or_claim::Lookup;
 pub use gc::{GarbageCollector, Share, Unused};
 pub use identity::{CallId, CallKey, KeyTemplate};
+pub use location::Location;
 pub use record::{AttemptRecord, CallRecord, Record, UseRecord};
 pub use store::{Ledger, Pending, StoredAnswer};
 pub use tables::tables;

@@ -32,14 +32,14 @@ use crate::endpoint::Models;
 use crate::guard::{
     HeldOutGuard, HeldOutOutflow, LicenceGate, LicencePermits, LoadHeldOutRows, RowGate, held_out_copy,
 };
-use crate::ledger;
+use crate::ledger::{self, Location};
 use crate::lineage::{Licence, Lineage, Origin, Target, lineage_of};
 use crate::model_call::{
     CallHistory, CallPlanner, CallQueryPlanner, CallRuntime, Prompts, RefuseVolatileInput, Render, Settings,
     SharedHistory, WarnUnorderedInput, Warnings, call_nodes, optimizer_rules, physical_optimizer_rules,
 };
 use crate::publish::{self, Attribution, ModelRecord, Run};
-use crate::stores::{Place, Stores};
+use crate::stores::Stores;
 use crate::tasks::{Catalog, HeldOutRows};
 
 /// What is opened, and how it differs from `seedmill.toml`.
@@ -127,7 +127,7 @@ impl Workspace {
         // However it is written on the command line. A folder that is not there has no stages and publishes nothing.
         run.pipeline = std::fs::canonicalize(&pipeline.folder).unwrap_or_else(|_| pipeline.folder.clone());
         let run = Arc::new(run);
-        let ledger = stores.place(&config.ledger.location);
+        let ledger = ledger_location(&config, &stores);
         let runtime = Arc::new(CallRuntime::new(Arc::clone(&models), &ledger, run.id.clone(), config.budget));
         let notes = PlanNotes::default();
         let ctx = context(&pipeline, &models, &variables, &catalog, &runtime, &run, &notes)?;
@@ -143,18 +143,8 @@ impl Workspace {
     }
 
     /// Where the ledger lies.
-    pub fn ledger(&self) -> Place {
-        self.run.stores.place(&self.config.ledger.location)
-    }
-
-    /// The ledger's folder, for `work` that can be done in a folder only.
-    pub fn ledger_folder(&self, work: &str) -> Result<PathBuf> {
-        match self.ledger() {
-            Place::Folder(folder) => Ok(folder),
-            Place::Prefix(prefix) => {
-                plan_err!("{work} works on a ledger in a folder; {} is on an object store", prefix.url())
-            }
-        }
+    pub fn ledger(&self) -> Location {
+        ledger_location(&self.config, &self.run.stores)
     }
 
     /// The DataFusion session.
@@ -312,6 +302,10 @@ impl Workspace {
         }
         file_tables::register(&self.ctx, remote, out)
     }
+}
+
+fn ledger_location(config: &Config, stores: &Arc<Stores>) -> Location {
+    Location::new(stores.place(&config.ledger.location), &config.root.join(".seedmill"))
 }
 
 /// The variable that holds the run's licence target.

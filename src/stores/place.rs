@@ -6,7 +6,8 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use datafusion::common::{Result, plan_datafusion_err};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
+use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
@@ -14,6 +15,13 @@ use tokio_util::bytes::Bytes;
 use url::Url;
 
 use super::{StoreError, Stores, explain};
+
+/// The bytes of one part of a multipart upload; a smaller file is one put.
+const PART_BYTES: usize = 8 << 20;
+/// Parts that travel at once.
+const PARTS: usize = 4;
+/// Objects that are deleted at a time.
+const DELETIONS: usize = 16;
 
 /// A folder or a prefix.
 #[derive(Debug, Clone)]
@@ -127,19 +135,26 @@ impl Prefix {
         Ok((self.stores.store(&url)?, path))
     }
 
-    /// Writes an object whose name nobody else uses, as a whole or not at all. That it is there already with the same
-    /// bytes means that the answer to an earlier attempt was lost.
+    /// Writes an object whose name nobody else uses, as a whole or not at all.
     pub async fn put_new(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
+        match self.create(name, bytes).await? {
+            true => Ok(()),
+            false => Err(StoreError(format!("{}/{name} is already there and says something else", self.url))),
+        }
+    }
+
+    /// Writes an object where none is, as a whole or not at all; `false` where another is. That it is there already with
+    /// the same bytes means that the answer to an earlier attempt was lost.
+    pub async fn create(&self, name: &str, bytes: Bytes) -> Result<bool, StoreError> {
         let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
         let path = Path::from(format!("{path}/{name}"));
         let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match store.put_opts(&path, bytes.clone().into(), create).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
                 let there = async { store.get(&path).await?.bytes().await }.await;
                 match there {
-                    Ok(there) if there == bytes => Ok(()),
-                    Ok(_) => Err(StoreError(format!("{}/{name} is already there and says something else", self.url))),
+                    Ok(there) => Ok(there == bytes),
                     Err(e) => Err(StoreError(explain(&e))),
                 }
             }
@@ -169,10 +184,37 @@ impl Prefix {
         }
     }
 
-    /// A part of an object, up to its end.
-    pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+    /// A part of an object, up to its end; `None` where the object is not there.
+    pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Option<Bytes>, StoreError> {
         let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
-        store.get_range(&Path::from(format!("{path}/{name}")), range).await.map_err(|e| StoreError(explain(&e)))
+        match store.get_range(&Path::from(format!("{path}/{name}")), range).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(StoreError(explain(&e))),
+        }
+    }
+
+    /// Begins an object that is there as a whole when the writer is shut down.
+    pub fn writer(&self, name: &str) -> Result<BufWriter, StoreError> {
+        let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
+        let path = Path::from(format!("{path}/{name}"));
+        Ok(BufWriter::with_capacity(store, path, PART_BYTES).with_max_concurrency(PARTS))
+    }
+
+    /// Deletes objects right below the prefix; one that is not there is none too many.
+    pub async fn delete(&self, names: impl IntoIterator<Item = String>) -> Result<(), StoreError> {
+        let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
+        let deletions = names.into_iter().map(|name| {
+            let (store, path) = (Arc::clone(&store), Path::from(format!("{path}/{name}")));
+            async move {
+                match store.delete(&path).await {
+                    Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
+                    Err(e) => Err(StoreError(format!("{path} cannot be deleted: {}", explain(&e)))),
+                }
+            }
+        });
+        // In their order where one is due before the next: a crash leaves the last ones.
+        futures::stream::iter(deletions).buffered(DELETIONS).try_collect().await
     }
 
     /// Whether an object is there.

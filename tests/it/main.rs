@@ -20,6 +20,8 @@ mod interrupt;
 mod kill;
 mod ledger_kill;
 mod object_store;
+mod object_store_compact;
+mod object_store_ledger;
 mod once;
 mod openai;
 #[cfg(feature = "peers")]

@@ -12,8 +12,8 @@ use crate::fault_server::{FaultServer, Reply, answer};
 use crate::s3_server::{Fault, S3Server};
 use crate::scratch::Scratch;
 
-const ROWS: usize = 120;
-const IN_FLIGHT: usize = 8;
+pub const ROWS: usize = 120;
+pub const IN_FLIGHT: usize = 8;
 
 const PIPELINE: &str = "
 CREATE VIEW asked AS SELECT * FROM generate((SELECT n FROM 's3://bucket/in/*.jsonl'), model => 'm',
@@ -24,21 +24,21 @@ COPY (SELECT question, 'an answer' AS answer_text, 'numbers' AS task, [CAST(n AS
       FROM asked) TO 's3://bucket/runs' STORED AS CURATED OPTIONS ('max_rows_per_file' '50');
 ";
 
-fn model() -> FaultServer {
+pub fn model() -> FaultServer {
     FaultServer::start(|body, nth| match answer(body, nth) {
         Reply::Answer(text, _) => Reply::Answer(text, Duration::from_millis(10)),
         other => other,
     })
 }
 
-fn seeds(s3: &S3Server) {
+pub fn seeds(s3: &S3Server) {
     for (part, from) in [("a", 1), ("b", ROWS / 2 + 1)] {
         let lines: String = (from..from + ROWS / 2).map(|n| format!("{{\"n\": {n}}}\n")).collect();
         s3.write(&format!("in/{part}.jsonl"), lines);
     }
 }
 
-fn workspace(model: &FaultServer, s3: &S3Server) -> Scratch {
+pub fn workspace(model: &FaultServer, s3: &S3Server) -> Scratch {
     let more = "[ledger]\nurl = \"s3://bucket/ledger\"\n[run]\nout = \"s3://bucket/runs\"\n";
     let scratch = Scratch::new(model.url(), IN_FLIGHT, more).with_variables(&s3.variables());
     scratch.write("sql/10_all.sql", PIPELINE);
@@ -48,7 +48,7 @@ fn workspace(model: &FaultServer, s3: &S3Server) -> Scratch {
 const COUNTS: &str = "SELECT (SELECT count(*) FROM run.curated) || ' ' || (SELECT count(*) FROM rejected) || ' ' || \
                       (SELECT count(*) FROM calls) || ' ' || (SELECT count(*) FROM run.calls)";
 
-fn assert_whole(scratch: &Scratch) {
+pub fn assert_whole(scratch: &Scratch) {
     assert_eq!(scratch.value(COUNTS), format!("{} {} {ROWS} {ROWS}", ROWS - ROWS / 10, ROWS / 10));
 }
 
@@ -111,7 +111,7 @@ fn files_of_a_bucket_are_tables_by_pattern_and_compression() {
     assert!(error.contains("there is no bucket s3://other"), "{error}");
 }
 
-fn failure(scratch: &Scratch, sql: &str) -> String {
+pub fn failure(scratch: &Scratch, sql: &str) -> String {
     let output = scratch.run(&["sql", "-c", sql]);
     assert!(!output.status.success(), "{sql}");
     String::from_utf8(output.stderr).unwrap()
@@ -159,7 +159,7 @@ fn a_killed_run_goes_on_and_pays_again_at_most_for_what_was_in_flight() {
     assert_whole(&scratch);
 }
 
-fn wait(child: &mut Child, mut until: impl FnMut() -> bool) {
+pub fn wait(child: &mut Child, mut until: impl FnMut() -> bool) {
     let start = Instant::now();
     while !until() && child.try_wait().unwrap().is_none() {
         assert!(start.elapsed() < Duration::from_secs(120), "waited in vain");
