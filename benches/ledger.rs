@@ -23,16 +23,16 @@ fn id(n: u64) -> CallId {
 }
 
 fn records(n: u64) -> [Record; 3] {
-    let (model, time_ms) = (format!("model-{}", n % 3), 1_700_000_000_000 + n as i64);
+    let (model, time_ms) = (Arc::<str>::from(format!("model-{}", n % 3)), 1_700_000_000_000 + n as i64);
     // Text that compresses about as prose does.
     let text: String = (0..8).map(|part| format!("{} and the {} follow; ", id(n + part), n % (part + 7))).collect();
     let failed = n.is_multiple_of(50);
     let call = CallRecord {
         call_id: id(n),
         provider: "openai".into(),
-        model: model.clone(),
-        revision: String::new(),
-        variant: String::new(),
+        model: Arc::clone(&model),
+        revision: "".into(),
+        variant: "".into(),
         sample: 0,
         messages: format!(r#"[{{"role":"user","content":"question {n}: {}"}}]"#, &text[..200]),
         parameters: r#"{"parameters":{"temperature":0.7},"items":null,"schema":null}"#.into(),

@@ -20,6 +20,7 @@ mod secrets;
 mod send_error;
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -35,11 +36,11 @@ pub use send_error::{ErrorKind, SendError};
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ModelIdentity {
     /// `openai` or `embedded`.
-    pub provider: String,
+    pub provider: Arc<str>,
     /// The model's name as sent.
-    pub model: String,
+    pub model: Arc<str>,
     /// The configured revision; for `embedded` the SHA-256 of the weights.
-    pub revision: String,
+    pub revision: Arc<str>,
 }
 
 /// One answer as it came: status 2xx and the whole body, a JSON document in the shape of OpenAI's

@@ -74,9 +74,9 @@ impl OpenAiEndpoint {
         }
         Ok(OpenAiEndpoint {
             identity: ModelIdentity {
-                provider: config.provider.as_str().to_owned(),
-                model: config.model.clone(),
-                revision: config.revision.clone(),
+                provider: config.provider.as_str().into(),
+                model: config.model.as_str().into(),
+                revision: config.revision.as_str().into(),
             },
             client: client.build().map_err(|e| wrong(format!("no HTTP client could be made: {}", cause(e))))?,
             secrets: Secrets::new(config),
@@ -88,7 +88,8 @@ impl OpenAiEndpoint {
 
     async fn attempt(&self, replica: &Replica, key: Option<&str>, request: &Request) -> Result<Answer, SendError> {
         let response_format = request.schema.is_some() && !self.states_schema.load(Ordering::Relaxed);
-        let body = body(&self.config, request, response_format).to_string();
+        let body = body(&self.config, request, response_format)
+            .map_err(|e| SendError::new(ErrorKind::Request, format!("the request is no JSON: {e}")))?;
         let (status, body) = self.post(replica, &replica.url, key, body, response_format).await?;
         match Completion::from_body(&body) {
             Ok(completion) => Ok(Answer { status, body, completion }),

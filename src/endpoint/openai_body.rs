@@ -1,9 +1,12 @@
 //! A logical request as the body of OpenAI's `chat/completions` or `completions`: how it travels, not what is asked.
 //! The same request gives the same bytes.
 
+use std::borrow::Cow;
+
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::{Message, Request};
+use super::{Message, Parameters, Request};
 use crate::config::{Api, ModelConfig};
 
 /// Keys that `extra` and `extra_body` may not set: they would make it another call, an answer that is not read, or one
@@ -16,25 +19,46 @@ pub(super) fn reserved(extra: &Map<String, Value>) -> Option<&'static str> {
 }
 
 /// The body, with its keys in one fixed order. A schema travels as `response_format`, else it is stated in the prompt.
-pub(super) fn body(config: &ModelConfig, request: &Request, response_format: bool) -> Value {
-    let mut body = Map::new();
+///
+/// # Errors
+/// None that are known: texts have no value that JSON lacks.
+pub(super) fn body(config: &ModelConfig, request: &Request, response_format: bool) -> serde_json::Result<String> {
     let schema = request.schema.as_deref();
     let messages = match schema {
-        Some(schema) if !response_format => stating(&request.messages, schema),
-        _ => request.messages.clone(),
+        Some(schema) if !response_format => Cow::Owned(stating(&request.messages, schema)),
+        _ => Cow::Borrowed(request.messages.as_slice()),
     };
-    body.insert("model".into(), config.model.as_str().into());
-    match config.api {
-        Api::Chat => {
-            let messages = messages.iter().map(|m| json!({"role": m.role, "content": m.content})).collect();
-            body.insert("messages".into(), Value::Array(messages));
-        }
+    let messages = match config.api {
+        Api::Chat => Messages::Chat { messages: &messages },
         Api::Completions => {
             let contents: Vec<&str> = messages.iter().map(|m| m.content.as_str()).collect();
-            body.insert("prompt".into(), contents.join("\n\n").into());
+            Messages::Completions { prompt: contents.join("\n\n") }
         }
-    }
-    let parameters = &request.parameters;
+    };
+    let settings = settings(config, &request.parameters, schema.filter(|_| response_format));
+    serde_json::to_string(&Body { model: &config.model, messages, settings })
+}
+
+/// Texts are written from where they stand: a tree of values would copy each prompt twice.
+#[derive(Serialize)]
+struct Body<'a> {
+    model: &'a str,
+    #[serde(flatten)]
+    messages: Messages<'a>,
+    #[serde(flatten)]
+    settings: Map<String, Value>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Messages<'a> {
+    Chat { messages: &'a [Message] },
+    Completions { prompt: String },
+}
+
+/// What stands behind the messages.
+fn settings(config: &ModelConfig, parameters: &Parameters, schema: Option<&Value>) -> Map<String, Value> {
+    let mut body = Map::new();
     let mut set = |key: &str, value: Option<Value>| {
         if let Some(value) = value {
             body.insert(key.into(), value);
@@ -48,13 +72,13 @@ pub(super) fn body(config: &ModelConfig, request: &Request, response_format: boo
     set("stop", (!parameters.stop.is_empty()).then(|| parameters.stop.as_slice().into()));
     set(
         "response_format",
-        schema.filter(|_| response_format).map(|schema| {
+        schema.map(|schema| {
             json!({"type": "json_schema", "json_schema": {"name": "answer", "strict": true, "schema": schema}})
         }),
     );
     merge(&mut body, &parameters.extra);
     merge(&mut body, &config.extra_body);
-    Value::Object(body)
+    body
 }
 
 /// The messages with the schema stated at the end of the last one of the user.
@@ -86,7 +110,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::endpoint::Parameters;
 
     fn map(value: Value) -> Map<String, Value> {
         value.as_object().cloned().unwrap()
@@ -107,6 +130,10 @@ mod tests {
         }
     }
 
+    fn read(body: serde_json::Result<String>) -> Value {
+        serde_json::from_str(&body.unwrap()).unwrap()
+    }
+
     #[test]
     fn the_bytes_of_a_request_are_fixed() {
         let config = ModelConfig {
@@ -114,7 +141,7 @@ mod tests {
             ..ModelConfig::openai("http://h/v1", "m")
         };
         assert_eq!(
-            body(&config, &request(), true).to_string(),
+            body(&config, &request(), true).unwrap(),
             r#"{"model":"m","messages":[{"role":"system","content":"Be short."},{"role":"user","content":"Why?"}],"#
                 .to_owned()
                 + r#""temperature":0.5,"max_tokens":8,"seed":7,"stop":["\n"],"response_format":{"type":"json_schema","#
@@ -128,7 +155,7 @@ mod tests {
         let config = ModelConfig::openai("http://h/v1", "m");
         let mut request = request();
         request.messages.push(Message::new("assistant", "Because"));
-        let body = body(&config, &request, false);
+        let body = read(body(&config, &request, false));
         assert!(body.get("response_format").is_none());
         let content = body["messages"][1]["content"].as_str().unwrap();
         assert!(content.starts_with("Why?\n\nAnswer with one JSON value"), "{content}");
@@ -138,7 +165,7 @@ mod tests {
     #[test]
     fn a_base_model_gets_the_contents_as_one_prompt() {
         let config = ModelConfig { api: Api::Completions, ..ModelConfig::openai("http://h/v1", "m") };
-        let body = body(&config, &request(), true);
+        let body = read(body(&config, &request(), true));
         assert_eq!(body["prompt"], "Be short.\n\nWhy?");
         assert!(body.get("messages").is_none());
     }
@@ -146,7 +173,7 @@ mod tests {
     #[test]
     fn the_limit_of_tokens_goes_under_the_name_that_the_server_takes() {
         let config = ModelConfig { max_completion_tokens: true, ..ModelConfig::openai("http://h/v1", "o4") };
-        let body = body(&config, &request(), true);
+        let body = read(body(&config, &request(), true));
         assert_eq!((&body["max_completion_tokens"], body.get("max_tokens")), (&json!(8), None));
     }
 }

@@ -1,5 +1,6 @@
 //! A logical request: what is asked, not how it travels.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -9,12 +10,12 @@ use serde_json::{Map, Value};
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
 pub struct Message {
     /// `system`, `user` or `assistant`.
-    pub role: String,
+    pub role: Cow<'static, str>,
     pub content: String,
 }
 
 impl Message {
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+    pub fn new(role: impl Into<Cow<'static, str>>, content: impl Into<String>) -> Self {
         Self { role: role.into(), content: content.into() }
     }
 }

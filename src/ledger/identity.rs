@@ -163,7 +163,7 @@ mod tests {
     }
 
     fn id(request: &Request, model: &str, variant: &str, sample: u32, items: Option<u32>) -> CallId {
-        let model = ModelIdentity { provider: "openai".into(), model: model.into(), revision: String::new() };
+        let model = ModelIdentity { provider: "openai".into(), model: model.into(), revision: "".into() };
         CallKey { model: &model, request, items, variant, sample }.id()
     }
 

@@ -23,8 +23,8 @@ fn call_answered(n: u32, response: &str) -> Record {
         call_id: id(n),
         provider: "openai".into(),
         model: "writer".into(),
-        revision: String::new(),
-        variant: String::new(),
+        revision: "".into(),
+        variant: "".into(),
         sample: n % 5,
         messages: format!(r#"[{{"role":"user","content":"question {n}"}}]"#),
         parameters: "{}".into(),
@@ -417,7 +417,7 @@ async fn every_column_reads_the_same_from_a_log_and_from_a_segment() {
 #[tokio::test]
 async fn a_full_log_is_sealed_while_the_ledger_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open_with(folder.path(), 50_000).await.unwrap();
+    let ledger = Ledger::open_with(folder.path(), 400_000).await.unwrap();
     for n in 0..25 {
         ledger.append((n * 100..(n + 1) * 100).flat_map(whole).collect()).await.unwrap();
     }

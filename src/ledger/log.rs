@@ -1,6 +1,7 @@
 //! The append log's format: a header of 16 bytes, then frames of `u32 length, u32 CRC-32 (both little-endian,
-//! of the payload), payload`. A payload is zstd over lines of JSON, one a [`Record`]: one atomic group. Behind the last
-//! frame there may be room for more, which is zeros.
+//! of the payload), payload`. A payload is zstd over lines of JSON, one a [`Record`]: one atomic group. In a log on the
+//! disk it is a zstd frame of raw blocks: compressing 3 KB takes 5 to 6 µs at any level, as long as all else that a record
+//! costs, and sealing does it once more and better. Behind the last frame there may be room for more, which is zeros.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
@@ -19,8 +20,8 @@ const FRAME_HEADER_LEN: u64 = 8;
 /// Every payload begins with zstd's magic number: it finds the next frame behind a damaged one.
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// Speed counts here; a segment is compressed anew.
-const COMPRESSION_LEVEL: i32 = -3;
+/// Of zstd (RFC 8878, 3.1.1.2.4).
+const LARGEST_BLOCK: usize = 128 << 10;
 
 pub(super) fn header() -> [u8; HEADER_LEN as usize] {
     let mut header = [0; HEADER_LEN as usize];
@@ -31,17 +32,19 @@ pub(super) fn header() -> [u8; HEADER_LEN as usize] {
 
 /// Turns groups of records into frames.
 pub(super) struct FrameEncoder {
-    compressor: zstd::bulk::Compressor<'static>,
+    /// `None` for raw blocks.
+    compressor: Option<zstd::bulk::Compressor<'static>>,
     lines: Vec<u8>,
 }
 
 impl FrameEncoder {
-    pub(super) fn new() -> io::Result<FrameEncoder> {
-        Self::of_level(COMPRESSION_LEVEL)
+    /// Of raw blocks.
+    pub(super) fn new() -> FrameEncoder {
+        FrameEncoder { compressor: None, lines: Vec::new() }
     }
 
     pub(super) fn of_level(level: i32) -> io::Result<FrameEncoder> {
-        Ok(FrameEncoder { compressor: zstd::bulk::Compressor::new(level)?, lines: Vec::new() })
+        Ok(FrameEncoder { compressor: Some(zstd::bulk::Compressor::new(level)?), lines: Vec::new() })
     }
 
     pub(super) fn encode<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) -> io::Result<Vec<u8>> {
@@ -50,14 +53,35 @@ impl FrameEncoder {
             serde_json::to_writer(&mut self.lines, record)?;
             self.lines.push(b'\n');
         }
-        let payload = self.compressor.compress(&self.lines)?;
-        let length = u32::try_from(payload.len())
-            .map_err(|_| io::Error::new(io::ErrorKind::FileTooLarge, "a group of records takes 4 GiB or more"))?;
-        let mut frame = Vec::with_capacity(payload.len() + FRAME_HEADER_LEN as usize);
-        frame.extend_from_slice(&length.to_le_bytes());
-        frame.extend_from_slice(&crc32fast::hash(&payload).to_le_bytes());
-        frame.extend_from_slice(&payload);
+        let too_long = || io::Error::new(io::ErrorKind::FileTooLarge, "a group of records takes 4 GiB or more");
+        let mut frame = Vec::with_capacity(self.lines.len() + self.lines.len() / 1024 + 64);
+        frame.extend_from_slice(&[0; FRAME_HEADER_LEN as usize]);
+        match &mut self.compressor {
+            Some(compressor) => frame.extend_from_slice(&compressor.compress(&self.lines)?),
+            None => put_raw_blocks(&self.lines, u32::try_from(self.lines.len()).map_err(|_| too_long())?, &mut frame),
+        }
+        let (header, payload) = frame.split_at_mut(FRAME_HEADER_LEN as usize);
+        let length = u32::try_from(payload.len()).map_err(|_| too_long())?;
+        header[..4].copy_from_slice(&length.to_le_bytes());
+        header[4..].copy_from_slice(&crc32fast::hash(payload).to_le_bytes());
         Ok(frame)
+    }
+}
+
+/// A zstd frame of raw blocks (RFC 8878, 3.1.1): a single segment with its size in 4 bytes, and no checksum. The frame
+/// around it has one.
+fn put_raw_blocks(content: &[u8], len: u32, into: &mut Vec<u8>) {
+    const SINGLE_SEGMENT_SIZE_OF_4_BYTES: u8 = 0b1010_0000;
+    into.extend_from_slice(&ZSTD_MAGIC);
+    into.push(SINGLE_SEGMENT_SIZE_OF_4_BYTES);
+    into.extend_from_slice(&len.to_le_bytes());
+    let blocks = content.chunks(LARGEST_BLOCK);
+    let last = blocks.len().saturating_sub(1);
+    for (n, block) in blocks.enumerate() {
+        // One bit says that it is the last, two that it is raw, the others its size.
+        let header = (block.len() as u32) << 3 | u32::from(n == last);
+        into.extend_from_slice(&header.to_le_bytes()[..3]);
+        into.extend_from_slice(block);
     }
 }
 
@@ -383,7 +407,7 @@ mod tests {
 
     /// A log of three frames, and the offsets at which they begin and the last one ends.
     fn three_frames() -> (Vec<u8>, [u64; 4]) {
-        let mut encoder = FrameEncoder::new().unwrap();
+        let mut encoder = FrameEncoder::new();
         let mut bytes = header().to_vec();
         let mut offsets = [HEADER_LEN; 4];
         for n in 0..3 {
@@ -447,6 +471,18 @@ mod tests {
     }
 
     #[test]
+    fn raw_and_compressed_groups_read_the_same_also_over_many_blocks() {
+        for count in [1, 2, 1_000, 20_000] {
+            let records: Vec<Record> = (0..count).map(use_of).collect();
+            let raw = FrameEncoder::new().encode(&records).unwrap();
+            let compressed = FrameEncoder::of_level(1).unwrap().encode(&records).unwrap();
+            assert_eq!(decode(&raw[8..]).unwrap(), records, "{count}");
+            assert_eq!(decode(&compressed[8..]).unwrap(), records, "{count}");
+            assert!(count < 1_000 || raw.len() > 5 * compressed.len(), "{} and {}", raw.len(), compressed.len());
+        }
+    }
+
+    #[test]
     fn damage_in_the_middle_costs_only_its_own_group() {
         let (bytes, offsets) = three_frames();
         for at in offsets[1]..offsets[2] {
@@ -481,7 +517,7 @@ mod tests {
                 billed: true,
                 cost_usd: cost,
             });
-            let frame = FrameEncoder::new().unwrap().encode(&[record]).unwrap();
+            let frame = FrameEncoder::new().encode(&[record]).unwrap();
             let Record::Attempt(back) = &decode(&frame[8..]).unwrap()[0] else { panic!("not an attempt") };
             assert!(back.cost_usd.to_bits() == cost.to_bits() || (back.cost_usd.is_nan() && cost.is_nan()));
         }

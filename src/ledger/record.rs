@@ -20,11 +20,15 @@ pub enum Record {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CallRecord {
     pub call_id: CallId,
-    pub provider: String,
+    #[serde(with = "shared_text")]
+    pub provider: Arc<str>,
     /// The model's name as sent.
-    pub model: String,
-    pub revision: String,
-    pub variant: String,
+    #[serde(with = "shared_text")]
+    pub model: Arc<str>,
+    #[serde(with = "shared_text")]
+    pub revision: Arc<str>,
+    #[serde(with = "shared_text")]
+    pub variant: Arc<str>,
     pub sample: u32,
     /// JSON: a list of {role, content}.
     pub messages: String,
@@ -46,7 +50,8 @@ pub struct CallRecord {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct AttemptRecord {
     pub call_id: CallId,
-    pub model: String,
+    #[serde(with = "shared_text")]
+    pub model: Arc<str>,
     pub time_ms: i64,
     pub latency_ms: u64,
     pub status: Option<u16>,

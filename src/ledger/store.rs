@@ -29,8 +29,8 @@ const BLOCK_CACHE_BYTES: usize = 64 << 20;
 /// Appends that may wait for the writer; more wait at the door.
 const QUEUE: usize = 1_024;
 
-/// A log longer than this is sealed, and another begun.
-const LOG_BYTES: u64 = 64 << 20;
+/// A log longer than this is sealed, and another begun. With answers of 2 KB it is one of 70,000 calls.
+const LOG_BYTES: u64 = 192 << 20;
 
 /// What is stored of an answer: all that a replay needs.
 #[derive(Debug, Clone, PartialEq)]

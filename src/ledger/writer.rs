@@ -61,7 +61,7 @@ impl Writer {
         let failed = LedgerError::io("start the writer of", folder);
         let start = || {
             let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-            let encoder = FrameEncoder::new()?;
+            let encoder = FrameEncoder::new();
             let mut writer =
                 Writer { shared, queue, encoder, log: None, unsealed: Vec::new(), sealing: JoinSet::new(), log_bytes };
             thread::Builder::new().name("ledger".into()).spawn(move || {
@@ -161,7 +161,10 @@ impl Writer {
     fn retire(&mut self, log: NumberedLog) {
         if log.log.len > self.log_bytes {
             let shared = Arc::clone(&self.shared);
-            self.sealing.spawn_blocking(move || shared.seal(&log).map_err(|e| (log, e)));
+            self.sealing.spawn_blocking(move || {
+                lower_priority();
+                shared.seal(&log).map_err(|e| (log, e))
+            });
         } else {
             self.unsealed.push(log);
         }
@@ -189,6 +192,17 @@ impl Writer {
             }
         }
         failed.map_or(Ok(()), Err)
+    }
+}
+
+/// Sealing can wait, calls in flight cannot: while both want the processor, they have it. The thread is one that only
+/// seals. What waits takes room on the disk alone, and `close` waits for it when nothing else runs any more.
+fn lower_priority() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: plain numbers go in; on Linux 0 stands for the calling thread (setpriority(2), "C library/kernel
+    // differences"). Where it is refused, sealing goes on as before.
+    unsafe {
+        nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, 19);
     }
 }
 

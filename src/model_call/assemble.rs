@@ -47,7 +47,7 @@ pub struct Assembler {
     schema: SchemaRef,
     columns: Vec<ReturnColumn>,
     /// The model's name as sent.
-    model: String,
+    model: Arc<str>,
 }
 
 /// An output batch and how many rows `on_error => 'drop'` left out of it.
@@ -57,7 +57,7 @@ pub struct Assembled {
 }
 
 impl Assembler {
-    pub fn new(spec: Arc<CallSpec>, schema: SchemaRef, model: String) -> Self {
+    pub fn new(spec: Arc<CallSpec>, schema: SchemaRef, model: Arc<str>) -> Self {
         let columns = match &spec.returns {
             Some(returns) => returns.columns().to_vec(),
             None => vec![ReturnColumn {

@@ -195,7 +195,7 @@ impl CallRuntime {
 pub(super) fn attempt_record(model: &Model, call: &Call, time_ms: i64, latency: Duration) -> AttemptRecord {
     AttemptRecord {
         call_id: call.id,
-        model: model.endpoint.identity().model.clone(),
+        model: Arc::clone(&model.endpoint.identity().model),
         time_ms,
         latency_ms: millis(latency),
         status: None,
@@ -219,10 +219,10 @@ pub(super) fn record(
     let identity = model.endpoint.identity();
     let record = CallRecord {
         call_id: call.id,
-        provider: identity.provider.clone(),
-        model: identity.model.clone(),
-        revision: identity.revision.clone(),
-        variant: call.shape.variant.to_string(),
+        provider: Arc::clone(&identity.provider),
+        model: Arc::clone(&identity.model),
+        revision: Arc::clone(&identity.revision),
+        variant: Arc::clone(&call.shape.variant),
         sample: call.shape.sample,
         // Texts have no value that JSON lacks.
         messages: serde_json::to_string(&call.request.messages).unwrap_or_default(),

@@ -222,7 +222,7 @@ impl ExecutionPlan for CallExec {
                 template: Arc::new(CallTemplate::new(&self.spec, identity, Arc::clone(stage), self.depth)),
                 stop: self.runtime.interrupt.child_token(),
             },
-            assembler: Assembler::new(Arc::clone(&self.spec), Arc::clone(&self.schema), identity.model.clone()),
+            assembler: Assembler::new(Arc::clone(&self.spec), Arc::clone(&self.schema), Arc::clone(&identity.model)),
             metrics: self.pump_metrics(partition),
             partition: stage.partition(),
         };

@@ -33,9 +33,9 @@ impl ModelRecord {
     pub fn new(name: impl Into<String>, identity: &ModelIdentity) -> Self {
         ModelRecord {
             name: name.into(),
-            provider: identity.provider.clone(),
-            model: identity.model.clone(),
-            revision: identity.revision.clone(),
+            provider: identity.provider.to_string(),
+            model: identity.model.to_string(),
+            revision: identity.revision.to_string(),
         }
     }
 

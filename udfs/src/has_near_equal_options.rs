@@ -1,6 +1,7 @@
 //! `has_near_equal_options(options TEXT[]) → BOOLEAN`: whether two options say the same in nearly the same words, so that
-//! both or neither can be right: equal as `same_text` compares, or equal but for plural endings, or with the parts of a list
-//! ("A and B", "A, B", "A or B") in another order. NULL options are passed over; NULL for a NULL list.
+//! both or neither can be right: equal as `same_text` compares, or equal but for plural endings, or for an article before
+//! the first word (also a German, Dutch, French, Spanish or Italian one), or with the parts of a list ("A and B", "A, B",
+//! "A or B") in another order. NULL options are passed over; NULL for a NULL list.
 //!
 //! ```sql
 //! SELECT has_near_equal_options(['a dog', 'cats', 'dogs']);                          -- true
@@ -43,6 +44,12 @@ fn has_near_equal_options(options: &[Option<&str>]) -> bool {
     })
 }
 
+/// Articles of other languages than English, which go only where they come first: "die" and "las" are words elsewhere too.
+const FIRST_ARTICLES: [&str; 24] = [
+    "der", "die", "das", "den", "dem", "ein", "eine", "einen", "einem", "einer", "het", "een", "le", "la", "les", "un",
+    "une", "el", "los", "las", "una", "il", "lo", "gli",
+];
+
 /// The parts of a text in order, each as its words without articles and plural endings. None for what is no plain words.
 fn near_key(option: &str) -> Option<Vec<String>> {
     let is_plain = |c: char| c.is_alphabetic() || c.is_whitespace() || matches!(c, ',' | '.' | '\'' | '’' | '"' | '-');
@@ -50,8 +57,10 @@ fn near_key(option: &str) -> Option<Vec<String>> {
         return None;
     }
     let lower = option.to_lowercase();
+    let begins_with_article = |(first, _): &(&str, &str)| FIRST_ARTICLES.contains(first);
+    let text = lower.trim_start().split_once(' ').filter(begins_with_article).map_or(lower.as_str(), |(_, rest)| rest);
     let mut parts: Vec<String> = Vec::new();
-    for clause in lower.split(',') {
+    for clause in text.split(',') {
         let mut part = String::new();
         for word in words(clause) {
             match word {
@@ -92,6 +101,8 @@ mod tests {
         assert!(found(&["the dog", "a cat", "Dogs"]));
         assert!(found(&["salt and water", "water, salt"]));
         assert!(found(&["Nile", "the Nile"]));
+        assert!(found(&["Das Zwollefest", "Zwollefest"]));
+        assert!(found(&["la casa", "una casa", "un gato"]));
         assert!(found(&["0.5", "1/2"]));
     }
 
@@ -100,6 +111,7 @@ mod tests {
         assert!(!found(&["A is larger than B", "B is larger than A"]));
         assert!(!found(&["x - 1", "x + 1", "-1", "1"]));
         assert!(!found(&["sulphate", "sulphite", "mitosis", "meiosis", "gas", "ga"]));
+        assert!(!found(&["die", "das", "los", "die young"]));
         assert!(!found(&["glass", "glas", "it is", "it is not"]));
         assert!(!has_near_equal_options(&[None, None]));
     }

@@ -97,7 +97,11 @@ impl EmbeddedEndpoint {
             }
         };
         Ok(EmbeddedEndpoint {
-            identity: ModelIdentity { provider: Provider::Embedded.as_str().into(), model, revision },
+            identity: ModelIdentity {
+                provider: Provider::Embedded.as_str().into(),
+                model: model.into(),
+                revision: revision.into(),
+            },
             weights: config.weights.clone(),
             folder,
             context_length: config.context_length.unwrap_or(CONTEXT_LENGTH) as usize,
@@ -115,7 +119,7 @@ impl EmbeddedEndpoint {
             let mut loaded = LOADED.lock().await;
             loaded.retain(|(.., engine)| engine.strong_count() > 0);
             let same = |(revision, context, workers, _): &&Loaded| {
-                *revision == self.identity.revision && *context == self.context_length && *workers == self.workers
+                **revision == *self.identity.revision && *context == self.context_length && *workers == self.workers
             };
             if let Some(engine) = loaded.iter().find(same).and_then(|(.., engine)| engine.upgrade()) {
                 return Ok(engine);
@@ -124,7 +128,7 @@ impl EmbeddedEndpoint {
                 Some(path) => path.clone(),
                 None => fetch(&|_| {}).await.map_err(|e| e.to_string())?,
             };
-            let (revision, folder) = (self.identity.revision.clone(), self.folder.clone());
+            let (revision, folder) = (self.identity.revision.to_string(), self.folder.clone());
             let (context, workers) = (self.context_length, self.workers);
             let start = move || {
                 let path = weights::with_fast_kernels(&source, &revision, &folder)?;
@@ -134,7 +138,7 @@ impl EmbeddedEndpoint {
                 .await
                 .map_err(|e| format!("loading the embedded model: {}", grammar::first_line(&e)))??;
             let engine = Arc::new(engine);
-            loaded.push((self.identity.revision.clone(), context, workers, Arc::downgrade(&engine)));
+            loaded.push((self.identity.revision.to_string(), context, workers, Arc::downgrade(&engine)));
             Ok(engine)
         };
         let loaded = self.engine.get_or_try_init(|| load).await;

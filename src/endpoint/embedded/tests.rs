@@ -185,7 +185,7 @@ async fn what_cannot_be_answered_is_an_error_that_says_why() {
     let schema = message(request("x", None, 5, Some(json!({"type": "colour"})))).await;
     assert!(schema.contains("schema"), "{schema}");
 
-    assert_eq!(fixture.endpoint.identity().model, "tiny");
+    assert_eq!(&*fixture.endpoint.identity().model, "tiny");
     let other = ModelConfig { model: "gpt-x".into(), ..ModelConfig::embedded() };
     assert!(EmbeddedEndpoint::new(&other).unwrap_err().message.contains(MODEL_NAME));
 }
@@ -266,7 +266,7 @@ fn transcoding_gives_the_same_bytes_each_time_and_leaves_no_slow_matrix() {
 async fn peers_the_built_in_weights_are_fetched_and_read_as_they_were_trained() {
     fetch(&|_| {}).await.unwrap();
     let endpoint = EmbeddedEndpoint::new(&ModelConfig::embedded()).unwrap();
-    assert_eq!(endpoint.identity().revision, WEIGHTS_SHA256);
+    assert_eq!(&*endpoint.identity().revision, WEIGHTS_SHA256);
     // Not a test of knowledge: with a wrong tokenizer, rotation or kernel the likeliest word is noise.
     let parameters = Parameters { temperature: Some(0.0), max_tokens: Some(8), ..Parameters::default() };
     let messages = vec![Message::new("user", "The capital of France is")];
