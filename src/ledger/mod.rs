@@ -29,10 +29,12 @@
 //!
 //! On an object store (`object_log`) there are no locks, no names that are given later and no files that grow: each
 //! process puts logs of its own, a group an object, and (1), (2) and (6) hold by that. Until the store has a log it lies
-//! on this machine (`unsent`). Two processes there can both pay for what is in flight in both.
+//! on this machine (`unsent`). What was merged there is named by the next `generation`, in place of (7); who finds an
+//! object gone lists again. Two processes there can both pay for what is in flight in both.
 //!
 //! The names in the folder are told in `folder`, the log's format in `log`, the segments' columns in [`tables`].
 
+mod backlog;
 mod block;
 mod claims;
 mod columns;
@@ -73,6 +75,7 @@ mod tables;
 mod unsent;
 mod writer;
 
+pub use backlog::{Backlog, backlog};
 pub use claims::Claim;
 pub use compact::{Compacted, Totals, compact};
 pub use error::LedgerError;

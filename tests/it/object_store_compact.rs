@@ -93,6 +93,33 @@ fn small_objects_become_a_segment_and_segments_a_larger_one() {
 }
 
 #[test]
+fn many_small_objects_are_told_and_calls_that_are_there_several_times_are_kept_once() {
+    let (model, s3, scratch) = start();
+    rows(&scratch, &questions(1, 20));
+    let logs = std::fs::read_dir(s3.bucket().join("ledger")).unwrap().count();
+    let told = "small objects are in the ledger: seedmill calls compact merges them";
+    assert!(!scratch.ok(&["calls"]).contains(told));
+    // As if others had paid for the same, later.
+    for entry in std::fs::read_dir(s3.bucket().join("ledger")).unwrap().map(|entry| entry.unwrap()).collect::<Vec<_>>()
+    {
+        let bytes = std::fs::read(entry.path()).unwrap();
+        for other in 1..=100 {
+            let name = entry.file_name().into_string().unwrap().replace("log-", &format!("log-f{other:03}"));
+            s3.write(&format!("ledger/{name}"), &bytes);
+        }
+    }
+    assert!(scratch.ok(&["calls"]).contains(&format!("{} {told}", 101 * logs)));
+    let counts = format!("20 20 {} {}", 20 * 101, 20 * 101);
+    assert_eq!(scratch.value(COUNTS), counts);
+    let compacted = scratch.ok(&["calls", "compact"]);
+    assert_eq!(words(compacted.lines().last().unwrap())[..3], ["after", "1", "20"]);
+    assert_eq!(scratch.value(COUNTS), counts);
+    assert!(!scratch.ok(&["calls"]).contains(told));
+    rows(&scratch, &questions(1, 20));
+    assert_eq!(model.count(), 20);
+}
+
+#[test]
 fn a_kill_in_the_middle_of_a_compaction_loses_nothing_and_shows_nothing_twice() {
     let (model, s3, scratch) = start();
     for part in 0..3 {
