@@ -20,8 +20,6 @@ use super::{StoreError, Stores, explain};
 const PART_BYTES: usize = 8 << 20;
 /// Parts that travel at once.
 const PARTS: usize = 4;
-/// Objects that are deleted at a time.
-const DELETIONS: usize = 16;
 
 /// A folder or a prefix.
 #[derive(Debug, Clone)]
@@ -201,20 +199,18 @@ impl Prefix {
         Ok(BufWriter::with_capacity(store, path, PART_BYTES).with_max_concurrency(PARTS))
     }
 
-    /// Deletes objects right below the prefix; one that is not there is none too many.
+    /// Deletes objects below the prefix; one that is not there is none too many.
     pub async fn delete(&self, names: impl IntoIterator<Item = String>) -> Result<(), StoreError> {
         let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
-        let deletions = names.into_iter().map(|name| {
-            let (store, path) = (Arc::clone(&store), Path::from(format!("{path}/{name}")));
-            async move {
-                match store.delete(&path).await {
-                    Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
-                    Err(e) => Err(StoreError(format!("{path} cannot be deleted: {}", explain(&e)))),
-                }
+        let paths: Vec<_> = names.into_iter().map(|name| Ok(Path::from(format!("{path}/{name}")))).collect();
+        let mut deleted = store.delete_stream(futures::stream::iter(paths).boxed());
+        while let Some(done) = deleted.next().await {
+            match done {
+                Ok(_) | Err(Error::NotFound { .. }) => {}
+                Err(e) => return Err(StoreError(format!("{} cannot be deleted: {}", self.url, explain(&e)))),
             }
-        });
-        // In their order where one is due before the next: a crash leaves the last ones.
-        futures::stream::iter(deletions).buffered(DELETIONS).try_collect().await
+        }
+        Ok(())
     }
 
     /// Whether an object is there.
@@ -236,14 +232,19 @@ impl Prefix {
         Ok(here.filter_map(|meta| Some((meta.location.filename()?.to_owned(), meta))).collect())
     }
 
-    /// All objects below the prefix, by their paths from it.
+    /// The paths of all objects below the prefix.
     pub async fn tree(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.files().await?.into_iter().map(|(path, _)| path).collect())
+    }
+
+    /// All objects below the prefix, by their paths from it.
+    pub async fn files(&self) -> Result<Vec<(String, ObjectMeta)>, StoreError> {
         let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
         let all: Vec<ObjectMeta> = store.list(Some(&path)).try_collect().await.map_err(|e| StoreError(explain(&e)))?;
         let depth = path.parts().count();
         let relative = |meta: ObjectMeta| {
             let parts: Vec<String> = meta.location.parts().skip(depth).map(|part| part.as_ref().to_owned()).collect();
-            parts.join("/")
+            (parts.join("/"), meta)
         };
         Ok(all.into_iter().map(relative).collect())
     }
