@@ -28,6 +28,7 @@ mod openai;
 #[cfg(feature = "peers")]
 mod peers;
 mod pipeline;
+mod pipeline_url;
 mod planner;
 mod progress;
 #[cfg(feature = "peers")]
