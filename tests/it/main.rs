@@ -30,6 +30,7 @@ mod peers;
 mod pipeline;
 mod pipeline_url;
 mod planner;
+mod presigned;
 mod progress;
 #[cfg(feature = "peers")]
 mod readers;
