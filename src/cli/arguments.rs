@@ -118,7 +118,7 @@ impl BudgetArguments {
 
 #[derive(Debug, Args)]
 pub struct RunArguments {
-    /// The pipeline folder [default: sql/ beside seedmill.toml]
+    /// The pipeline folder or its URL [default: sql/ beside seedmill.toml]
     pub pipeline: Option<PathBuf>,
     #[command(flatten)]
     pub set: SetArguments,
@@ -146,7 +146,7 @@ pub struct RunArguments {
 
 #[derive(Debug, Args)]
 pub struct ExplainArguments {
-    /// The pipeline folder [default: sql/ beside seedmill.toml]
+    /// The pipeline folder or its URL [default: sql/ beside seedmill.toml]
     pub pipeline: Option<PathBuf>,
     #[command(flatten)]
     pub set: SetArguments,

@@ -13,6 +13,7 @@ use super::calls_compact::calls_compact;
 use super::calls_gc::calls_gc;
 use super::output::{self, Output};
 use super::{EXIT_OK, text_table};
+use crate::ledger::{Backlog, backlog};
 use crate::session::{OpenOptions, Workspace};
 
 /// Failed: ended without an answer. An answer is billed; of failures only those that may have been.
@@ -45,13 +46,33 @@ pub async fn calls(root: Option<PathBuf>, arguments: CallsArguments) -> Result<u
     let by_model = workspace.sql(BY_MODEL).await?;
     let by_error = workspace.sql(BY_ERROR).await?;
     if arguments.format == Format::Table {
-        output::text(&format!("{}\n{}", text(by_model, 1).await?, text(by_error, 2).await?))?;
+        let backlog = told(backlog(workspace.ledger()).await?);
+        output::text(&format!("{}\n{}{backlog}", text(by_model, 1).await?, text(by_error, 2).await?))?;
     } else {
         let mut output = Output::of(arguments.format);
         output.print(by_model).await?;
         output.print(by_error).await?;
     }
     Ok(EXIT_OK)
+}
+
+/// From so many logs on a ledger on a store should be compacted: each is a request when it is opened.
+const MANY_LOGS: usize = 100;
+
+/// What a ledger on a store waits for, in a sentence each.
+fn told(backlog: Option<Backlog>) -> String {
+    let mut text = String::new();
+    let Some(Backlog { unmerged, unsent, folder }) = backlog else { return text };
+    if unmerged >= MANY_LOGS {
+        text.push_str(&format!("\n{unmerged} small objects are in the ledger: seedmill calls compact merges them\n"));
+    }
+    if unsent > 0 {
+        text.push_str(&format!(
+            "\n{unsent} groups of answers lie in {} and not in the store yet: the next command that makes calls sends them\n",
+            folder.display()
+        ));
+    }
+    text
 }
 
 /// A small result as a table for people.

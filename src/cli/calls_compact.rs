@@ -10,7 +10,7 @@ use crate::session::{OpenOptions, Workspace};
 
 pub async fn calls_compact(root: Option<PathBuf>) -> Result<u8> {
     let workspace = Workspace::open(OpenOptions { root, ..OpenOptions::default() }).await?;
-    let done = compact(&workspace.ledger_folder("calls compact")?).await?;
+    let done = compact(&workspace.ledger()).await?;
     let header = ["", "segments", "calls", "attempts", "uses", "bytes"].map(str::to_owned).to_vec();
     let mut text = text_table::lines(&[header, row("before", done.before), row("after", done.after)], 1);
     if done.still_held > 0 {

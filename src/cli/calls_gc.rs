@@ -1,33 +1,28 @@
 //! `seedmill calls gc`: drops calls that no run has used for long, after saying which.
 
 use std::io::{IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
-use datafusion::common::{DataFusionError, Result, plan_err};
+use datafusion::common::{DataFusionError, Result};
 
 use super::arguments::GcArguments;
 use super::{EXIT_OK, output, text_table};
 use crate::ledger::{GarbageCollector, Share, Unused};
 use crate::publish::named_calls;
 use crate::session::{OpenOptions, Workspace};
+use crate::stores::Place;
 
 pub async fn calls_gc(root: Option<PathBuf>, arguments: GcArguments) -> Result<u8> {
     let workspace = Workspace::open(OpenOptions { root, out: arguments.out, ..OpenOptions::default() }).await?;
-    let ledger = &workspace.ledger_folder("calls gc")?;
-    if workspace.config.out.contains("://") {
-        return plan_err!(
-            "calls gc keeps what published runs name, and reads runs in folders only; {} is on an object store",
-            workspace.config.out
-        );
-    }
-    let runs = Path::new(&workspace.config.out);
+    let ledger = &workspace.ledger();
+    let runs = &workspace.run.stores.place(&workspace.config.out);
     let age = i64::try_from(arguments.older_than.as_millis()).unwrap_or(i64::MAX);
     let since_ms = Utc::now().timestamp_millis().saturating_sub(age);
     let since = DateTime::from_timestamp_millis(since_ms).unwrap_or(DateTime::UNIX_EPOCH);
 
     if !arguments.yes {
-        let unused = GarbageCollector::dry(ledger)?.unused_since(since_ms, &named_calls(runs)?).await?;
+        let unused = GarbageCollector::dry(ledger)?.unused_since(since_ms, &named_calls(runs).await?).await?;
         output::text(&report(&unused, since, runs))?;
         let ask = !arguments.dry_run && !unused.by_model.is_empty();
         if ask && !std::io::stdin().is_terminal() {
@@ -39,7 +34,7 @@ pub async fn calls_gc(root: Option<PathBuf>, arguments: GcArguments) -> Result<u
     }
     // From here on nobody else uses the ledger, so what is unused now stays unused until it is gone.
     let collector = GarbageCollector::alone(ledger)?;
-    let unused = collector.unused_since(since_ms, &named_calls(runs)?).await?;
+    let unused = collector.unused_since(since_ms, &named_calls(runs).await?).await?;
     if arguments.yes {
         output::text(&report(&unused, since, runs))?;
     }
@@ -55,7 +50,7 @@ pub async fn calls_gc(root: Option<PathBuf>, arguments: GcArguments) -> Result<u
     Ok(EXIT_OK)
 }
 
-fn report(unused: &Unused, since: DateTime<Utc>, runs: &Path) -> String {
+fn report(unused: &Unused, since: DateTime<Utc>, runs: &Place) -> String {
     let since = since.format("%Y-%m-%d %H:%M UTC");
     let mut text = if unused.by_model.is_empty() {
         format!("no call goes: a run has used each since {since}, or a published run names it\n")
@@ -69,7 +64,7 @@ fn report(unused: &Unused, since: DateTime<Utc>, runs: &Path) -> String {
         text.push_str(&format!(
             "kept: {} unused calls that published runs in {} name\n",
             text_table::count(unused.named.calls),
-            runs.display()
+            runs
         ));
     }
     text

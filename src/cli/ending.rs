@@ -42,6 +42,7 @@ pub async fn settle<T>(
         Ok(_) => None,
         Err(error) => Some(error),
     };
+    workspace.run.take_away().await;
     let left = left(&views);
     if runtime.interrupt.is_cancelled() {
         workspace.run.stopped(StoppedBy::Interrupted, REASON);

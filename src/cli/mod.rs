@@ -36,7 +36,7 @@ use datafusion::common::DataFusionError;
 use arguments::{Arguments, Command};
 use console::Console;
 
-use crate::stores::store_error;
+use crate::stores::{store_error, without_queries};
 
 /// Done.
 const EXIT_OK: u8 = 0;
@@ -101,6 +101,10 @@ async fn dispatch(arguments: Arguments, console: Console) -> u8 {
 
 /// An error as one readable sentence: without backtrace and without the names of DataFusion's error kinds.
 pub(crate) fn sentence(error: &DataFusionError) -> String {
+    without_queries(&said(error))
+}
+
+fn said(error: &DataFusionError) -> String {
     if !matches!(error, DataFusionError::Context(..))
         && let Some(told) = store_error(error)
     {
@@ -108,22 +112,22 @@ pub(crate) fn sentence(error: &DataFusionError) -> String {
     }
     match error {
         DataFusionError::Context(context, inner) => {
-            let inner = sentence(inner);
+            let inner = said(inner);
             // The names of our own rules tell a user nothing.
             let internal = !context.contains([' ', '.', '/']) && context.contains('_') || context == "type_coercion";
             if internal { inner } else { format!("{context}: {inner}") }
         }
-        DataFusionError::Diagnostic(_, inner) => sentence(inner),
-        DataFusionError::Shared(inner) => sentence(inner),
-        DataFusionError::Collection(errors) => errors.iter().map(sentence).collect::<Vec<_>>().join("; "),
+        DataFusionError::Diagnostic(_, inner) => said(inner),
+        DataFusionError::Shared(inner) => said(inner),
+        DataFusionError::Collection(errors) => errors.iter().map(said).collect::<Vec<_>>().join("; "),
         DataFusionError::External(inner) => match inner.downcast_ref::<DataFusionError>() {
-            Some(inner) => sentence(inner),
+            Some(inner) => said(inner),
             None => inner.to_string(),
         },
         DataFusionError::ArrowError(inner, _) => match inner.as_ref() {
             datafusion::arrow::error::ArrowError::ExternalError(inner) => match inner.downcast_ref::<DataFusionError>()
             {
-                Some(inner) => sentence(inner),
+                Some(inner) => said(inner),
                 None => inner.to_string(),
             },
             other => other.to_string(),

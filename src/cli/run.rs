@@ -21,7 +21,7 @@ use super::{EXIT_OK, EXIT_USAGE, output};
 use crate::config::Provider;
 use crate::model_call::{CallKind, CallNode, call_nodes, limit_first_calls};
 use crate::publish::{Published, Report, Stage, Usage};
-use crate::session::{OpenOptions, Pipeline, Workspace};
+use crate::session::{OpenOptions, Workspace};
 
 pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Console) -> Result<u8> {
     if arguments.dry_run {
@@ -39,7 +39,7 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
     };
     let workspace = Workspace::open(options).await?;
     workspace.warnings().listen(move |warning| console.note(format_args!("note: {warning}")));
-    Pipeline::read_stages(&workspace.pipeline.folder)?;
+    workspace.pipeline.need_stages()?;
     workspace.limit(arguments.budget.budget());
     let (plan, view) = match &arguments.only {
         Some(stage) => workspace.register_stages_to(stage).await.map(|(plan, view)| (plan, Some(view)))?,
@@ -58,7 +58,7 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
         return Err(DataFusionError::Plan(format!(
             "--set {}: no statement of {} uses this variable",
             unused.join(", "),
-            workspace.pipeline.folder.display()
+            workspace.pipeline.location.display()
         )));
     }
     let calls = call_nodes(&optimized)?;

@@ -18,6 +18,7 @@ use super::shell_command::{ShellCommand, help, shell_command};
 use super::sql::run_text;
 use super::{EXIT_INTERRUPTED, EXIT_OK, functions, sentence};
 use crate::session::{Workspace, is_complete};
+use crate::stores::without_queries;
 
 const HISTORY: &str = ".seedmill/history";
 
@@ -65,7 +66,10 @@ pub async fn shell(workspace: &Workspace, output: Output, console: Console) -> R
                     continue;
                 }
                 let statement = std::mem::take(&mut text);
-                let _ = editor.add_history_entry(statement.trim());
+                // A signature of a web address is kept in no file.
+                if without_queries(&statement) == statement {
+                    let _ = editor.add_history_entry(statement.trim());
+                }
                 shell.run(&statement).await?;
             }
             Err(ReadlineError::Interrupted) => text.clear(),

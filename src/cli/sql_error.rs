@@ -7,6 +7,7 @@ use datafusion::prelude::SessionContext;
 use super::sentence;
 use crate::config::did_you_mean;
 use crate::session::table_names;
+use crate::stores::without_queries;
 
 /// Wider lines are cut around the place.
 const LINE_CHARS: usize = 120;
@@ -20,7 +21,9 @@ pub fn with_place(sql: &str, ctx: &SessionContext, error: DataFusionError) -> Da
     let (is_told, said) = (told.is_some(), told.unwrap_or_else(|| sentence(&error)));
     let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
     let place = span.map(|span| (span.start.line, span.start.column)).or_else(|| parser_place(&said));
-    match place.and_then(|(line, column)| picture(sql, line, column)) {
+    // No signature of a web address is shown; places stay where they are.
+    let (sql, said) = (without_queries(sql), without_queries(&said));
+    match place.and_then(|(line, column)| picture(&sql, line, column)) {
         Some(picture) => DataFusionError::Plan(format!("{said}\n{picture}")),
         None if is_told => DataFusionError::Plan(said),
         None => error,

@@ -27,7 +27,16 @@ pub struct ConfigError(pub String);
 impl Config {
     /// The configuration of `root` (a folder): its `seedmill.toml`, or the defaults where it has none.
     pub fn load(root: &Path) -> Result<Config, ConfigError> {
-        let root = std::path::absolute(root).map_err(|e| ConfigError(format!("{}: {e}", root.display())))?;
+        Self::load_apart(root, root)
+    }
+
+    /// The configuration of a folder for a workspace elsewhere. Relative paths of what is read (tasks, tables, data roots,
+    /// datasets, weights, keys) are of the folder; those of what is written (the ledger, the cache, runs) are of the
+    /// workspace.
+    pub fn load_apart(folder: &Path, workspace: &Path) -> Result<Config, ConfigError> {
+        let absolute_folder =
+            |path: &Path| std::path::absolute(path).map_err(|e| ConfigError(format!("{}: {e}", path.display())));
+        let (root, workspace) = (absolute_folder(folder)?, absolute_folder(workspace)?);
         let path = root.join(CONFIG_FILE);
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
@@ -41,8 +50,8 @@ impl Config {
             models.insert(name, model(&root, section)?);
         }
         let budget = budget(file.section("budget")?)?;
-        let ledger = ledger(&root, file.section("ledger")?)?;
-        let mut tasks = tasks(&root, file.section("tasks")?)?;
+        let ledger = ledger(&workspace, file.section("ledger")?)?;
+        let mut tasks = tasks(&root, &workspace, file.section("tasks")?)?;
         let mut data = file.section("data")?;
         let roots: Vec<String> = data.take("roots")?.unwrap_or_default();
         tasks.roots = roots.iter().map(|location| absolute(&root, location)).collect();
@@ -56,10 +65,10 @@ impl Config {
         }
         let variables = file.section("variables")?.values()?;
         let mut run = file.section("run")?;
-        let out = absolute(&root, &run.take::<String>("out")?.unwrap_or_else(|| "runs".into()));
+        let out = absolute(&workspace, &run.take::<String>("out")?.unwrap_or_else(|| "runs".into()));
         run.finish()?;
         file.finish()?;
-        Ok(Config { root, models, budget, ledger, tasks, tables, variables, out })
+        Ok(Config { root: workspace, models, budget, ledger, tasks, tables, variables, out })
     }
 }
 
@@ -190,14 +199,14 @@ fn ledger(root: &Path, mut section: Section) -> Result<LedgerConfig, ConfigError
     Ok(LedgerConfig { location })
 }
 
-fn tasks(root: &Path, mut section: Section) -> Result<TasksConfig, ConfigError> {
+fn tasks(root: &Path, workspace: &Path, mut section: Section) -> Result<TasksConfig, ConfigError> {
     let from: Vec<String> = section.take("from")?.unwrap_or_default();
     let only = section.take("only")?.unwrap_or_default();
     let target = match section.take::<String>("target")? {
         None => Default::default(),
         Some(target) => target.parse().map_err(|e| section.error(format!("'target': {e}")))?,
     };
-    let cache: PathBuf = root.join(section.take::<String>("cache")?.unwrap_or_else(|| ".seedmill/seeds".into()));
+    let cache: PathBuf = workspace.join(section.take::<String>("cache")?.unwrap_or_else(|| ".seedmill/seeds".into()));
     let mut datasets = BTreeMap::new();
     for (name, mut dataset) in section.section("datasets")?.sections()? {
         let config = DatasetConfig {

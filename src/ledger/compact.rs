@@ -12,16 +12,23 @@ use super::distinct::Distinct;
 use super::folder::{self, Listing};
 use super::hold::Hold;
 use super::index::{Key, Place};
+use super::location::Location;
+use super::object_compact::compact_objects;
 use super::rewrite::{Input, rewrite};
 use super::store::Shared;
+use super::unsent::Unsent;
 
 /// A merged segment is about this large at most, and one of half of it is left alone: so a call is rewritten a few
 /// times in all, however often the ledger is compacted.
 const TARGET_BYTES: u64 = 512 << 20;
 
+/// The same on an object store, where a segment travels.
+pub(super) const OBJECT_TARGET_BYTES: u64 = 256 << 20;
+
 /// What the segments of a ledger hold that count.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
+    /// On an object store also logs: they are all of one kind to who lists them.
     pub segments: u64,
     /// Rows, with those that repeat a call.
     pub calls: u64,
@@ -40,11 +47,17 @@ pub struct Compacted {
     pub still_held: u64,
 }
 
-/// Compacts the ledger in a folder; nothing to do where there is none. Processes that write or read there go on.
+/// Compacts a ledger; nothing to do where there is none. Processes that write or read there go on.
 ///
-/// Logs of dead processes are sealed first; logs of living ones are left alone. An error leaves every row where it is.
-pub async fn compact(path: &Path) -> Result<Compacted, LedgerError> {
-    compact_to(path, TARGET_BYTES).await
+/// In a folder, logs of dead processes are sealed first, and logs of living ones are left alone; on an object store all
+/// logs are merged. An error leaves every row where it is.
+pub async fn compact(location: impl Into<Location>) -> Result<Compacted, LedgerError> {
+    match location.into() {
+        Location::Folder(folder) => compact_to(&folder, TARGET_BYTES).await,
+        Location::Store { prefix, unsent } => {
+            compact_objects(prefix, Unsent::new(unsent), OBJECT_TARGET_BYTES, None).await
+        }
+    }
 }
 
 pub(super) async fn compact_to(path: &Path, target_bytes: u64) -> Result<Compacted, LedgerError> {

@@ -31,6 +31,16 @@ pub enum LedgerError {
     /// An object store that does not answer, or answers no.
     #[error("the ledger in {url}: {detail}")]
     Store { url: String, detail: String },
+    /// Merged or deleted since it was listed: the ledger is to be listed again.
+    #[error("the ledger's object {url} was there and is gone")]
+    Gone { url: Box<str> },
+    /// Paid answers wait on this machine.
+    #[error(
+        "the ledger in {url} takes no answers: {detail}; those that are paid for lie in {folder} and no new call is \
+         made: when the store takes them, the same command sends them first and goes on",
+        folder = folder.display()
+    )]
+    Unsent { url: Box<str>, folder: Box<Path>, detail: Box<str> },
     #[error("reading the ledger in {path} was cancelled: {detail}", path = path.display())]
     Cancelled { path: PathBuf, detail: String },
 }
@@ -50,6 +60,11 @@ impl LedgerError {
 
     pub(super) fn arrow(action: &'static str, path: &Path) -> impl FnOnce(ArrowError) -> LedgerError {
         move |e| LedgerError::Segment { action, path: path.to_owned(), detail: e.to_string() }
+    }
+
+    /// Whether an object of a store has gone since it was listed.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self, LedgerError::Gone { .. })
     }
 
     /// Whether the file was not there.

@@ -26,6 +26,7 @@ impl Ledger {
             if let Some(answer) = self.find(id).await? {
                 return Ok(Lookup::Found(answer));
             }
+            self.takes_answers()?;
             let claim = self.claim(id);
             // The last holder let go of its claim only when its answer was durable: look after, not before.
             if let Some(answer) = self.find_of_others(id).await? {

@@ -171,7 +171,7 @@ pub(super) fn lock_compaction(folder: &Path) -> Result<Option<File>, LedgerError
     lock(&path)
 }
 
-fn names(folder: &Path) -> Result<Vec<String>, LedgerError> {
+pub(super) fn names(folder: &Path) -> Result<Vec<String>, LedgerError> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

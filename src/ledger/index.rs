@@ -1,6 +1,8 @@
 //! The index of the ledger: from a call's id to the place of its answer, in 24 to 31 bytes a call.
 //! In: ids, in the order in which places win. Out: places.
 
+use std::collections::BTreeSet;
+
 use super::CallId;
 
 /// The first 16 bytes of a call's id. Two calls that share them are not to be expected (2^-79 among 20 million);
@@ -105,6 +107,24 @@ impl Index {
         }
     }
 
+    /// Takes the place of a key whose answer lies in one of these sources, or has none.
+    pub(super) fn take_over(&mut self, key: Key, from: &BTreeSet<u32>, to: Place) {
+        let shard = &mut self.shards[shard(&key)];
+        match shard.binary_search_by(|entry| entry.key.cmp(&key)) {
+            Ok(found) if from.contains(&shard[found].place.source()) => shard[found].place = to,
+            Ok(_) => {}
+            Err(_) => self.insert(key, to),
+        }
+    }
+
+    /// Leaves out all keys whose answers lie in these sources.
+    pub(super) fn forget(&mut self, sources: &BTreeSet<u32>) {
+        for shard in &mut self.shards {
+            shard.retain(|entry| !sources.contains(&entry.place.source()));
+        }
+        self.len = self.shards.iter().map(Vec::len).sum();
+    }
+
     /// Moves a key's answer from one source to another place; a key whose answer lies elsewhere stays there.
     pub(super) fn relocate(&mut self, key: &Key, from: u32, to: Place) {
         let shard = &mut self.shards[shard(key)];
@@ -150,6 +170,20 @@ mod tests {
         assert_eq!(index.get(&a), Some(Place::new(7, 1)));
         index.relocate(&a, 7, Place::new(10, 0));
         assert_eq!(index.get(&a), Some(Place::new(10, 0)));
+    }
+
+    #[test]
+    fn what_was_merged_moves_and_what_was_dropped_is_forgotten() {
+        let [a, b, c, d] = [1, 2, 3, 4].map(numbered);
+        let (mut index, _) = Index::build([(a, Place::new(1, 0)), (b, Place::new(2, 0)), (c, Place::new(3, 0))]);
+        let merged = BTreeSet::from([1, 2]);
+        for (row, key) in [a, c, d].into_iter().enumerate() {
+            index.take_over(key, &merged, Place::new(4, row as u64));
+        }
+        index.forget(&merged);
+        let places = [a, b, c, d].map(|key| index.get(&key));
+        assert_eq!(places, [Some(Place::new(4, 0)), None, Some(Place::new(3, 0)), Some(Place::new(4, 2))]);
+        assert_eq!(index.len(), 3);
     }
 
     #[test]

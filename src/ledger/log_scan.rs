@@ -1,4 +1,5 @@
-//! `LogScanExec`: streams the rows of one table out of logs, one log a partition, while their owners write on.
+//! `LogScanExec`: streams the rows of one table out of logs, one log a partition, while their owners write on; or out of
+//! a ledger on an object store.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,13 +13,10 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, Repla
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
-use futures::StreamExt;
-use tokio::runtime::Handle;
 
-use super::LedgerError;
 use super::columns::{Rows, Table};
-use super::log::{HEADER_LEN, LogFile, LogReader};
-use super::object_log::{self, ObjectLog};
+use super::log::{LogFile, LogReader};
+use super::object_scan::ObjectsSnapshot;
 
 /// Batches that may wait to be taken.
 const QUEUE: usize = 2;
@@ -31,28 +29,8 @@ pub(super) enum LogSnapshot {
         log: Arc<LogFile>,
         len: u64,
     },
-    /// Objects of a store, one after the other.
-    Objects(Vec<Arc<ObjectLog>>),
-}
-
-/// A log and the length that counts.
-type OpenLog = (Arc<LogFile>, u64);
-
-impl LogSnapshot {
-    /// The logs, each with the length that counts. Called off the executor's threads.
-    fn read(self) -> Box<dyn Iterator<Item = Result<OpenLog, LedgerError>>> {
-        match self {
-            LogSnapshot::File { log, len } => Box::new(std::iter::once(Ok((log, len)))),
-            LogSnapshot::Objects(objects) => {
-                let mut opened = object_log::opened(objects);
-                let runtime = Handle::current();
-                Box::new(std::iter::from_fn(move || {
-                    let next = runtime.block_on(opened.next())?;
-                    Some(next.and_then(|(_, log)| Ok((Arc::clone(&log), log.end(HEADER_LEN)?))))
-                }))
-            }
-        }
-    }
+    /// All of a ledger on an object store.
+    Objects(Box<ObjectsSnapshot>),
 }
 
 #[derive(Debug)]
@@ -138,16 +116,19 @@ impl ExecutionPlan for LogScanExec {
                 metrics.record_output(batch.num_rows());
                 batches.blocking_send(Ok(batch)).is_ok()
             };
+            let (log, len) = match snapshot {
+                LogSnapshot::File { log, len } => (log, len),
+                LogSnapshot::Objects(snapshot) => {
+                    return Ok(snapshot.read(table, &columns, &mut { send })?);
+                }
+            };
             let mut rows = Rows::default();
-            for log in snapshot.read() {
-                let (log, len) = log?;
-                let mut reader = LogReader::up_to(&log, len)?;
-                while let Some(frame) = reader.next_frame()? {
-                    rows.extend_one(table, frame.records);
-                    // A closed channel: nobody wants the rest.
-                    if rows.len(table) >= BATCH_ROWS && !send(rows.take(table, &columns)?) {
-                        return Ok(());
-                    }
+            let mut reader = LogReader::up_to(&log, len)?;
+            while let Some(frame) = reader.next_frame()? {
+                rows.extend_one(table, frame.records);
+                // A closed channel: nobody wants the rest.
+                if rows.len(table) >= BATCH_ROWS && !send(rows.take(table, &columns)?) {
+                    return Ok(());
                 }
             }
             if rows.len(table) > 0 {

@@ -28,11 +28,13 @@
 //! answer is durable ([`Ledger::find_or_claim`]); the others read it from that one's log.
 //!
 //! On an object store (`object_log`) there are no locks, no names that are given later and no files that grow: each
-//! process puts logs of its own, a group an object, and (1), (2) and (6) hold by that. Two processes there can both pay
-//! for what is in flight in both.
+//! process puts logs of its own, a group an object, and (1), (2) and (6) hold by that. Until the store has a log it lies
+//! on this machine (`unsent`). What was merged there is named by the next `generation`, in place of (7); who finds an
+//! object gone lists again. Two processes there can both pay for what is in flight in both.
 //!
 //! The names in the folder are told in `folder`, the log's format in `log`, the segments' columns in [`tables`].
 
+mod backlog;
 mod block;
 mod claims;
 mod columns;
@@ -45,16 +47,24 @@ mod find_or_claim;
 mod folder;
 mod follow;
 mod gc;
+mod generation;
 mod group_encoder;
 mod hold;
 mod identity;
 mod index;
 #[cfg(test)]
 mod invariants;
+mod location;
 mod log;
 mod log_scan;
+mod object_compact;
+mod object_follow;
 mod object_log;
+mod object_rewrite;
+mod object_scan;
+mod object_segment;
 mod object_writer;
+mod objects;
 mod opened_log;
 mod record;
 mod rewrite;
@@ -63,14 +73,17 @@ mod source;
 mod store;
 mod table_scan;
 mod tables;
+mod unsent;
 mod writer;
 
+pub use backlog::{Backlog, backlog};
 pub use claims::Claim;
 pub use compact::{Compacted, Totals, compact};
 pub use error::LedgerError;
 pub use find_or_claim::Lookup;
 pub use gc::{GarbageCollector, Share, Unused};
 pub use identity::{CallId, CallKey, KeyTemplate};
+pub use location::Location;
 pub use record::{AttemptRecord, CallRecord, Record, UseRecord};
 pub use store::{Ledger, Pending, StoredAnswer};
 pub use tables::tables;

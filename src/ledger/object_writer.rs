@@ -9,9 +9,11 @@ use tokio::time::{Instant, timeout_at};
 use tokio_util::bytes::Bytes;
 
 use super::log::{FrameEncoder, header};
-use super::object_log::{self, ObjectLogs};
+use super::object_log;
+use super::objects::Objects;
 use super::source::Source;
 use super::store::Shared;
+use super::unsent::Unsent;
 use super::writer::{Append, Command, Group, text_bytes};
 use super::{CallId, LedgerError, Record};
 
@@ -32,7 +34,10 @@ const COMPRESSION_LEVEL: i32 = 3;
 
 struct ObjectWriter {
     shared: Arc<Shared>,
-    logs: Arc<ObjectLogs>,
+    objects: Arc<Objects>,
+    unsent: Unsent,
+    /// Whether a failure to keep a log on this machine has been told.
+    is_warned: bool,
     queue: mpsc::Receiver<Command>,
     encoder: FrameEncoder,
     unique: String,
@@ -43,12 +48,14 @@ struct ObjectWriter {
 /// Starts the task; it ends when the ledger is dropped.
 pub(super) fn start(
     shared: Arc<Shared>,
-    logs: Arc<ObjectLogs>,
+    objects: Arc<Objects>,
+    unsent: Unsent,
     queue: mpsc::Receiver<Command>,
 ) -> Result<(), LedgerError> {
     let encoder =
         FrameEncoder::of_level(COMPRESSION_LEVEL).map_err(LedgerError::io("start the writer of", &shared.folder))?;
-    let mut writer = ObjectWriter { shared, logs, queue, encoder, unique: object_log::unique(), number: 0 };
+    let unique = object_log::unique();
+    let mut writer = ObjectWriter { shared, objects, unsent, is_warned: false, queue, encoder, unique, number: 0 };
     tokio::spawn(async move { writer.run().await });
     Ok(())
 }
@@ -72,13 +79,15 @@ impl ObjectWriter {
                 }
             }
             if let Some(reply) = close {
+                self.unsent.tidy();
                 // Nothing is left to seal. The one who asked may have been dropped; that is no failure.
-                let _ = reply.send(Ok(()));
+                let _ = reply.send(self.shared.refused());
             }
         }
     }
 
-    /// Makes a group durable as one object, and its calls known here.
+    /// Makes a group durable as one object, or on this machine where the store does not take it, and its calls known
+    /// here.
     async fn put(&mut self, group: &Group) -> Result<(), LedgerError> {
         let mut bytes = header().to_vec();
         let mut calls: Vec<(u64, Vec<CallId>)> = Vec::new();
@@ -97,12 +106,46 @@ impl ObjectWriter {
         }
         // A number is used once, also where its put has failed: that may have arrived.
         self.number += 1;
-        let log = self.logs.put(object_log::name(&self.unique, self.number), Bytes::from(bytes)).await?;
-        let source = self.shared.add_source(Source::Object(log));
+        let name = object_log::name(&self.unique, self.number);
+        let source = self.send(name.clone(), Bytes::from(bytes)).await?;
+        let is_there = matches!(source, Source::Object(_));
+        let source = self.shared.add_source(source);
+        if is_there {
+            self.objects.known().logs.insert(name, Some(source));
+        }
         for (offset, calls) in calls {
             self.shared.add_calls(calls.iter(), source, offset);
         }
         Ok(())
+    }
+
+    /// Puts a log, which lies on this machine until then: a crash meanwhile costs nothing of it. Once the store has
+    /// refused a log for good, all that follow stay here.
+    async fn send(&mut self, name: String, bytes: Bytes) -> Result<Source, LedgerError> {
+        let kept = match self.unsent.keep(&name, &bytes).await {
+            Ok(kept) => kept,
+            Err(e) => {
+                if !std::mem::replace(&mut self.is_warned, true) {
+                    tracing::warn!("{e}; answers that the store does not take would be lost");
+                }
+                self.shared.refused()?;
+                return self.objects.put(name, bytes).await.map(Source::Object);
+            }
+        };
+        if self.shared.refused().is_ok() {
+            match self.objects.put(name, bytes).await {
+                Ok(log) => {
+                    kept.sent()?;
+                    return Ok(Source::Object(log));
+                }
+                Err(e) => {
+                    let refused = self.unsent.refused(e);
+                    tracing::warn!("{refused}");
+                    self.shared.refuse(refused);
+                }
+            }
+        }
+        kept.log().map(Source::Log)
     }
 }
 

@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, new_null_array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, RecordBatch, RecordBatchOptions, new_null_array};
 use arrow::compute::{cast, filter_record_batch};
 use arrow::datatypes::SchemaRef;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -57,7 +57,7 @@ pub(super) fn rewrite(
                     batch = rows.kept(&batch, keep)?;
                     calls += batch.num_rows() as u64;
                 }
-                file.write_batch(&rows.to_schema(&batch, table.schema())?)?;
+                file.write_batch(&to_schema(&batch, table.schema(), &rows.path)?)?;
             }
         }
         file.finish()?;
@@ -109,16 +109,17 @@ impl InputRows {
         self.next_row += batch.num_rows() as u64;
         filter_record_batch(batch, &BooleanArray::from(kept)).map_err(LedgerError::arrow("read", &self.path))
     }
+}
 
-    /// The table's columns as they are today; a column that is younger than the segment is NULL.
-    fn to_schema(&self, batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, LedgerError> {
-        let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
-            Some(column) => cast(column, field.data_type()),
-            None => Ok(new_null_array(field.data_type(), batch.num_rows())),
-        });
-        columns
-            .collect::<Result<Vec<ArrayRef>, _>>()
-            .and_then(|columns| RecordBatch::try_new(Arc::clone(schema), columns))
-            .map_err(LedgerError::arrow("read", &self.path))
-    }
+/// Columns as the table has them today; one that is younger than the segment is NULL. `path` is for messages.
+pub(super) fn to_schema(batch: &RecordBatch, schema: &SchemaRef, path: &Path) -> Result<RecordBatch, LedgerError> {
+    let columns = schema.fields().iter().map(|field| match batch.column_by_name(field.name()) {
+        Some(column) => cast(column, field.data_type()),
+        None => Ok(new_null_array(field.data_type(), batch.num_rows())),
+    });
+    let rows = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+    columns
+        .collect::<Result<Vec<ArrayRef>, _>>()
+        .and_then(|columns| RecordBatch::try_new_with_options(Arc::clone(schema), columns, &rows))
+        .map_err(LedgerError::arrow("read", path))
 }

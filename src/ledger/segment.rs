@@ -28,7 +28,7 @@ use super::{CallId, LedgerError, Record, StoredAnswer, crash_points};
 
 /// One answer is read by its block: a page of each of the columns that an answer needs.
 pub(super) const BLOCK_ROWS: u64 = 50;
-const CALLS_ROW_GROUP_ROWS: usize = 1_000;
+pub(super) const CALLS_ROW_GROUP_ROWS: usize = 1_000;
 const ROW_GROUP_ROWS: usize = 100_000;
 
 /// Seals a log: writes its segment, makes it durable, gives it its name, and only then deletes the log. `Ok` is the
@@ -130,7 +130,7 @@ impl SegmentFile {
     }
 }
 
-fn properties(table: Table) -> Result<WriterProperties, LedgerError> {
+pub(super) fn properties(table: Table) -> Result<WriterProperties, LedgerError> {
     let level = ZstdLevel::try_new(1).map_err(LedgerError::parquet("written", Path::new(table.file_name())))?;
     let mut properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(level))
@@ -176,9 +176,9 @@ impl Segment {
         let mut keys = Vec::new();
         for batch in reader {
             let batch = batch.map_err(LedgerError::arrow("read", &self.path))?;
-            let ids = batch.column(0).as_string_opt::<i32>().ok_or_else(|| self.foreign("call_id"))?;
-            for id in ids {
-                keys.push(index::key(&self.id(id)?));
+            let ids = batch.column(0).as_string_opt::<i32>().ok_or_else(|| foreign(&self.path, "call_id"))?;
+            for hex in ids {
+                keys.push(index::key(&id(&self.path, hex)?));
             }
         }
         Ok(keys)
@@ -221,8 +221,7 @@ impl Segment {
         let builder = ParquetRecordBatchReaderBuilder::new_with_metadata(file, footer.clone());
         let rows = footer.metadata().row_group(group).num_rows().unsigned_abs() as usize;
         let selected = RowSelection::from_consecutive_ranges(ranges.iter().cloned(), rows);
-        let columns = ["call_id", "response", "finish_reason", "prompt_tokens", "completion_tokens", "cost_usd"];
-        let mask = ProjectionMask::columns(builder.parquet_schema(), columns);
+        let mask = ProjectionMask::columns(builder.parquet_schema(), ANSWER_COLUMNS);
         let reader = builder
             .with_projection(mask)
             .with_row_groups(vec![group])
@@ -230,43 +229,51 @@ impl Segment {
             .with_batch_size(CALLS_ROW_GROUP_ROWS)
             .build()
             .map_err(LedgerError::parquet("read", &self.path))?;
-        let mut answers = Vec::with_capacity(ranges.iter().map(Range::len).sum());
+        let mut found = Vec::with_capacity(ranges.iter().map(Range::len).sum());
         for batch in reader {
-            self.answers(&batch.map_err(LedgerError::arrow("read", &self.path))?, &mut answers)?;
+            answers(&batch.map_err(LedgerError::arrow("read", &self.path))?, &self.path, &mut found)?;
         }
-        let mut answers = answers.into_iter();
-        Ok(ranges.iter().map(|range| Block::of(answers.by_ref().take(range.len()).collect())).collect())
+        let mut found = found.into_iter();
+        Ok(ranges.iter().map(|range| Block::of(found.by_ref().take(range.len()).collect())).collect())
     }
+}
 
-    fn answers(&self, batch: &RecordBatch, into: &mut Vec<(CallId, StoredAnswer)>) -> Result<(), LedgerError> {
-        let column = |name: &str| batch.column_by_name(name).ok_or_else(|| self.foreign(name));
-        let text = |name| column(name)?.as_string_opt::<i32>().ok_or_else(|| self.foreign(name));
-        let tokens = |name| column(name)?.as_primitive_opt::<Int64Type>().ok_or_else(|| self.foreign(name));
-        let (ids, responses, reasons) = (text("call_id")?, text("response")?, text("finish_reason")?);
-        let (prompt, completion) = (tokens("prompt_tokens")?, tokens("completion_tokens")?);
-        let costs = column("cost_usd")?.as_primitive_opt::<Float64Type>().ok_or_else(|| self.foreign("cost_usd"))?;
-        for row in 0..batch.num_rows() {
-            let answer = StoredAnswer {
-                response: responses.value(row).into(),
-                cost_usd: costs.value(row),
-                prompt_tokens: prompt.is_valid(row).then(|| prompt.value(row).unsigned_abs()),
-                completion_tokens: completion.is_valid(row).then(|| completion.value(row).unsigned_abs()),
-                finish_reason: reasons.is_valid(row).then(|| reasons.value(row).to_owned()),
-            };
-            into.push((self.id(Some(ids.value(row)))?, answer));
-        }
-        Ok(())
-    }
+/// The columns that an answer needs.
+pub(super) const ANSWER_COLUMNS: [&str; 6] =
+    ["call_id", "response", "finish_reason", "prompt_tokens", "completion_tokens", "cost_usd"];
 
-    fn id(&self, hex: Option<&str>) -> Result<CallId, LedgerError> {
-        hex.and_then(CallId::from_hex).ok_or_else(|| {
-            LedgerError::format(&self.path, format!("{hex:?} in its column call_id is not 64 hex digits"))
-        })
+/// Reads answers out of rows with [`ANSWER_COLUMNS`]; `path` is for messages.
+pub(super) fn answers(
+    batch: &RecordBatch,
+    path: &Path,
+    into: &mut Vec<(CallId, StoredAnswer)>,
+) -> Result<(), LedgerError> {
+    let column = |name: &str| batch.column_by_name(name).ok_or_else(|| foreign(path, name));
+    let text = |name| column(name)?.as_string_opt::<i32>().ok_or_else(|| foreign(path, name));
+    let tokens = |name| column(name)?.as_primitive_opt::<Int64Type>().ok_or_else(|| foreign(path, name));
+    let (ids, responses, reasons) = (text("call_id")?, text("response")?, text("finish_reason")?);
+    let (prompt, completion) = (tokens("prompt_tokens")?, tokens("completion_tokens")?);
+    let costs = column("cost_usd")?.as_primitive_opt::<Float64Type>().ok_or_else(|| foreign(path, "cost_usd"))?;
+    for row in 0..batch.num_rows() {
+        let answer = StoredAnswer {
+            response: responses.value(row).into(),
+            cost_usd: costs.value(row),
+            prompt_tokens: prompt.is_valid(row).then(|| prompt.value(row).unsigned_abs()),
+            completion_tokens: completion.is_valid(row).then(|| completion.value(row).unsigned_abs()),
+            finish_reason: reasons.is_valid(row).then(|| reasons.value(row).to_owned()),
+        };
+        into.push((id(path, Some(ids.value(row)))?, answer));
     }
+    Ok(())
+}
 
-    fn foreign(&self, column: &str) -> LedgerError {
-        LedgerError::format(&self.path, format!("its column {column} is missing or of another type"))
-    }
+fn id(path: &Path, hex: Option<&str>) -> Result<CallId, LedgerError> {
+    hex.and_then(CallId::from_hex)
+        .ok_or_else(|| LedgerError::format(path, format!("{hex:?} in its column call_id is not 64 hex digits")))
+}
+
+fn foreign(path: &Path, column: &str) -> LedgerError {
+    LedgerError::format(path, format!("its column {column} is missing or of another type"))
 }
 
 /// The footers used last; one takes about 1 MB for a segment of 64 MiB.

@@ -1,4 +1,4 @@
-//! A file that holds answers: a log that grows, a sealed segment, or a log that is an object of a store. In: positions. Out: blocks of answers.
+//! A file that holds answers: a log that grows, a sealed segment, or either as objects of a store. In: positions. Out: blocks of answers.
 
 use std::sync::Arc;
 
@@ -8,6 +8,7 @@ use super::LedgerError;
 use super::block::Block;
 use super::log::LogFile;
 use super::object_log::ObjectLog;
+use super::object_segment::{OBJECT_BLOCK_ROWS, ObjectSegment};
 use super::segment::{BLOCK_ROWS, Footers, Segment};
 
 /// More blocks of an object than these are read with the whole of it.
@@ -20,6 +21,8 @@ pub(super) enum Source {
     Segment(Arc<Segment>),
     /// A log that is an object of a store.
     Object(Arc<ObjectLog>),
+    /// Merged logs of a store.
+    Merged(Arc<ObjectSegment>),
 }
 
 impl Source {
@@ -27,6 +30,7 @@ impl Source {
         match self {
             Source::Log(_) | Source::Object(_) => position,
             Source::Segment(_) => position - position % BLOCK_ROWS,
+            Source::Merged(_) => position - position % OBJECT_BLOCK_ROWS,
         }
     }
 
@@ -43,6 +47,7 @@ impl Source {
                 positions.iter().map(frame).collect()
             }
             Source::Segment(segment) => segment.blocks(positions, footers),
+            Source::Merged(segment) => Handle::current().block_on(segment.blocks(positions)),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -14,11 +14,13 @@ use super::folder::{self, Listing, OwnedLog};
 use super::follow::Followed;
 use super::hold::Hold;
 use super::index::{self, Index, Key, Place};
+use super::location::Location;
 use super::log::LogFile;
-use super::object_log::ObjectLogs;
+use super::objects::{Objects, RELISTS};
 use super::opened_log::{OpenedLog, open_log};
 use super::segment::{self, Footers, Segment};
 use super::source::Source;
+use super::unsent::Unsent;
 use super::writer::{Command, Writer};
 use super::{CallId, LedgerError, Record, object_writer};
 
@@ -52,15 +54,18 @@ pub struct Ledger {
 impl Ledger {
     /// Opens a ledger, and creates its folder where there is none. Logs of dead processes are taken over: their
     /// torn tails are cut, and `close` seals them.
-    pub async fn open(place: impl Into<crate::stores::Place>) -> Result<Arc<Ledger>, LedgerError> {
-        match place.into() {
-            crate::stores::Place::Folder(path) => Self::open_with(&path, LOG_BYTES).await,
-            crate::stores::Place::Prefix(prefix) => {
-                let logs = Arc::new(ObjectLogs::new(prefix.clone()));
-                let shared = Arc::new(Shared::of_objects(prefix.url().into(), Arc::clone(&logs)));
-                shared.add_objects(&logs).await?;
+    ///
+    /// On an object store, what earlier processes of this machine could not send is sent first.
+    pub async fn open(location: impl Into<Location>) -> Result<Arc<Ledger>, LedgerError> {
+        match location.into() {
+            Location::Folder(path) => Self::open_with(&path, LOG_BYTES).await,
+            Location::Store { prefix, unsent } => {
+                let (objects, unsent) = (Arc::new(Objects::new(prefix.clone())), Unsent::new(unsent));
+                unsent.send(&objects).await?;
+                let shared = Arc::new(Shared::of_objects(prefix.url().into(), Arc::clone(&objects)));
+                shared.add_objects(&objects).await?;
                 let (commands, queue) = mpsc::channel(QUEUE);
-                object_writer::start(Arc::clone(&shared), logs, queue)?;
+                object_writer::start(Arc::clone(&shared), objects, unsent, queue)?;
                 Ok(Arc::new(Ledger { shared, commands }))
             }
         }
@@ -82,6 +87,24 @@ impl Ledger {
     /// The stored answer to a call: of this process's own appends as soon as they returned, and of all that was
     /// durable at open. What other processes have written since is not looked for.
     pub async fn find(&self, id: &CallId) -> Result<Option<StoredAnswer>, LedgerError> {
+        let mut tries = 0..RELISTS;
+        loop {
+            match self.find_known(id).await {
+                Err(e) if e.is_gone() && tries.next().is_some() => self.list_again().await?,
+                done => return done,
+            }
+        }
+    }
+
+    /// Another process has merged what was to be read: the index learns where it is now.
+    async fn list_again(&self) -> Result<(), LedgerError> {
+        match &self.shared.objects {
+            Some(objects) => self.shared.add_objects(objects).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn find_known(&self, id: &CallId) -> Result<Option<StoredAnswer>, LedgerError> {
         let key = index::key(id);
         let mut gone = None;
         while let Some(place) = self.shared.place(&key) {
@@ -109,6 +132,11 @@ impl Ledger {
         // The last holder let go of its claim only when its answer was durable: look after, not before.
         let nothing_new = matches!(self.shared.others_wrote(), Ok(false)) && self.shared.place(&key).is_none();
         nothing_new.then_some(claim)
+    }
+
+    /// An error where no call is asked any more.
+    pub(super) fn takes_answers(&self) -> Result<(), LedgerError> {
+        self.shared.refused()
     }
 
     /// The right to ask a call; `None` where another has it.
@@ -153,6 +181,16 @@ impl Ledger {
     /// The stored answers to many calls, in their order, as [`Ledger::find`] gives them; calls that lie in one
     /// block share its read.
     pub async fn find_all(&self, ids: &[CallId]) -> Result<Vec<Option<StoredAnswer>>, LedgerError> {
+        let mut tries = 0..RELISTS;
+        loop {
+            match self.find_all_known(ids).await {
+                Err(e) if e.is_gone() && tries.next().is_some() => self.list_again().await?,
+                done => return done,
+            }
+        }
+    }
+
+    async fn find_all_known(&self, ids: &[CallId]) -> Result<Vec<Option<StoredAnswer>>, LedgerError> {
         let places = self.shared.places(ids);
         let mut wanted: BTreeMap<u32, (Source, BTreeSet<u64>)> = BTreeMap::new();
         let mut blocks = Vec::with_capacity(ids.len());
@@ -173,7 +211,7 @@ impl Ledger {
             answers.push(match (place, at) {
                 (None, _) => None,
                 (Some(_), Some(at)) => read.get(&at).and_then(|block| block.find(id)),
-                (Some(_), None) => self.find(id).await?, // sealed in between
+                (Some(_), None) => self.find_known(id).await?, // sealed in between
             });
         }
         Ok(answers)
@@ -276,7 +314,9 @@ pub(super) struct Shared {
     footers: Footers,
     claims: Arc<Claims>,
     /// Where the ledger is on an object store.
-    objects: Option<Arc<ObjectLogs>>,
+    objects: Option<Arc<Objects>>,
+    /// Why an object store takes no more logs.
+    refused: OnceLock<LedgerError>,
 }
 
 /// A log to seal some time, and its number among the sources.
@@ -355,12 +395,13 @@ impl Shared {
             blocks: BlockCache::new(BLOCK_CACHE_BYTES),
             footers: Footers::default(),
             objects: None,
+            refused: OnceLock::new(),
         };
         Ok((shared, adopted))
     }
 
     /// A ledger on an object store, of which nothing is known yet.
-    fn of_objects(url: PathBuf, objects: Arc<ObjectLogs>) -> Shared {
+    pub(super) fn of_objects(url: PathBuf, objects: Arc<Objects>) -> Shared {
         Shared {
             folder: url,
             index: RwLock::new(Index::build([]).0),
@@ -372,7 +413,18 @@ impl Shared {
             footers: Footers::default(),
             claims: Claims::of_this_process(),
             objects: Some(objects),
+            refused: OnceLock::new(),
         }
+    }
+
+    /// From now on no call is asked: its answer could not be kept where it belongs.
+    pub(super) fn refuse(&self, error: LedgerError) {
+        let _ = self.refused.set(error);
+    }
+
+    /// Whether the store takes logs.
+    pub(super) fn refused(&self) -> Result<(), LedgerError> {
+        self.refused.get().map_or(Ok(()), |error| Err(error.clone()))
     }
 
     fn writer_ended(&self) -> LedgerError {
@@ -424,6 +476,26 @@ impl Shared {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         for &(key, place) in places {
             index.insert(key, place);
+        }
+    }
+
+    /// Moves calls that stand in these sources into a segment that holds them by now, in the order of its rows; those
+    /// that are not known yet are added.
+    pub(super) fn move_calls(&self, keys: &[Key], from: &BTreeSet<u32>, to: u32) {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, row) in keys.iter().zip(0..) {
+            index.take_over(*key, from, Place::new(to, row));
+        }
+    }
+
+    /// Takes sources away that are no more, with the calls that still stand there.
+    pub(super) fn forget(&self, gone: &BTreeSet<u32>) {
+        self.index.write().unwrap_or_else(PoisonError::into_inner).forget(gone);
+        let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
+        for number in gone {
+            if let Some(source) = sources.get_mut(*number as usize) {
+                *source = None;
+            }
         }
     }
 
@@ -482,6 +554,11 @@ impl Shared {
             Some(first) => first == at || matches!(self.source(first.source()), Some(Source::Log(_))),
             None => true,
         }
+    }
+
+    /// Whether the first record of a call is in a source.
+    pub(super) fn holds_first(&self, key: &Key, source: u32) -> bool {
+        self.place(key).is_none_or(|place| place.source() == source)
     }
 
     /// The numbers of the sources that hold answers to such calls.

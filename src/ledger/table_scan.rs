@@ -1,7 +1,7 @@
 //! Plans over a ledger's files. In: what lies in the folder, the stored columns and the filters that are wanted. Out:
 //! a scan of segments in parallel and of logs; of `calls`, each call once.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::catalog::Session;
@@ -28,7 +28,9 @@ use super::distinct_calls::DistinctCallsExec;
 use super::hold::Hold;
 use super::log::{HEADER_LEN, LogFile};
 use super::log_scan::{LogScanExec, LogSnapshot};
-use super::object_log::ObjectLogs;
+use super::object_scan::ObjectsSnapshot;
+use super::objects::Objects;
+use super::unsent::Unsent;
 use super::{LedgerError, folder};
 use crate::stores::Prefix;
 
@@ -44,16 +46,22 @@ pub(super) enum TableFile {
     Log(LogSnapshot),
 }
 
-/// The logs of a ledger on an object store. `calls` are compared by id, so they come one after the other.
-pub(super) async fn objects(prefix: Prefix, table: Table) -> Result<Vec<TableFile>> {
-    let logs = ObjectLogs::new(prefix).list().await?;
-    let parts = if table == Table::Calls { 1 } else { PARTS };
-    let part = logs.len().div_ceil(parts).max(1);
-    Ok(logs.chunks(part).map(|logs| TableFile::Log(LogSnapshot::Objects(logs.to_vec()))).collect())
+/// A ledger on an object store, and behind it the logs that this machine has not sent yet.
+pub(super) async fn objects(prefix: Prefix, unsent: PathBuf) -> Result<Vec<TableFile>> {
+    // First: what is sent in between is there twice rather than not at all, and once below.
+    let unsent = Unsent::new(unsent).logs()?;
+    let objects = Arc::new(Objects::new(prefix));
+    let listing = objects.list().await?;
+    let snapshot = ObjectsSnapshot { objects, listing: listing.clone() };
+    let mut files = vec![TableFile::Log(LogSnapshot::Objects(Box::new(snapshot)))];
+    for (name, log) in unsent {
+        if !listing.generation.has_merged(&name) && !listing.logs.iter().any(|log| log.name == name) {
+            let len = log.end(HEADER_LEN)?;
+            files.push(TableFile::Log(LogSnapshot::File { log, len }));
+        }
+    }
+    Ok(files)
 }
-
-/// Into so many parts the logs of an object store are parted, where their order means nothing.
-const PARTS: usize = 4;
 
 /// All files of a table, oldest first. Those of segments stay where they are as long as the hold, which goes along
 /// with each.

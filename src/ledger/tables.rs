@@ -18,10 +18,10 @@ use datafusion::physical_plan::projection::{ProjectionExec, ProjectionExpr};
 
 use super::columns::Table;
 use super::hold::Hold;
+use super::location::Location;
 use super::table_scan::{TableScan, files, objects};
-use crate::stores::Place;
 
-/// The tables of the ledger in a place, which need not exist yet, under their names. They may be queried
+/// The tables of the ledger in a location, which need not exist yet, under their names. They may be queried
 /// while any process writes there.
 ///
 /// - `calls`, one row a call: call_id (64 hex digits), provider, model, revision, variant, sample INT, messages and
@@ -31,15 +31,18 @@ use crate::stores::Place;
 /// - `attempts`, one row a request: call_id, model, time, latency_ms BIGINT, status INT (HTTP; NULL without an
 ///   answer), error_kind and error (NULL for an answer), billed BOOLEAN, cost_usd DOUBLE.
 /// - `call_uses`, one row for each use of a call by a run: run_id, call_id, stage, replayed BOOLEAN, time.
-pub fn tables(place: impl Into<Place>) -> Vec<(&'static str, Arc<dyn TableProvider>)> {
-    tables_held(place, None)
+pub fn tables(location: impl Into<Location>) -> Vec<(&'static str, Arc<dyn TableProvider>)> {
+    tables_held(location, None)
 }
 
 /// The same tables for one who has a hold on the folder already, and so cannot have another.
-pub(super) fn tables_held(place: impl Into<Place>, hold: Option<&Hold>) -> Vec<(&'static str, Arc<dyn TableProvider>)> {
-    let place = place.into();
+pub(super) fn tables_held(
+    location: impl Into<Location>,
+    hold: Option<&Hold>,
+) -> Vec<(&'static str, Arc<dyn TableProvider>)> {
+    let location = location.into();
     let table = |table: Table| {
-        let stored = StoredTable { place: place.clone(), table, hold: hold.cloned() };
+        let stored = StoredTable { location: location.clone(), table, hold: hold.cloned() };
         let provider: Arc<dyn TableProvider> = match table {
             Table::Calls => Arc::new(Calls { stored }),
             Table::Attempts | Table::CallUses => Arc::new(stored),
@@ -52,7 +55,7 @@ pub(super) fn tables_held(place: impl Into<Place>, hold: Option<&Hold>) -> Vec<(
 /// A table with the columns that are stored.
 #[derive(Debug, Clone)]
 struct StoredTable {
-    place: Place,
+    location: Location,
     table: Table,
     hold: Option<Hold>,
 }
@@ -79,12 +82,12 @@ impl TableProvider for StoredTable {
         filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let StoredTable { place, table, hold } = self.clone();
-        let files = match place {
-            Place::Folder(folder) => tokio::task::spawn_blocking(move || files(&folder, table, hold))
+        let StoredTable { location, table, hold } = self.clone();
+        let files = match location {
+            Location::Folder(folder) => tokio::task::spawn_blocking(move || files(&folder, table, hold))
                 .await
                 .map_err(|e| DataFusionError::External(Box::new(e)))??,
-            Place::Prefix(prefix) => objects(prefix, table).await?,
+            Location::Store { prefix, unsent } => objects(prefix, unsent).await?,
         };
         let columns = projection.cloned().unwrap_or_else(|| (0..table.schema().fields().len()).collect());
         TableScan::new(table, &columns, filters, state)?.plan(files)

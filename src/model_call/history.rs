@@ -10,8 +10,7 @@ use datafusion::arrow::datatypes::{DataType, Float64Type, Int64Type};
 use datafusion::common::Result;
 use datafusion::prelude::SessionContext;
 
-use crate::ledger;
-use crate::stores::Place;
+use crate::ledger::{self, Location};
 
 /// Averages need no more calls than this. Of a larger ledger a part is read: ids are uniform hashes.
 const SAMPLED_CALLS: i64 = 50_000;
@@ -34,7 +33,7 @@ pub struct CallHistory {
 
 impl CallHistory {
     /// Reads counts and tokens, no texts. It takes no lock and opens no index, so another process may write meanwhile.
-    pub async fn read(ledger: impl Into<Place>) -> Result<Self> {
+    pub async fn read(ledger: impl Into<Location>) -> Result<Self> {
         let ctx = SessionContext::new();
         for (name, table) in ledger::tables(ledger) {
             ctx.register_table(name, table)?;

@@ -16,8 +16,7 @@ use super::singleflight::Singleflight;
 use super::spending::Spending;
 use crate::config::Budget;
 use crate::endpoint::Models;
-use crate::ledger::Ledger;
-use crate::stores::Place;
+use crate::ledger::{Ledger, Location};
 
 /// The shared ground of model calls.
 #[derive(Debug)]
@@ -35,14 +34,14 @@ pub struct CallRuntime {
     pub(super) flights: Singleflight,
     pub(super) breaker: Breaker,
     pub(super) embedders: Embedders,
-    ledger_place: Place,
+    ledger_location: Location,
     ledger: OnceCell<Arc<Ledger>>,
     outstanding: AtomicUsize,
     settled: Notify,
 }
 
 impl CallRuntime {
-    pub fn new(models: Arc<Models>, ledger: impl Into<Place>, run_id: String, budget: Budget) -> Self {
+    pub fn new(models: Arc<Models>, ledger: impl Into<Location>, run_id: String, budget: Budget) -> Self {
         Self {
             models,
             run_id: run_id.into(),
@@ -53,7 +52,7 @@ impl CallRuntime {
             flights: Singleflight::default(),
             breaker: Breaker::default(),
             embedders: Embedders::default(),
-            ledger_place: ledger.into(),
+            ledger_location: ledger.into(),
             ledger: OnceCell::new(),
             outstanding: AtomicUsize::new(0),
             settled: Notify::new(),
@@ -63,7 +62,7 @@ impl CallRuntime {
     /// The ledger, opened at the first call: a query without calls never touches it.
     pub async fn ledger(&self) -> Result<&Arc<Ledger>> {
         self.ledger
-            .get_or_try_init(|| Ledger::open(&self.ledger_place))
+            .get_or_try_init(|| Ledger::open(&self.ledger_location))
             .await
             .map_err(|e| DataFusionError::External(Box::new(e)))
     }

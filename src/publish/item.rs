@@ -1,26 +1,21 @@
 //! A few items of a published run, read back from its Parquet files for a person to look at.
 
 use std::collections::BTreeSet;
-use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray};
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::{DataFusionError, Result};
-use futures::future::BoxFuture;
+use futures::TryStreamExt;
 use futures::stream::BoxStream;
-use futures::{FutureExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::ArrowReaderOptions;
-use parquet::arrow::async_reader::{AsyncFileReader, ParquetRecordBatchStreamBuilder};
-use parquet::errors::{ParquetError, Result as ParquetResult};
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
-use tokio_util::bytes::Bytes;
+use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 
 use super::manifest::FileKind;
 use super::run::Published;
+use crate::stores::ParquetObject;
 
 /// One published item; what is NULL is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -103,7 +98,7 @@ async fn read(
     row: Option<usize>,
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
     let size = store.head(path).await?.size;
-    let file = ObjectReader { store: Arc::clone(store), path: path.clone(), size };
+    let file = ParquetObject { store: Arc::clone(store), path: path.clone(), size };
     let mut builder = ParquetRecordBatchStreamBuilder::new(file).await.map_err(DataFusionError::from)?;
     let roots: Vec<usize> = columns.iter().filter_map(|name| builder.schema().index_of(name).ok()).collect();
     let mask = ProjectionMask::roots(builder.parquet_schema(), roots);
@@ -113,26 +108,4 @@ async fn read(
     }
     let reader = builder.build().map_err(DataFusionError::from)?;
     Ok(Box::pin(reader.map_err(DataFusionError::from)))
-}
-
-/// A Parquet file in a store.
-struct ObjectReader {
-    store: Arc<dyn ObjectStore>,
-    path: Path,
-    size: u64,
-}
-
-impl AsyncFileReader for ObjectReader {
-    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, ParquetResult<Bytes>> {
-        let bytes = async move { self.store.get_range(&self.path, range).await };
-        bytes.map(|bytes| bytes.map_err(|e| ParquetError::External(Box::new(e)))).boxed()
-    }
-
-    fn get_metadata<'a>(
-        &'a mut self,
-        _: Option<&'a ArrowReaderOptions>,
-    ) -> BoxFuture<'a, ParquetResult<Arc<ParquetMetaData>>> {
-        let size = self.size;
-        async move { Ok(Arc::new(ParquetMetaDataReader::new().load_and_finish(self, size).await?)) }.boxed()
-    }
 }

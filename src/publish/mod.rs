@@ -26,6 +26,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod upload;
+mod writing;
 
 pub use files::FileLimits;
 pub use format::{CURATED, CuratedFormatFactory, register};

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::staging::Staging;
+use super::writing::{Writing, probe_name, remove_left, remove_unpublished};
 use super::{Attribution, Incomplete, Manifest, StoppedBy};
 use crate::endpoint::ModelIdentity;
 use crate::lineage::Target;
@@ -69,6 +70,7 @@ pub struct Run {
     published: OnceLock<Published>,
     /// The record of a run that has begun.
     begun: Mutex<Option<Incomplete>>,
+    writing: Mutex<Option<Writing>>,
 }
 
 /// A run that lies published as a whole.
@@ -98,15 +100,18 @@ impl Run {
             started_ms: now.timestamp_millis(),
             published: OnceLock::new(),
             begun: Mutex::default(),
+            writing: Mutex::default(),
         }
     }
 
-    /// Sees to it that runs can be published in a place, before anything is paid for.
+    /// Sees to it that runs can be published in a place, before anything is paid for. What earlier runs have left half
+    /// written is taken away.
     pub async fn check_target(&self, out: &str) -> Result<()> {
+        remove_left(&self.root, &self.stores).await;
         let folder = match self.place(out)? {
             Place::Folder(folder) => folder,
             Place::Prefix(prefix) => {
-                let tried = prefix.try_write(&format!(".{}.writable", self.id)).await;
+                let tried = prefix.try_write(&probe_name(&self.id)).await;
                 return tried.map_err(|e| plan_datafusion_err!("the run cannot be published: {e}"));
             }
         };
@@ -125,8 +130,24 @@ impl Run {
         if self.published().is_some() {
             return Ok(());
         }
-        *self.begun() = Some(Incomplete::begin(self, &self.place(target)?.name())?);
+        let out = self.place(target)?.name();
+        *self.writing() = Some(Writing::begin(&self.root, &self.id, &out)?);
+        *self.begun() = Some(Incomplete::begin(self, &out)?);
         Ok(())
+    }
+
+    /// Takes away what a run has written that is not published. For who can wait: before [`Self::stopped`].
+    pub async fn take_away(&self) {
+        let out = self.begun().as_ref().map(|begun| begun.out.clone());
+        let Some(out) = out.filter(|_| self.published().is_none()) else { return };
+        match remove_unpublished(&self.stores.place(&out.to_string_lossy()), &self.id).await {
+            Ok(()) => self.writing().take().into_iter().for_each(Writing::end),
+            Err(e) => tracing::warn!("{e}; the next run takes away what this one has left"),
+        }
+    }
+
+    fn writing(&self) -> std::sync::MutexGuard<'_, Option<Writing>> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Writes down why the run ends without being published, and takes away what it has staged. Does nothing for a
@@ -180,6 +201,7 @@ impl Run {
     pub(crate) fn set_published(&self, published: Published) {
         // A run publishes once: the sink refuses a second COPY before it writes.
         let _ = self.published.set(published);
+        self.writing().take().into_iter().for_each(Writing::end);
         if let Some(begun) = self.begun().take()
             && let Err(error) = begun.published(&self.root)
         {

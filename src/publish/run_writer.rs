@@ -17,6 +17,7 @@ use super::manifest::{FORMAT_VERSION, FileKind, Rows};
 use super::schema::{REASONS, SPLIT, curated_schema, rejected_schema};
 use super::tally::Tally;
 use super::target::Target;
+use super::upload::GiveUp;
 use super::{FileLimits, Manifest, Published, Run};
 use crate::stores::Place;
 
@@ -24,6 +25,8 @@ const FOLDERS: [&str; 2] = ["data", "rejected"];
 
 /// A run being written. Dropped before [`RunWriter::publish`] it leaves nothing behind.
 pub(crate) struct RunWriter {
+    /// First: the files send nothing when they are dropped.
+    _give_up: GiveUp,
     columns: Columns,
     config_sha256: String,
     curated: ParquetFiles,
@@ -38,6 +41,7 @@ impl RunWriter {
         let target = Arc::new(Target::create(out, &run.id, &FOLDERS)?);
         let files = |kind, schema| ParquetFiles::new(kind, &target, schema, &run.id, limits);
         Ok(RunWriter {
+            _give_up: target.give_up(),
             columns,
             config_sha256: run.config_sha256.clone(),
             curated: files(FileKind::Curated, curated_schema()),
@@ -68,7 +72,7 @@ impl RunWriter {
 
     /// Ends the files, writes the card and then the manifest, and gives the run its name.
     pub(crate) fn publish(self, run: &Run) -> Result<Published> {
-        let RunWriter { curated, rejected, tally, target, .. } = self;
+        let RunWriter { _give_up, curated, rejected, tally, target, .. } = self;
         let mut files = curated.finish()?;
         files.extend(rejected.finish()?);
         let mut sources = tally.sources();

@@ -126,7 +126,7 @@ pub async fn manifest_of(run: &Place) -> Result<Manifest> {
 }
 
 /// Name, place and manifest of every complete run, oldest first. In a store what has no manifest is no run.
-async fn complete_runs(out: &Place) -> Result<Vec<(String, Place, Result<Manifest>)>> {
+pub(super) async fn complete_runs(out: &Place) -> Result<Vec<(String, Place, Result<Manifest>)>> {
     let prefix = match out {
         Place::Folder(folder) => {
             let runs = run_folders(folder)?.into_iter();

@@ -7,7 +7,7 @@ use datafusion::common::Result;
 
 use super::manifest::MANIFEST;
 use super::staging::{Staging, at};
-use super::upload::{ObjectFile, Upload};
+use super::upload::{GiveUp, ObjectFile, Upload};
 use crate::stores::Place;
 
 /// A run being written. Dropped before [`Target::publish`] it leaves nothing behind.
@@ -25,6 +25,14 @@ impl Target {
         })
     }
 
+    /// To be dropped before the files are.
+    pub(crate) fn give_up(&self) -> GiveUp {
+        match self {
+            Target::Folder(_) => GiveUp::default(),
+            Target::Prefix(upload) => upload.give_up(),
+        }
+    }
+
     /// Begins a file; `name` is relative to the run, with `/`.
     pub(crate) fn file(&self, name: &str) -> Result<TargetFile> {
         Ok(match self {
@@ -32,7 +40,7 @@ impl Target {
                 let path = staging.path().join(name);
                 TargetFile::Local(File::create_new(&path).map_err(at("cannot make the file", &path))?)
             }
-            Target::Prefix(upload) => TargetFile::Object(Box::new(upload.file(name))),
+            Target::Prefix(upload) => TargetFile::Object(Box::new(upload.file(name)?)),
         })
     }
 

@@ -2,6 +2,7 @@
 //! the manifest is there, which comes last and is created once.
 
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
@@ -14,11 +15,6 @@ use tokio::runtime::Handle;
 use super::manifest::MANIFEST;
 use crate::stores::{Prefix, explain};
 
-/// The bytes of one part of a multipart upload; a smaller file is one put.
-const PART_BYTES: usize = 8 << 20;
-/// Parts that travel at once.
-const PARTS: usize = 4;
-
 /// A run under its own prefix. Dropped before [`Upload::publish`] it deletes what it has written.
 #[derive(Debug)]
 pub(crate) struct Upload {
@@ -28,7 +24,19 @@ pub(crate) struct Upload {
     runtime: Handle,
     /// What has been begun; a killed process leaves it, as files that belong to no run.
     begun: Arc<Mutex<Vec<Path>>>,
+    given_up: Arc<AtomicBool>,
     published: bool,
+}
+
+/// Dropped before the files of an upload it keeps them from sending what they hold: Parquet's writer flushes when it is
+/// dropped, on whatever thread that is.
+#[derive(Debug, Default)]
+pub(crate) struct GiveUp(Arc<AtomicBool>);
+
+impl Drop for GiveUp {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 impl Upload {
@@ -40,18 +48,27 @@ impl Upload {
         if runtime.block_on(run.get(MANIFEST))?.is_some() {
             return exec_err!("{} is already there; a run is published once", run.url());
         }
-        Ok(Upload { run, store, path, runtime, begun: Arc::default(), published: false })
+        Ok(Upload { run, store, path, runtime, begun: Arc::default(), given_up: Arc::default(), published: false })
     }
 
-    pub(crate) fn file(&self, name: &str) -> ObjectFile {
+    pub(crate) fn give_up(&self) -> GiveUp {
+        GiveUp(Arc::clone(&self.given_up))
+    }
+
+    pub(crate) fn file(&self, name: &str) -> Result<ObjectFile> {
         let path = Path::from(format!("{}/{name}", self.path));
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner).push(path.clone());
-        let writer = BufWriter::with_capacity(Arc::clone(&self.store), path, PART_BYTES).with_max_concurrency(PARTS);
-        ObjectFile { writer: Some(writer), url: format!("{}/{name}", self.run.url()), runtime: self.runtime.clone() }
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner).push(path);
+        let writer = Some(self.run.writer(name)?);
+        Ok(ObjectFile {
+            writer,
+            url: format!("{}/{name}", self.run.url()),
+            runtime: self.runtime.clone(),
+            given_up: Arc::clone(&self.given_up),
+        })
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) -> Result<()> {
-        let mut file = self.file(name);
+        let mut file = self.file(name)?;
         file.write_all(text.as_bytes())?;
         file.finish()
     }
@@ -94,6 +111,7 @@ pub(crate) struct ObjectFile {
     writer: Option<BufWriter>,
     url: String,
     runtime: Handle,
+    given_up: Arc<AtomicBool>,
 }
 
 impl ObjectFile {
@@ -111,7 +129,8 @@ impl ObjectFile {
 
 impl Write for ObjectFile {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        let Some(writer) = &mut self.writer else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        let writer = self.writer.as_mut().filter(|_| !self.given_up.load(Ordering::Acquire));
+        let Some(writer) = writer else { return Err(io::ErrorKind::BrokenPipe.into()) };
         let written = self.runtime.block_on(writer.write(buffer));
         written.map_err(|e| io::Error::other(self.cannot(&e).strip_backtrace()))
     }

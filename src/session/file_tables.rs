@@ -26,7 +26,7 @@ use super::run_schemas;
 use super::state_now::StateNow;
 use crate::config::CONFIG_FILE;
 use crate::lineage::MarkedTable;
-use crate::publish::{FileKind, newest_complete_run};
+use crate::publish::{FileKind, Run, newest_complete_run};
 use crate::stores::{Place, listing_url};
 
 /// The formats by extension; each but Parquet and Arrow may have one of [`COMPRESSIONS`] behind it.
@@ -135,6 +135,9 @@ fn kind_of(name: &str) -> Option<(&'static str, FileCompressionType)> {
 /// The files that a path, a URL or a pattern names, as one table. A relative path lies in the current folder.
 pub async fn table_of_files(state: &SessionState, location: &str) -> Result<Arc<dyn TableProvider>> {
     let folder = !location.contains("://") && !location.ends_with('/') && Path::new(location).is_dir();
+    let stores = state.config().get_extension::<Run>().map(|run| Arc::clone(&run.stores));
+    let taken = stores.and_then(|stores| stores.take_query(location));
+    let location = taken.as_deref().unwrap_or(location);
     let url = listing_url(&if folder { format!("{location}/") } else { location.to_owned() })?;
     let store = state.runtime_env().object_store(&url)?;
     let mut found: Vec<ObjectMeta> = url.list_all_files(state, store.as_ref(), "").await?.try_collect().await?;

@@ -7,6 +7,7 @@ mod file_tables;
 mod footer;
 mod macros;
 mod pipeline;
+mod pipeline_url;
 mod run_schemas;
 mod state_now;
 mod statements;

@@ -28,6 +28,8 @@ impl SqlFile {
 #[derive(Debug, Clone, Default)]
 pub struct Pipeline {
     pub folder: PathBuf,
+    /// As it was given, a path or URL.
+    pub location: PathBuf,
     /// `*.sql` of the folder itself, by name.
     pub stages: Vec<SqlFile>,
     /// `filters/*.sql`, by name.
@@ -37,29 +39,38 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Reads a folder; only an unreadable file is an error.
-    pub fn read(folder: &Path) -> Result<Self> {
+    /// Reads a folder, or its `sql/` where that holds the stages (as `seedmill init` writes it); only an unreadable file is
+    /// an error. `location` is what messages call it.
+    pub fn read(folder: &Path, location: &Path) -> Result<Self> {
+        let mut folder = folder.to_owned();
+        let mut stages = read_files(&folder, "", "sql")?;
+        if stages.is_empty() {
+            stages = read_files(&folder.join("sql"), "", "sql")?;
+            if !stages.is_empty() {
+                folder.push("sql");
+            }
+        }
         Ok(Pipeline {
-            folder: folder.to_owned(),
-            stages: read_files(folder, "", "sql")?,
-            filters: read_files(folder, "filters/", "sql")?,
-            prompts: read_files(folder, "prompts/", "jinja")?,
+            stages,
+            filters: read_files(&folder, "filters/", "sql")?,
+            prompts: read_files(&folder, "prompts/", "jinja")?,
+            folder,
+            location: location.to_owned(),
         })
     }
 
-    /// The same, for a folder that must hold stages.
-    pub fn read_stages(folder: &Path) -> Result<Self> {
-        if !folder.is_dir() {
-            return plan_err!("the pipeline folder {} does not exist", folder.display());
+    /// An error where there are no stages.
+    pub fn need_stages(&self) -> Result<()> {
+        if !self.folder.is_dir() {
+            return plan_err!("the pipeline folder {} does not exist", self.location.display());
         }
-        let pipeline = Self::read(folder)?;
-        if pipeline.stages.is_empty() {
+        if self.stages.is_empty() {
             return plan_err!(
                 "{} holds no stages; a pipeline folder has files such as 10_seeds.sql, 20_generate.sql, 60_publish.sql",
-                folder.display()
+                self.location.display()
             );
         }
-        Ok(pipeline)
+        Ok(())
     }
 
     /// The place of a stage by its file's name: `30_solve.sql`, `30_solve`, `30` or `solve`.
@@ -76,7 +87,7 @@ impl Pipeline {
         let names: Vec<String> = self.stages.iter().map(stem).collect();
         let near = nearest(wanted, names.iter().map(String::as_str));
         let near = near.map_or(String::new(), |near| format!("did you mean '{near}'? "));
-        plan_err!("there is no stage '{name}'; {near}{} has {}", self.folder.display(), names.join(", "))
+        plan_err!("there is no stage '{name}'; {near}{} has {}", self.location.display(), names.join(", "))
     }
 
     /// Whether any of its files names the variable `@name`.

@@ -1,5 +1,6 @@
 //! One statement run in a workspace: planned by DataFusion, with the marks of its inputs carried to what it fills.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use datafusion::common::{Result, plan_err};
@@ -10,10 +11,15 @@ use datafusion::sql::parser;
 use datafusion::sql::sqlparser::ast;
 
 use super::external_table;
+use crate::publish::Run;
+use crate::stores::Stores;
 
 /// Plans a statement. Errors are one sentence, without DataFusion's kinds and backtraces.
-pub async fn plan(ctx: &SessionContext, statement: parser::Statement) -> Result<LogicalPlan> {
+pub async fn plan(ctx: &SessionContext, mut statement: parser::Statement) -> Result<LogicalPlan> {
     refuse_quoted_body(&statement)?;
+    if let Some(run) = ctx.state().config().get_extension::<Run>() {
+        take_queries(&run.stores, &mut statement);
+    }
     ctx.state().statement_to_plan(statement).await
 }
 
@@ -46,6 +52,37 @@ pub async fn execute(ctx: &SessionContext, plan: LogicalPlan) -> Result<DataFram
             let plan = external_table::with_marks_of_today(ctx, plan).await?;
             Ok(DataFrame::new(state, plan))
         }
+    }
+}
+
+/// Takes the queries off web addresses that stand for tables: a signature there is in no plan from now on.
+fn take_queries(stores: &Stores, statement: &mut parser::Statement) {
+    let take = |text: &mut String| {
+        if let Some(plain) = stores.take_query(text) {
+            *text = plain;
+        }
+    };
+    let take_of_relation = |name: &mut ast::ObjectName| {
+        if let [ast::ObjectNamePart::Identifier(name)] = &mut name.0[..] {
+            take(&mut name.value);
+        }
+        ControlFlow::<()>::Continue(())
+    };
+    match statement {
+        parser::Statement::Statement(statement) => {
+            let _ = ast::visit_relations_mut(statement, take_of_relation);
+        }
+        parser::Statement::CreateExternalTable(create) => create.locations.iter_mut().for_each(take),
+        parser::Statement::CopyTo(copy) => match &mut copy.source {
+            parser::CopyToSource::Query(query) => {
+                let _ = ast::visit_relations_mut(query, take_of_relation);
+            }
+            parser::CopyToSource::Relation(name) => {
+                let _ = take_of_relation(name);
+            }
+        },
+        parser::Statement::Explain(explain) => take_queries(stores, &mut explain.statement),
+        parser::Statement::Reset(_) => {}
     }
 }
 

@@ -23,6 +23,7 @@ use super::external_table::CatalogFiles;
 use super::file_tables;
 use super::macros::{InlineMacros, MacroFactory};
 use super::pipeline::{Pipeline, SqlFile};
+use super::pipeline_url;
 use super::run_schemas;
 use super::statements;
 use super::variables::{FoldVariables, Variables};
@@ -32,20 +33,20 @@ use crate::endpoint::Models;
 use crate::guard::{
     HeldOutGuard, HeldOutOutflow, LicenceGate, LicencePermits, LoadHeldOutRows, RowGate, held_out_copy,
 };
-use crate::ledger;
+use crate::ledger::{self, Location};
 use crate::lineage::{Licence, Lineage, Origin, Target, lineage_of};
 use crate::model_call::{
     CallHistory, CallPlanner, CallQueryPlanner, CallRuntime, Prompts, RefuseVolatileInput, Render, Settings,
     SharedHistory, WarnUnorderedInput, Warnings, call_nodes, optimizer_rules, physical_optimizer_rules,
 };
 use crate::publish::{self, Attribution, ModelRecord, Run};
-use crate::stores::{Place, Stores};
+use crate::stores::Stores;
 use crate::tasks::{Catalog, HeldOutCoverage, HeldOutRows};
 
 /// What is opened, and how it differs from `seedmill.toml`.
 #[derive(Debug, Clone, Default)]
 pub struct OpenOptions {
-    /// The pipeline folder; the workspace's `sql/` by default.
+    /// The pipeline folder or its URL; the workspace's `sql/` by default.
     pub pipeline: Option<PathBuf>,
     /// The folder of `seedmill.toml`; found from the pipeline folder and the current folder by default.
     pub root: Option<PathBuf>,
@@ -83,12 +84,20 @@ impl Workspace {
     /// Opens a workspace: reads its files, registers tables and functions, loads `filters/*.sql`. Makes no call and
     /// writes nothing.
     pub async fn open(options: OpenOptions) -> Result<Workspace> {
+        let stores = options.stores.clone().unwrap_or_else(Stores::from_env);
+        let url = options.pipeline.as_deref().and_then(pipeline_url::url);
         let root = match &options.root {
             Some(root) => root.clone(),
-            None => find_root(options.pipeline.as_deref())?,
+            None => find_root(options.pipeline.as_deref().filter(|_| url.is_none()))?,
         };
-        let stores = options.stores.clone().unwrap_or_else(Stores::from_env);
-        let mut config = Config::load(&root).map_err(|e| DataFusionError::Plan(e.to_string()))?;
+        // What is read lies in the pipeline's folder, what is written in the workspace's.
+        let fetched = match url {
+            Some(url) => Some(pipeline_url::fetch(url, &stores, &root.join(STATE)).await?),
+            None => None,
+        };
+        let told = fetched.as_deref().filter(|folder| folder.join(CONFIG_FILE).is_file());
+        let config = Config::load_apart(told.unwrap_or(&root), &root);
+        let mut config = config.map_err(|e| DataFusionError::Plan(e.to_string()))?;
         if let Some(out) = &options.out {
             // As a user of the command line means it: from the folder that they are in.
             config.out = match std::path::absolute(out) {
@@ -106,7 +115,8 @@ impl Workspace {
         }
         values.insert(TARGET.to_owned(), Variable::Text(config.tasks.target.to_string()));
         let variables = Arc::new(Variables::new(values));
-        let pipeline = Pipeline::read(options.pipeline.as_deref().unwrap_or(&root.join("sql")))?;
+        let location = options.pipeline.clone().unwrap_or_else(|| root.join("sql"));
+        let pipeline = Pipeline::read(fetched.as_deref().unwrap_or(&location), &location)?;
         config.tasks.sql = Some(pipeline.folder.join("tasks"));
         let catalog =
             Arc::new(Catalog::load(&config.tasks, &stores).map_err(|e| DataFusionError::Plan(e.to_string()))?);
@@ -125,9 +135,12 @@ impl Workspace {
             run.attribute(task.name.clone(), of);
         }
         // However it is written on the command line. A folder that is not there has no stages and publishes nothing.
-        run.pipeline = std::fs::canonicalize(&pipeline.folder).unwrap_or_else(|_| pipeline.folder.clone());
+        run.pipeline = match url {
+            Some(url) => url.into(),
+            None => std::fs::canonicalize(&pipeline.folder).unwrap_or_else(|_| pipeline.folder.clone()),
+        };
         let run = Arc::new(run);
-        let ledger = stores.place(&config.ledger.location);
+        let ledger = ledger_location(&config, &stores);
         let runtime = Arc::new(CallRuntime::new(Arc::clone(&models), &ledger, run.id.clone(), config.budget));
         let notes = PlanNotes::default();
         let ctx = context(&pipeline, &models, &variables, &catalog, &runtime, &run, &notes)?;
@@ -143,18 +156,8 @@ impl Workspace {
     }
 
     /// Where the ledger lies.
-    pub fn ledger(&self) -> Place {
-        self.run.stores.place(&self.config.ledger.location)
-    }
-
-    /// The ledger's folder, for `work` that can be done in a folder only.
-    pub fn ledger_folder(&self, work: &str) -> Result<PathBuf> {
-        match self.ledger() {
-            Place::Folder(folder) => Ok(folder),
-            Place::Prefix(prefix) => {
-                plan_err!("{work} works on a ledger in a folder; {} is on an object store", prefix.url())
-            }
-        }
+    pub fn ledger(&self) -> Location {
+        ledger_location(&self.config, &self.run.stores)
     }
 
     /// The DataFusion session.
@@ -279,7 +282,7 @@ impl Workspace {
     pub fn no_publishing_statement(&self) -> DataFusionError {
         DataFusionError::Plan(format!(
             "{} ends without a COPY (SELECT … ) TO 'runs' STORED AS CURATED: there is nothing to run",
-            self.pipeline.folder.display()
+            self.pipeline.location.display()
         ))
     }
 
@@ -312,6 +315,13 @@ impl Workspace {
         }
         file_tables::register(&self.ctx, remote, out)
     }
+}
+
+/// The folder of a workspace's state.
+const STATE: &str = ".seedmill";
+
+fn ledger_location(config: &Config, stores: &Arc<Stores>) -> Location {
+    Location::new(stores.place(&config.ledger.location), &config.root.join(STATE))
 }
 
 /// The variable that holds the run's licence target.

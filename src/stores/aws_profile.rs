@@ -1,5 +1,6 @@
-//! A profile of AWS's shared files, `~/.aws/credentials` and `~/.aws/config`: static keys, region and endpoint. Roles,
-//! single sign-on and credential processes are left to AWS's own tools (`aws configure export-credentials`).
+//! A profile of AWS's shared files, `~/.aws/credentials` and `~/.aws/config`: static keys, a web identity, region and
+//! endpoint. Roles, single sign-on and credential processes are left to AWS's own tools (`aws configure
+//! export-credentials`), and refused here: the keys beside them are other ones than are meant.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -38,6 +39,29 @@ pub(super) fn read(variables: &Variables) -> Result<Profile> {
             plan_err!("AWS_PROFILE names '{name}', which is in neither ~/.aws/credentials nor ~/.aws/config")
         }
     }
+}
+
+/// An error where a profile's credentials are not its own keys: AWS's tools look at these ways before they look at keys.
+pub(super) fn need_own_keys(profile: &Profile, variables: &Variables) -> Result<()> {
+    let has = |key: &str| profile.contains_key(key);
+    let way = if has("web_identity_token_file") {
+        return Ok(());
+    } else if has("role_arn") {
+        "takes on a role (role_arn)"
+    } else if has("sso_session") || has("sso_start_url") {
+        "signs on with a browser (sso_session or sso_start_url)"
+    } else if has("credential_process") && !has("aws_access_key_id") {
+        "gets its keys from a program (credential_process)"
+    } else if has("source_profile") && !has("aws_access_key_id") {
+        "has the keys of another (source_profile)"
+    } else {
+        return Ok(());
+    };
+    let name = variables.get("AWS_PROFILE").unwrap_or("default");
+    plan_err!(
+        "the AWS profile '{name}' {way}, which is left to AWS's own program: \
+         eval \"$(aws configure export-credentials --profile {name} --format env)\" sets its keys for this shell"
+    )
 }
 
 /// The keys of an INI section; nested ones, which are indented, are left out.
@@ -82,6 +106,32 @@ mod tests {
         assert_eq!((lab["region"].as_str(), lab["aws_secret_access_key"].as_str()), ("eu-west-1", "a=b"));
         assert!(!lab.contains_key("endpoint_url"));
         assert_eq!(of(None).unwrap()["region"], "us-east-1");
+        assert!(need_own_keys(&lab, &Variables::default()).is_ok());
         assert!(of(Some("other")).unwrap_err().to_string().contains("AWS_PROFILE names 'other'"));
+    }
+
+    #[test]
+    fn a_profile_whose_keys_are_elsewhere_is_refused_with_what_to_do() {
+        let way = |text: &str| {
+            let profile = section(&format!("[x]\n{text}"), "x").unwrap();
+            let variables = Variables::of([("AWS_PROFILE".to_owned(), "x".to_owned())]);
+            need_own_keys(&profile, &variables).map_err(|e| e.strip_backtrace())
+        };
+        let keys = "aws_access_key_id = id\naws_secret_access_key = hush\n";
+        // Keys beside a role are those that may take it on, not those that are meant.
+        for (text, said) in [
+            (format!("{keys}role_arn = arn:aws:iam::1:role/r\nsource_profile = y\n"), "takes on a role"),
+            ("sso_session = corp\nsso_account_id = 1\n".into(), "signs on with a browser"),
+            ("sso_start_url = https://corp\n".into(), "signs on with a browser"),
+            ("credential_process = /bin/keys\n".into(), "gets its keys from a program"),
+            ("source_profile = y\n".into(), "has the keys of another"),
+        ] {
+            let error = way(&text).unwrap_err();
+            assert!(error.contains(said) && error.contains("export-credentials --profile x"), "{error}");
+            assert!(!error.contains("hush"), "{error}");
+        }
+        assert!(way(keys).is_ok() && way("region = eu\n").is_ok());
+        assert!(way(&format!("{keys}credential_process = /bin/keys\n")).is_ok());
+        assert!(way("role_arn = r\nweb_identity_token_file = /token\n").is_ok());
     }
 }

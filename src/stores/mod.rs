@@ -7,7 +7,9 @@ mod hub_client;
 mod hub_path;
 mod listing_url;
 mod named;
+mod parquet_object;
 mod place;
+mod presigned;
 mod s3;
 mod variables;
 mod wait;
@@ -29,7 +31,10 @@ use hub::Hub;
 pub use listing_url::listing_url;
 use named::Named;
 pub use named::{StoreError, explain, store_error};
+pub use parquet_object::ParquetObject;
 pub use place::{Place, Prefix};
+pub use presigned::without_queries;
+use presigned::{Signatures, Web};
 pub use variables::Variables;
 pub use wait::wait;
 
@@ -38,6 +43,7 @@ pub struct Stores {
     variables: Variables,
     /// By scheme, user (an Azure container), host and port.
     known: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
+    signatures: Signatures,
 }
 
 impl Stores {
@@ -47,12 +53,17 @@ impl Stores {
     }
 
     pub fn new(variables: Variables) -> Arc<Stores> {
-        Arc::new(Stores { variables, known: Mutex::default() })
+        Arc::new(Stores { variables, known: Mutex::default(), signatures: Signatures::default() })
     }
 
     /// A folder of this machine, or a prefix of an object store that is connected to when it is used.
     pub fn place(self: &Arc<Self>, location: &str) -> Place {
         Place::new(location, self)
+    }
+
+    /// A web address without its query, which is put back into requests for the file; `None` for one without a query.
+    pub fn take_query(&self, location: &str) -> Option<String> {
+        self.signatures.take(location)
     }
 
     /// The store of a URL.
@@ -110,7 +121,8 @@ impl Stores {
             "hf" => return plan_err!("{base} cannot be read: of the Hub there is hf://datasets/<owner>/<name>/…"),
             "http" | "https" => {
                 let options = ClientOptions::new().with_allow_http(url.scheme() == "http");
-                Arc::new(HttpBuilder::new().with_url(&base).with_client_options(options).build().map_err(at)?)
+                let inner = HttpBuilder::new().with_url(&base).with_client_options(options).build().map_err(at)?;
+                Arc::new(Web::new(inner, base.clone(), self.signatures.clone())?)
             }
             other => {
                 return plan_err!(

@@ -12,7 +12,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 use regex::Regex;
 use tokio_util::bytes::Bytes;
@@ -128,8 +128,14 @@ impl fmt::Display for Named {
 #[async_trait]
 impl ObjectStore for Named {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        // Who creates an object is of this house, and tells its own errors.
+        let is_ours = matches!(opts.mode, PutMode::Create);
         let put = self.inner.put_opts(location, payload, opts).await.map_err(self.told(Some(location)));
-        put.inspect_err(warn_unwritten)
+        put.inspect_err(|e| {
+            if !is_ours {
+                warn_unwritten(e)
+            }
+        })
     }
 
     async fn put_multipart_opts(&self, location: &Path, opts: PutMultipartOptions) -> Result<Box<dyn MultipartUpload>> {

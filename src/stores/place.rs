@@ -6,7 +6,8 @@ use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 
 use datafusion::common::{Result, plan_datafusion_err};
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
+use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions};
@@ -14,6 +15,11 @@ use tokio_util::bytes::Bytes;
 use url::Url;
 
 use super::{StoreError, Stores, explain};
+
+/// The bytes of one part of a multipart upload; a smaller file is one put.
+const PART_BYTES: usize = 8 << 20;
+/// Parts that travel at once.
+const PARTS: usize = 4;
 
 /// A folder or a prefix.
 #[derive(Debug, Clone)]
@@ -127,19 +133,26 @@ impl Prefix {
         Ok((self.stores.store(&url)?, path))
     }
 
-    /// Writes an object whose name nobody else uses, as a whole or not at all. That it is there already with the same
-    /// bytes means that the answer to an earlier attempt was lost.
+    /// Writes an object whose name nobody else uses, as a whole or not at all.
     pub async fn put_new(&self, name: &str, bytes: Bytes) -> Result<(), StoreError> {
+        match self.create(name, bytes).await? {
+            true => Ok(()),
+            false => Err(StoreError(format!("{}/{name} is already there and says something else", self.url))),
+        }
+    }
+
+    /// Writes an object where none is, as a whole or not at all; `false` where another is. That it is there already with
+    /// the same bytes means that the answer to an earlier attempt was lost.
+    pub async fn create(&self, name: &str, bytes: Bytes) -> Result<bool, StoreError> {
         let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
         let path = Path::from(format!("{path}/{name}"));
         let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         match store.put_opts(&path, bytes.clone().into(), create).await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(true),
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
                 let there = async { store.get(&path).await?.bytes().await }.await;
                 match there {
-                    Ok(there) if there == bytes => Ok(()),
-                    Ok(_) => Err(StoreError(format!("{}/{name} is already there and says something else", self.url))),
+                    Ok(there) => Ok(there == bytes),
                     Err(e) => Err(StoreError(explain(&e))),
                 }
             }
@@ -169,10 +182,35 @@ impl Prefix {
         }
     }
 
-    /// A part of an object, up to its end.
-    pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+    /// A part of an object, up to its end; `None` where the object is not there.
+    pub async fn get_range(&self, name: &str, range: Range<u64>) -> Result<Option<Bytes>, StoreError> {
         let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
-        store.get_range(&Path::from(format!("{path}/{name}")), range).await.map_err(|e| StoreError(explain(&e)))
+        match store.get_range(&Path::from(format!("{path}/{name}")), range).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Error::NotFound { .. }) => Ok(None),
+            Err(e) => Err(StoreError(explain(&e))),
+        }
+    }
+
+    /// Begins an object that is there as a whole when the writer is shut down.
+    pub fn writer(&self, name: &str) -> Result<BufWriter, StoreError> {
+        let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
+        let path = Path::from(format!("{path}/{name}"));
+        Ok(BufWriter::with_capacity(store, path, PART_BYTES).with_max_concurrency(PARTS))
+    }
+
+    /// Deletes objects below the prefix; one that is not there is none too many.
+    pub async fn delete(&self, names: impl IntoIterator<Item = String>) -> Result<(), StoreError> {
+        let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
+        let paths: Vec<_> = names.into_iter().map(|name| Ok(Path::from(format!("{path}/{name}")))).collect();
+        let mut deleted = store.delete_stream(futures::stream::iter(paths).boxed());
+        while let Some(done) = deleted.next().await {
+            match done {
+                Ok(_) | Err(Error::NotFound { .. }) => {}
+                Err(e) => return Err(StoreError(format!("{} cannot be deleted: {}", self.url, explain(&e)))),
+            }
+        }
+        Ok(())
     }
 
     /// Whether an object is there.
@@ -194,14 +232,19 @@ impl Prefix {
         Ok(here.filter_map(|meta| Some((meta.location.filename()?.to_owned(), meta))).collect())
     }
 
-    /// All objects below the prefix, by their paths from it.
+    /// The paths of all objects below the prefix.
     pub async fn tree(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.files().await?.into_iter().map(|(path, _)| path).collect())
+    }
+
+    /// All objects below the prefix, by their paths from it.
+    pub async fn files(&self) -> Result<Vec<(String, ObjectMeta)>, StoreError> {
         let (store, path) = self.store().map_err(|e| StoreError(e.strip_backtrace()))?;
         let all: Vec<ObjectMeta> = store.list(Some(&path)).try_collect().await.map_err(|e| StoreError(explain(&e)))?;
         let depth = path.parts().count();
         let relative = |meta: ObjectMeta| {
             let parts: Vec<String> = meta.location.parts().skip(depth).map(|part| part.as_ref().to_owned()).collect();
-            parts.join("/")
+            (parts.join("/"), meta)
         };
         Ok(all.into_iter().map(relative).collect())
     }

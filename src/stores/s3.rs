@@ -22,15 +22,29 @@ pub(super) fn open(url: &Url, variables: &Variables) -> Result<AmazonS3> {
     } else {
         aws_profile::read(variables)?
     };
+    // Keys of the environment stand over those of a profile.
+    if variables.get("AWS_ACCESS_KEY_ID").is_none() && !variables.is_true("AWS_SKIP_SIGNATURE") {
+        aws_profile::need_own_keys(&profile, variables)?;
+    }
     let mut endpoint = profile.get("endpoint_url").map(String::as_str);
     for (name, key) in [
         ("aws_access_key_id", AmazonS3ConfigKey::AccessKeyId),
         ("aws_secret_access_key", AmazonS3ConfigKey::SecretAccessKey),
         ("aws_session_token", AmazonS3ConfigKey::Token),
         ("region", AmazonS3ConfigKey::Region),
+        ("web_identity_token_file", AmazonS3ConfigKey::WebIdentityTokenFile),
     ] {
         if let Some(value) = profile.get(name) {
             builder = builder.with_config(key, value);
+        }
+    }
+    if profile.contains_key("web_identity_token_file") {
+        for (name, key) in
+            [("role_arn", AmazonS3ConfigKey::RoleArn), ("role_session_name", AmazonS3ConfigKey::RoleSessionName)]
+        {
+            if let Some(value) = profile.get(name) {
+                builder = builder.with_config(key, value);
+            }
         }
     }
     for (name, value) in variables.with_prefix("AWS_").filter(|(_, value)| !value.is_empty()) {

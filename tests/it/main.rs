@@ -20,12 +20,17 @@ mod interrupt;
 mod kill;
 mod ledger_kill;
 mod object_store;
+mod object_store_compact;
+mod object_store_ledger;
+mod object_store_publish;
 mod once;
 mod openai;
 #[cfg(feature = "peers")]
 mod peers;
 mod pipeline;
+mod pipeline_url;
 mod planner;
+mod presigned;
 mod progress;
 #[cfg(feature = "peers")]
 mod readers;

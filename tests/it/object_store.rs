@@ -12,8 +12,8 @@ use crate::fault_server::{FaultServer, Reply, answer};
 use crate::s3_server::{Fault, S3Server};
 use crate::scratch::Scratch;
 
-const ROWS: usize = 120;
-const IN_FLIGHT: usize = 8;
+pub const ROWS: usize = 120;
+pub const IN_FLIGHT: usize = 8;
 
 const PIPELINE: &str = "
 CREATE VIEW asked AS SELECT * FROM generate((SELECT n FROM 's3://bucket/in/*.jsonl'), model => 'm',
@@ -24,21 +24,21 @@ COPY (SELECT question, 'an answer' AS answer_text, 'numbers' AS task, [CAST(n AS
       FROM asked) TO 's3://bucket/runs' STORED AS CURATED OPTIONS ('max_rows_per_file' '50');
 ";
 
-fn model() -> FaultServer {
+pub fn model() -> FaultServer {
     FaultServer::start(|body, nth| match answer(body, nth) {
         Reply::Answer(text, _) => Reply::Answer(text, Duration::from_millis(10)),
         other => other,
     })
 }
 
-fn seeds(s3: &S3Server) {
+pub fn seeds(s3: &S3Server) {
     for (part, from) in [("a", 1), ("b", ROWS / 2 + 1)] {
         let lines: String = (from..from + ROWS / 2).map(|n| format!("{{\"n\": {n}}}\n")).collect();
         s3.write(&format!("in/{part}.jsonl"), lines);
     }
 }
 
-fn workspace(model: &FaultServer, s3: &S3Server) -> Scratch {
+pub fn workspace(model: &FaultServer, s3: &S3Server) -> Scratch {
     let more = "[ledger]\nurl = \"s3://bucket/ledger\"\n[run]\nout = \"s3://bucket/runs\"\n";
     let scratch = Scratch::new(model.url(), IN_FLIGHT, more).with_variables(&s3.variables());
     scratch.write("sql/10_all.sql", PIPELINE);
@@ -48,7 +48,7 @@ fn workspace(model: &FaultServer, s3: &S3Server) -> Scratch {
 const COUNTS: &str = "SELECT (SELECT count(*) FROM run.curated) || ' ' || (SELECT count(*) FROM rejected) || ' ' || \
                       (SELECT count(*) FROM calls) || ' ' || (SELECT count(*) FROM run.calls)";
 
-fn assert_whole(scratch: &Scratch) {
+pub fn assert_whole(scratch: &Scratch) {
     assert_eq!(scratch.value(COUNTS), format!("{} {} {ROWS} {ROWS}", ROWS - ROWS / 10, ROWS / 10));
 }
 
@@ -111,7 +111,7 @@ fn files_of_a_bucket_are_tables_by_pattern_and_compression() {
     assert!(error.contains("there is no bucket s3://other"), "{error}");
 }
 
-fn failure(scratch: &Scratch, sql: &str) -> String {
+pub fn failure(scratch: &Scratch, sql: &str) -> String {
     let output = scratch.run(&["sql", "-c", sql]);
     assert!(!output.status.success(), "{sql}");
     String::from_utf8(output.stderr).unwrap()
@@ -159,7 +159,7 @@ fn a_killed_run_goes_on_and_pays_again_at_most_for_what_was_in_flight() {
     assert_whole(&scratch);
 }
 
-fn wait(child: &mut Child, mut until: impl FnMut() -> bool) {
+pub fn wait(child: &mut Child, mut until: impl FnMut() -> bool) {
     let start = Instant::now();
     while !until() && child.try_wait().unwrap().is_none() {
         assert!(start.elapsed() < Duration::from_secs(120), "waited in vain");
@@ -209,7 +209,7 @@ fn a_run_comes_through_a_store_that_fails_and_is_seen_as_a_whole_or_not_at_all()
 }
 
 /// The rows of the files that a manifest names, read as they are at this moment; `None` where there is no manifest.
-fn published(bucket: &std::path::Path) -> Option<usize> {
+pub fn published(bucket: &std::path::Path) -> Option<usize> {
     let runs = std::fs::read_dir(bucket.join("runs")).ok()?;
     let run = runs.map(|run| run.unwrap().path()).find(|run| run.join("manifest.json").exists())?;
     let manifest: serde_json::Value =
@@ -269,59 +269,4 @@ fn tasks_are_found_under_a_root_in_a_bucket_and_its_held_out_files_are_refused_b
     s3.fail(|_, _| Some(Fault::Status(403, "AccessDenied")));
     let error = failure(&scratch, "SELECT 1");
     assert!(error.contains("[data] roots: ") && error.contains("(403)"), "{error}");
-}
-
-/// Rows that Parquet cannot make small: 24 MB over 60 rows, which take several parts.
-fn large_seeds(s3: &S3Server) {
-    let mut state = 7u64;
-    let mut digits = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        format!("{:016x}", state ^ (state >> 29))
-    };
-    let lines: String = (1..=60)
-        .map(|n| format!("{{\"n\": {n}, \"blob\": \"{}\"}}\n", (0..25_000).map(|_| digits()).collect::<String>()))
-        .collect();
-    s3.write("in/large.jsonl", lines);
-}
-
-const LARGE: &str = "
-COPY (SELECT 'q ' || n AS question, 'a' AS answer_text, blob AS reasoning, 'numbers' AS task,
-             [CAST(n AS TEXT)] AS seed_ids, reasons('never', false) AS reasons
-      FROM 's3://bucket/in/large.jsonl') TO 's3://bucket/runs' STORED AS CURATED;
-";
-
-#[test]
-fn a_file_in_several_parts_comes_through_a_store_that_cuts_uploads() {
-    let (model, s3) = (model(), S3Server::start());
-    large_seeds(&s3);
-    let scratch = workspace(&model, &s3);
-    scratch.write("sql/10_all.sql", LARGE);
-    let count = AtomicUsize::new(0);
-    s3.fail(move |_, uri| {
-        let n = uri.contains("partNumber=").then(|| count.fetch_add(1, Ordering::Relaxed))?;
-        [Some(Fault::ResetBefore), Some(Fault::Status(503, "SlowDown")), Some(Fault::ResetAfter)].get(n).copied()?
-    });
-    scratch.ok(&["run"]);
-    assert_eq!(s3.failed(), 3);
-    assert_eq!(published(&s3.bucket()), Some(60));
-    assert_eq!(
-        scratch.value("SELECT count(DISTINCT reasoning) || ' ' || min(length(reasoning)) FROM curated"),
-        "60 400000"
-    );
-}
-
-#[test]
-fn a_run_whose_upload_is_refused_is_seen_nowhere_and_leaves_no_file() {
-    let (model, s3) = (model(), S3Server::start());
-    large_seeds(&s3);
-    let scratch = workspace(&model, &s3);
-    scratch.write("sql/10_all.sql", LARGE);
-    s3.fail(|_, uri| uri.contains("partNumber=2").then_some(Fault::Status(403, "AccessDenied")));
-    let output = scratch.run(&["run"]);
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && error.contains("train-00000.parquet cannot be written: "), "{error}");
-    s3.fail(|_, _| None);
-    assert_eq!(published(&s3.bucket()), None);
-    assert_eq!(scratch.value("SELECT state || ' ' || stopped_by FROM runs"), "incomplete failed");
-    assert!(failure(&scratch, "SELECT * FROM run.curated").contains("there is no complete run in s3://bucket/runs"));
 }

@@ -14,6 +14,7 @@ use s3s::auth::SimpleAuth;
 use s3s::service::{S3Service, S3ServiceBuilder};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
+use tokio::sync::Semaphore;
 
 const KEY: &str = "test-key-id";
 const SECRET: &str = "test-secret-hush";
@@ -29,6 +30,10 @@ pub enum Fault {
     ResetAfter,
     /// The answer ends in the middle of its body.
     Cut,
+    /// No answer comes; the request is not looked at.
+    Stall,
+    /// The request waits until the gate is opened.
+    Gate,
 }
 
 type Faults = Arc<Mutex<Box<dyn FnMut(&Method, &str) -> Option<Fault> + Send>>>;
@@ -38,6 +43,7 @@ pub struct S3Server {
     folder: TempDir,
     requests: Arc<AtomicU64>,
     failed: Arc<AtomicU64>,
+    gate: Arc<Semaphore>,
     faults: Faults,
     _runtime: Runtime,
 }
@@ -51,12 +57,14 @@ impl S3Server {
         builder.set_auth(SimpleAuth::from_single(KEY, SECRET));
         let service = builder.build();
         let (requests, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let gate = Arc::new(Semaphore::new(0));
         let faults: Faults = Arc::new(Mutex::new(Box::new(|_, _| None)));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let answer = {
             let (requests, failed, faults) = (Arc::clone(&requests), Arc::clone(&failed), Arc::clone(&faults));
+            let gate = Arc::clone(&gate);
             move |request: Request| {
                 let service = service.clone();
                 requests.fetch_add(1, Ordering::Relaxed);
@@ -64,11 +72,17 @@ impl S3Server {
                 if fault.is_some() {
                     failed.fetch_add(1, Ordering::Relaxed);
                 }
-                answer(service, request, fault)
+                let gate = Arc::clone(&gate);
+                async move {
+                    if fault == Some(Fault::Gate) {
+                        let _ = gate.acquire().await;
+                    }
+                    answer(service, request, fault).await
+                }
             }
         };
         runtime.spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
-        S3Server { address, folder, requests, failed, faults, _runtime: runtime }
+        S3Server { address, folder, requests, failed, gate, faults, _runtime: runtime }
     }
 
     /// What a user sets to use the server.
@@ -85,6 +99,11 @@ impl S3Server {
     /// From now on each request is asked about: its method, and its path with the query.
     pub fn fail(&self, faults: impl FnMut(&Method, &str) -> Option<Fault> + Send + 'static) {
         *self.faults.lock().unwrap() = Box::new(faults);
+    }
+
+    /// Lets all pass that wait at the gate.
+    pub fn open_gate(&self) {
+        self.gate.close();
     }
 
     /// How many requests have failed as they were told to.
@@ -113,11 +132,12 @@ async fn answer(service: S3Service, request: Request, fault: Option<Fault>) -> R
     let reset = || -> Response { std::panic::resume_unwind(Box::new("reset")) };
     match fault {
         Some(Fault::ResetBefore) => return reset(),
+        Some(Fault::Stall) => return std::future::pending().await,
         Some(Fault::Status(status, code)) => {
             let body = format!("<Error><Code>{code}</Code><Message>as told</Message></Error>");
             return (StatusCode::from_u16(status).unwrap(), body).into_response();
         }
-        Some(Fault::ResetAfter | Fault::Cut) | None => {}
+        Some(Fault::ResetAfter | Fault::Cut | Fault::Gate) | None => {}
     }
     let answered = service.call(request.map(s3s::Body::http_body_unsync)).await;
     let Ok(answered) = answered else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };

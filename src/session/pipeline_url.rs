@@ -1,0 +1,119 @@
+//! A pipeline folder that lies on an object store. In: its URL. Out: a folder of this machine with the same files, which is
+//! read as any other.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use datafusion::common::{Result, exec_datafusion_err, plan_err};
+use futures::{StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
+
+use crate::stores::{Place, Prefix, Stores};
+
+/// A pipeline holds texts and example rows; what is larger is data.
+const MOST_BYTES: u64 = 64 << 20;
+const MOST_FILES: usize = 10_000;
+
+/// Files that are read at a time.
+const READS: usize = 16;
+
+/// The URL of a pipeline folder that is given by one, without a `/` at its end.
+pub(super) fn url(pipeline: &Path) -> Option<&str> {
+    pipeline.to_str().filter(|text| text.contains("://")).map(|url| url.trim_end_matches('/'))
+}
+
+/// The folder with the files of a URL. They are read once for each content: it is `<state>/pipelines/<hash>`, by the
+/// URL and the path, size, tag and time of every file. Files and folders that begin with a dot, and `runs/`, are left out.
+pub(super) async fn fetch(url: &str, stores: &Arc<Stores>, state: &Path) -> Result<PathBuf> {
+    let prefix = match stores.place(url) {
+        Place::Folder(folder) => return Ok(folder),
+        Place::Prefix(_) if url.starts_with("http://") || url.starts_with("https://") => {
+            return plan_err!(
+                "{url} cannot be a pipeline folder: web servers do not say which files they have; s3, gs, az, abfss, hf \
+                 and file do"
+            );
+        }
+        Place::Prefix(prefix) => prefix,
+    };
+    let mut files = prefix.files().await?;
+    files.retain(|(path, _)| is_of_pipeline(path));
+    files.sort_by(|a, b| a.0.cmp(&b.0));
+    if files.is_empty() {
+        return plan_err!("the pipeline folder {url} does not exist");
+    }
+    let bytes: u64 = files.iter().map(|(_, meta)| meta.size).sum();
+    if bytes > MOST_BYTES || files.len() > MOST_FILES {
+        return plan_err!(
+            "{url} holds {} files of {} MB together, and a pipeline folder at most {MOST_FILES} of {} MB: put data elsewhere \
+             and name its URL in the SQL or in seedmill.toml",
+            files.len(),
+            bytes >> 20,
+            MOST_BYTES >> 20
+        );
+    }
+    let folder = state.join("pipelines").join(content_hash(url, &files));
+    if !folder.is_dir() {
+        write(&prefix, files, &folder).await?;
+    }
+    Ok(folder)
+}
+
+fn is_of_pipeline(path: &str) -> bool {
+    !path.starts_with("runs/") && path.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
+}
+
+fn content_hash(url: &str, files: &[(String, ObjectMeta)]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    let mut add = |part: &str| {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    };
+    add(url);
+    for (path, meta) in files {
+        add(path);
+        add(&meta.size.to_string());
+        add(meta.e_tag.as_deref().unwrap_or_default());
+        add(&meta.last_modified.to_rfc3339());
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+/// Writes the files beside the folder first: it is there as a whole or not at all.
+async fn write(prefix: &Prefix, files: Vec<(String, ObjectMeta)>, folder: &Path) -> Result<()> {
+    let parent = folder.parent().unwrap_or(folder);
+    fs::create_dir_all(parent)?;
+    let half = tempfile::Builder::new().prefix(".fetching-").tempdir_in(parent)?;
+    let reads = files.into_iter().map(|(path, _)| async move {
+        let bytes = prefix.get(&path).await?;
+        let bytes = bytes.ok_or_else(|| exec_datafusion_err!("{}/{path} was there and is gone", prefix.url()))?;
+        Ok::<_, datafusion::common::DataFusionError>((path, bytes))
+    });
+    let mut reads = futures::stream::iter(reads).buffer_unordered(READS);
+    while let Some((path, bytes)) = reads.try_next().await? {
+        let path = half.path().join(path);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(path, bytes)?;
+    }
+    match fs::rename(half.path(), folder) {
+        Ok(()) => Ok(()),
+        // Another process was quicker; they are the same.
+        Err(_) if folder.is_dir() => Ok(()),
+        Err(e) => Err(exec_datafusion_err!("{} cannot be written: {e}", folder.display())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_begins_with_a_dot_and_published_runs_are_no_part_of_a_pipeline() {
+        for path in [".seedmill/ledger/log-1.log", "sql/.git/x", "runs/r/data/x.parquet", "sql/../x", "sql//x"] {
+            assert!(!is_of_pipeline(path), "{path}");
+        }
+        assert!(is_of_pipeline("seedmill.toml") && is_of_pipeline("sql/prompts/runs.jinja"));
+    }
+}
