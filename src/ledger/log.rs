@@ -313,6 +313,12 @@ impl LogReader {
                     }
                 }
                 None => match self.resynchronize()? {
+                    // Groups are written one after the other: where a later one stands, this one is whole by now, unless
+                    // it is damaged. What was read of it may be from before, when its owner was writing it.
+                    Some(_) if self.is_whole(offset)? => {
+                        self.reader = BufReader::with_capacity(1 << 18, self.log.cursor(offset));
+                        continue;
+                    }
                     Some(next) => {
                         self.reader = BufReader::with_capacity(1 << 18, self.log.cursor(next));
                         self.offset = next;
@@ -340,6 +346,12 @@ impl LogReader {
     /// How many bytes stand behind the last good frame, once `next_frame` gave `None`.
     pub(super) fn torn_bytes(&self) -> u64 {
         self.len - self.offset
+    }
+
+    /// Whether a good frame stands there now.
+    fn is_whole(&self, offset: u64) -> Result<bool, LedgerError> {
+        let frame = read_frame(&mut self.log.cursor(offset), offset, self.len);
+        Ok(frame.map_err(LedgerError::io("read", &self.log.path))?.is_some())
     }
 
     /// The offset of the next good frame behind the bad one at `self.offset`.
@@ -444,6 +456,23 @@ mod tests {
         let mut damaged = [&bytes[..], &room].concat();
         damaged[offsets[1] as usize..][..4].fill(0);
         assert_eq!(ends(&damaged).0, damaged.len() as u64);
+    }
+
+    #[test]
+    fn groups_written_while_the_log_is_read_are_not_stepped_over() {
+        let (bytes, offsets) = three_frames();
+        let second = offsets[1] as usize;
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&[&bytes[..second], &vec![0; bytes.len() - second]].concat()).unwrap();
+        let log = Arc::new(LogFile::open(file.path().to_owned()).unwrap());
+        let mut reader = LogReader::up_to(&log, bytes.len() as u64).unwrap();
+        assert_eq!(reader.next_frame().unwrap().unwrap().offset, offsets[0]);
+        // Behind the first there were zeros when its neighbourhood was read.
+        std::fs::write(file.path(), &bytes).unwrap();
+        for offset in &offsets[1..3] {
+            assert_eq!(reader.next_frame().unwrap().unwrap().offset, *offset);
+        }
+        assert!(!reader.is_damaged());
     }
 
     #[test]
