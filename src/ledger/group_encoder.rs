@@ -1,5 +1,5 @@
 //! The thread that encodes. In: appends, over the ledger's bounded queue. Out: their groups as frames, for the writer, which
-//! makes one durable while the next is encoded here: of 64 calls in flight one third waited for that (measured).
+//! makes one durable while the next is encoded here.
 
 use std::thread;
 
