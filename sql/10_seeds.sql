@@ -27,7 +27,7 @@ WITH tasks AS (
     GROUP BY task
 ),
 families AS (
-    SELECT pool, family, array_agg(named_struct('task', task, 'n', n, 'drawn', drawn)) AS tasks,
+    SELECT pool, family, array_agg(named_struct('task', task, 'n', n, 'drawn', drawn) ORDER BY task) AS tasks,
            sample_quota(family, sum(least(n, @seeds_per_task)),
                         CASE WHEN @seeds > 0 THEN CASE pool WHEN 'all' THEN @seeds
                                                             WHEN 'knowledge' THEN round(@seeds * @knowledge_share)

@@ -29,13 +29,15 @@ pub fn init(arguments: InitArguments) -> Result<u8> {
     for (file, bytes) in &files {
         write(&folder.join(file), bytes)?;
     }
-    let here = if folder == Path::new(".") { String::new() } else { format!("cd {}\n", folder.display()) };
+    let (place, here) = match folder == Path::new(".") {
+        true => ("this folder".to_owned(), String::new()),
+        false => (folder.display().to_string(), format!("cd {}\n", folder.display())),
+    };
     output::text(&format!(
-        "{} files are in {}. Next:\n\n{here}seedmill tasks          # what there is to start from\nseedmill explain        \
+        "{} files are in {place}. Next:\n\n{here}seedmill tasks          # what there is to start from\nseedmill explain        \
          # the plan, without a call\nseedmill run            # with the small model in the program; models of yours: \
          {CONFIG_FILE}\n",
-        files.len(),
-        folder.display()
+        files.len()
     ))?;
     Ok(EXIT_OK)
 }

@@ -15,7 +15,7 @@ use super::index::{Key, Place};
 use super::location::Location;
 use super::object_compact::compact_objects;
 use super::rewrite::{Input, rewrite};
-use super::store::Shared;
+use super::shared::Shared;
 use super::unsent::Unsent;
 
 /// A merged segment is about this large at most, and one of half of it is left alone: so a call is rewritten a few

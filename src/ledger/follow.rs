@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use super::index::{self, Place};
 use super::log::{HEADER_LEN, LogFile, LogReader};
 use super::segment::Segment;
+use super::shared::Shared;
 use super::source::Source;
-use super::store::Shared;
 use super::{LedgerError, Record, folder};
 
 /// File systems keep a folder's time in steps of a few milliseconds: within this time of a change another one may

@@ -18,7 +18,7 @@ use super::object_log::ObjectLog;
 use super::object_rewrite::{Input, SegmentWriter};
 use super::object_segment::ObjectSegment;
 use super::objects::{Listing, Objects};
-use super::store::Shared;
+use super::shared::Shared;
 use super::unsent::Unsent;
 use super::{LedgerError, crash_points};
 use crate::stores::Prefix;

@@ -12,8 +12,8 @@ use super::log::{LogFile, LogReader};
 use super::object_log;
 use super::object_segment::ObjectSegment;
 use super::objects::{Listing, Objects, RELISTS};
+use super::shared::Shared;
 use super::source::Source;
-use super::store::Shared;
 use super::{LedgerError, Record};
 
 /// Between two looks at what others have put; longer where a look takes long.

@@ -1,5 +1,5 @@
-//! The thread that writes. In: encoded groups of appends. Out: frames in this process's log, one fsync for all that have
-//! come meanwhile; the answers to all that waited; segments of logs that have grown large.
+//! The thread that writes. In: appends, over a bounded queue. Out: frames in this process's log, one fsync a
+//! group; the answers to all that waited; segments of logs that have grown large.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -8,9 +8,8 @@ use std::thread;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::group_encoder::{self, EncodedGroup, Step};
 use super::log::FrameEncoder;
-use super::store::{NumberedLog, Shared};
+use super::shared::{NumberedLog, Shared};
 use super::{LedgerError, Record, crash_points, folder};
 
 /// A group of this many records is full.
@@ -18,12 +17,9 @@ const GROUP_RECORDS: usize = 256;
 /// So is one with this many bytes of text: it bounds the writer's memory.
 const GROUP_BYTES: usize = 16 << 20;
 
-pub(super) type Reply = oneshot::Sender<Result<(), LedgerError>>;
+type Reply = oneshot::Sender<Result<(), LedgerError>>;
 
-/// Groups that share one fsync at most.
-const GROUPS: usize = 8;
-
-/// What the ledger is asked to do.
+/// What the writer is asked to do.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Make these records durable, all or none.
@@ -41,7 +37,8 @@ pub(super) struct Append {
 
 pub(super) struct Writer {
     shared: Arc<Shared>,
-    steps: mpsc::Receiver<Step>,
+    queue: mpsc::Receiver<Command>,
+    encoder: FrameEncoder,
     /// Begun with the first append.
     log: Option<NumberedLog>,
     /// Complete logs that `close` seals: of dead processes, and those after a failed write.
@@ -53,7 +50,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread, and the one that encodes for it; they end when the ledger is dropped.
+    /// Starts the thread; it ends when the ledger is dropped.
     pub(super) fn start(
         shared: Arc<Shared>,
         adopted: Vec<NumberedLog>,
@@ -61,14 +58,12 @@ impl Writer {
         log_bytes: u64,
     ) -> Result<(), LedgerError> {
         let folder = shared.folder.clone();
-        let failed = LedgerError::io("start the writer of", folder.clone());
+        let failed = LedgerError::io("start the writer of", folder);
         let start = || {
             let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-            let steps = group_encoder::start(queue, FrameEncoder::new()?, move |e| {
-                LedgerError::io("encode records for", &folder)(e)
-            })?;
+            let encoder = FrameEncoder::new()?;
             let mut writer =
-                Writer { shared, steps, log: None, unsealed: Vec::new(), sealing: JoinSet::new(), log_bytes };
+                Writer { shared, queue, encoder, log: None, unsealed: Vec::new(), sealing: JoinSet::new(), log_bytes };
             thread::Builder::new().name("ledger".into()).spawn(move || {
                 runtime.block_on(async {
                     for log in adopted {
@@ -82,21 +77,18 @@ impl Writer {
     }
 
     async fn run(&mut self) {
-        // No timer: what arrives during one fsync shares the next. A lone caller waits for one fsync, many share it.
-        while let Some(step) = self.steps.recv().await {
-            let (mut groups, mut close) = (Vec::new(), None);
-            let mut next = Some(step);
-            while let Some(step) = next.take() {
-                match step {
-                    Step::Write(group) => groups.push(group),
-                    Step::Close { reply } => close = Some(reply),
-                }
-                if close.is_none() && groups.len() < GROUPS {
-                    next = self.steps.try_recv().ok();
+        // No timer: what arrives during one fsync is the next group. A lone caller waits for one fsync, many share it.
+        while let Some(command) = self.queue.recv().await {
+            let mut group = Group::default();
+            let mut close = group.add(command);
+            while close.is_none() && !group.is_full() {
+                match self.queue.try_recv() {
+                    Ok(command) => close = group.add(command),
+                    Err(_) => break,
                 }
             }
-            if !groups.is_empty() {
-                self.commit(groups);
+            if !group.appends.is_empty() {
+                self.commit(group);
             }
             if let Some(reply) = close {
                 // The one who asked may have been dropped; that is no failure.
@@ -105,26 +97,27 @@ impl Writer {
         }
     }
 
-    /// Writes groups and answers all that wait for them.
-    fn commit(&mut self, groups: Vec<EncodedGroup>) {
-        let result = self.write(&groups);
-        if let Ok((source, mut offset)) = result {
-            for group in &groups {
-                self.shared.add_calls(group.calls.iter(), source, offset);
-                offset += group.frame.len() as u64;
-            }
+    /// Writes a group and answers all that wait for it.
+    fn commit(&mut self, group: Group) {
+        let result = self.write(&group);
+        if let Ok((source, offset)) = result {
+            let calls = group.records().filter_map(|record| match record {
+                Record::Call(call) => Some(&call.call_id),
+                Record::Attempt(_) | Record::Use(_) => None,
+            });
+            self.shared.add_calls(calls, source, offset);
         }
         let result = result.map(drop);
-        for reply in groups.into_iter().flat_map(|group| group.replies) {
-            let _ = reply.send(result.clone());
+        for append in group.appends {
+            let _ = append.reply.send(result.clone());
         }
         if let Some(full) = self.log.take_if(|log| log.log.len > self.log_bytes) {
             self.retire(full);
         }
     }
 
-    /// Makes groups durable, one frame each: where the first stands then.
-    fn write(&mut self, groups: &[EncodedGroup]) -> Result<(u32, u64), LedgerError> {
+    /// Makes a group durable as one frame: where it stands then.
+    fn write(&mut self, group: &Group) -> Result<(u32, u64), LedgerError> {
         let folder = &self.shared.folder;
         let mut log = match self.log.take() {
             Some(log) => log,
@@ -135,21 +128,21 @@ impl Writer {
             }
         };
         let path = folder::log_path(folder, &log.log.unique);
-        let offset = log.log.len;
-        let bytes = groups.iter().map(|group| group.frame.len() as u64).sum();
-        let mut write = || {
-            log.log.make_room(bytes)?;
-            for EncodedGroup { frame, .. } in groups {
-                crash_points::pass_after("group half written", || {
-                    let _ = log.log.file.write_all(&frame[..frame.len() / 2]);
-                });
-                log.log.file.write_all(frame)?;
+        let frame = match self.encoder.encode(group.records()) {
+            Ok(frame) => frame,
+            Err(e) => {
+                self.log = Some(log);
+                return Err(LedgerError::io("encode records for", &path)(e));
             }
-            log.log.file.sync_data()
         };
-        match write() {
+        let offset = log.log.len;
+        let room = log.log.make_room(frame.len() as u64);
+        crash_points::pass_after("group half written", || {
+            let _ = log.log.file.write_all(&frame[..frame.len() / 2]);
+        });
+        match room.and_then(|()| log.log.file.write_all(&frame)).and_then(|()| log.log.file.sync_data()) {
             Ok(()) => {
-                log.log.len += bytes;
+                log.log.len += frame.len() as u64;
                 let source = log.source;
                 self.log = Some(log);
                 Ok((source, offset))
@@ -235,7 +228,7 @@ impl Group {
         }
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    fn is_full(&self) -> bool {
         self.is_larger_than(GROUP_RECORDS, GROUP_BYTES)
     }
 

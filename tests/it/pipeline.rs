@@ -99,7 +99,10 @@ fn rows(scratch: &Scratch, run: &Path, kind: &str, column: &str) -> Vec<String> 
 fn the_standard_pipeline_publishes_and_a_second_run_replays_it() {
     let server = FaultServer::start(writer_and_solver);
     let scratch = workspace(&server);
-    let out = scratch.ok(&[&["run"], &MODELS[..]].concat());
+    let run = scratch.run(&[&["run"], &MODELS[..]].concat());
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.success() && !said.contains("note: ") && !said.contains("warning"), "{said}");
+    let out = String::from_utf8_lossy(&run.stdout);
     for part in [
         "Funnel",
         "seeds",

@@ -126,7 +126,7 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
                 let word: String = chars[at..].iter().take_while(|c| c.is_alphabetic()).collect();
                 let length = word.chars().count();
                 let joined = at > 0 && (chars[at - 1].is_ascii_digit() || matches!(chars[at - 1], ')' | '}'));
-                if length == 1 || (joined && length <= 3 && !super::parse::is_unit(&word)) {
+                if length == 1 || (joined && length <= 3 && !super::expression::is_unit(&word)) {
                     tokens.extend(word.chars().map(Token::Letter));
                 } else {
                     tokens.push(Token::Word(word));
