@@ -4,7 +4,8 @@
 
 SEEDMILL is the release binary, SET the folder with heldout.jsonl and documents.jsonl. For each kind of document and each
 length of question: the share that is flagged with the right question. For clean documents: the share that is flagged at
-all. The rules: Janitor's (any 13-gram of words in common) and Tülu 3's (8-grams cover more than half of the question).
+all. For seedmill also the documents that its operator did in a second of the processor, by EXPLAIN ANALYZE. The rules:
+Janitor's (any 13-gram of words in common) and Tülu 3's (8-grams cover more than half of the question).
 """
 
 import json
@@ -60,6 +61,8 @@ def seedmill():
              WHERE contamination IS NOT NULL"""
     tables = {"documents": folder / "documents.jsonl", "exam": folder / "heldout.jsonl"}
     rows, _ = seedmill_sql.run(binary, tables, sql)
+    took = seedmill_sql.operators_seconds(binary, tables, sql, ["DecontaminateExec"])["DecontaminateExec"]
+    print(f"its operator: {len(documents) / took:.0f} documents a second of the processor")
     place = {(row["task"], row["source_row"]): nth for nth, row in enumerate(heldout)}
     found = {row["name"]: {place[row["source_table"], row["source_row"]]} for row in rows}
     return [found.get(document["name"], set()) for document in documents]

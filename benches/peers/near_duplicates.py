@@ -5,7 +5,8 @@
 
 SEEDMILL is the release binary, SET the folder with items.jsonl. The truth is counted in plain Python: rows in the order of
 their ids, a row is a duplicate if its Jaccard similarity of word 5-grams with a row kept before is at least 0.8. For each
-program: rows a second (of the whole command for seedmill, of the loop for gaoya), and precision and recall of the rows
+program: rows a second (for seedmill of the whole command, and of what its operators used of the processor; for gaoya of
+the loop), and precision and recall of the rows
 that it calls duplicates, where a row counts as right if it is like a row which that program itself kept.
 """
 
@@ -62,8 +63,11 @@ def report(name, duplicates, seconds):
 
 sql = f"""SELECT id FROM near_duplicates(items, key => id, text => text, threshold => {THRESHOLD})
           WHERE duplicate IS NOT NULL"""
-rows, seconds = seedmill_sql.run(binary, {"items": folder / "items.jsonl"}, sql)
+tables = {"items": folder / "items.jsonl"}
+rows, seconds = seedmill_sql.run(binary, tables, sql)
 report("seedmill", {int(row["id"]) for row in rows}, seconds)
+took = seedmill_sql.operators_seconds(binary, tables, sql, ["ShingleExec", "SortExec", "NearDuplicatesExec"])
+print(f"  its operators {len(items) / sum(took.values()):10.0f} rows a second of the processor {took}")
 
 try:
     from gaoya.minhash import MinHashStringIndex

@@ -112,7 +112,15 @@ impl Shown {
                 if self.is_time(LINE_EVERY) {
                     let elapsed = FormattedDuration(self.start.elapsed());
                     for view in views.iter().filter(|view| view.counts.rows > 0) {
-                        eprintln!("{elapsed} {}: {}", view.title(), view.line());
+                        // Of a stage that stays done there is nothing new to say.
+                        let told = self.told.contains(&view.name);
+                        if !(told && view.is_finished()) {
+                            eprintln!("{elapsed} {}: {}", view.title(), view.line());
+                        }
+                        self.told.retain(|name| *name != view.name);
+                        if view.is_finished() {
+                            self.told.push(view.name.clone());
+                        }
                     }
                 }
             }

@@ -34,7 +34,7 @@ pub async fn sql(root: Option<PathBuf>, arguments: SqlArguments, console: Consol
     let workspace =
         Workspace::open(OpenOptions { root, pipeline: arguments.pipeline, set, ..OpenOptions::default() }).await?;
     workspace.warnings().listen(move |warning| console.note(format_args!("note: {warning}")));
-    if let Err(error) = workspace.register_stages().await {
+    if let Err(error) = workspace.offer_stages().await {
         let folder = workspace.pipeline.folder.display();
         console.note(format_args!("note: the views of {folder} are not there: {}", sentence(&error)));
     }

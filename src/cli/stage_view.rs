@@ -12,8 +12,11 @@ use crate::model_call::StageCounts;
 /// Rates are of the last seconds.
 const WINDOW: Duration = Duration::from_secs(10);
 
-/// Looks in a window at most; more are thinned out by their age.
-const LOOKS: usize = 64;
+/// The time left is judged by a longer stretch: a slow model answers a few times in a window.
+const LONG_WINDOW: Duration = Duration::from_secs(60);
+
+/// Looks in the long window at most; more are thinned out by their age.
+const LOOKS: u32 = 240;
 
 /// One stage at one moment.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,18 +51,26 @@ impl StageView {
     pub fn line(&self) -> String {
         let counts = &self.counts;
         let mut parts = vec![format!("{}/{} rows", HumanCount(counts.rows_done), HumanCount(self.rows))];
+        let finished = self.is_finished();
+        if finished {
+            parts.push("done".to_owned());
+        }
         if counts.replayed > 0 {
             parts.push(format!("{} replayed", HumanCount(counts.replayed)));
         }
-        parts.push(format!("{:.1} calls/s", self.calls_per_second));
-        parts.push(format!("{} in flight", counts.in_flight));
+        if !finished {
+            parts.push(format!("{:.1} calls/s", self.calls_per_second));
+            parts.push(format!("{} in flight", counts.in_flight));
+        }
         if self.errors() > 0 {
             parts.push(format!("{} errors", HumanCount(self.errors())));
         }
         if counts.failed > 0 {
             parts.push(format!("{} failed", HumanCount(counts.failed)));
         }
-        parts.push(format!("{:.0} tokens/s", self.tokens_per_second));
+        if !finished {
+            parts.push(format!("{:.0} tokens/s", self.tokens_per_second));
+        }
         if counts.cost_usd > 0.0 {
             parts.push(format!("${:.4}", counts.cost_usd));
         }
@@ -116,7 +127,7 @@ impl StageViews {
 
     /// The stages at this moment.
     pub fn look(&mut self, now: Instant, counts: Stages) -> Vec<StageView> {
-        while self.looks.front().is_some_and(|(at, _)| now.duration_since(*at) > WINDOW) && self.looks.len() > 1 {
+        while self.looks.front().is_some_and(|(at, _)| now.duration_since(*at) > LONG_WINDOW) && self.looks.len() > 1 {
             self.looks.pop_front();
         }
         let mut stages: Stages = self.planned.iter().map(|name| (name.clone(), StageCounts::default())).collect();
@@ -126,17 +137,19 @@ impl StageViews {
                 None => stages.push((name.clone(), counts.clone())),
             }
         }
-        let before = self.looks.front();
+        // Where nothing was looked at in the window, the last look before it.
+        let recent = self.looks.partition_point(|(at, _)| now.duration_since(*at) > WINDOW);
+        let recent = self.looks.get(recent).or(self.looks.back());
+        let earlier = self.looks.front();
         let mut views = Vec::<StageView>::with_capacity(stages.len());
         for (index, (name, counts)) in stages.into_iter().enumerate() {
-            let old = before.and_then(|(at, stages)| {
-                let counts = stages.iter().find(|(known, _)| *known == name).map(|(_, counts)| counts.clone());
-                Some((now.duration_since(*at).as_secs_f64(), counts.unwrap_or_default())).filter(|(s, _)| *s > 0.0)
-            });
-            let rate = |value: fn(&StageCounts) -> u64| match &old {
-                Some((seconds, old)) => value(&counts).saturating_sub(value(old)) as f64 / seconds,
-                None => 0.0,
+            let since = |look: Option<&(Instant, Stages)>, value: fn(&StageCounts) -> u64| {
+                let Some((at, stages)) = look else { return 0.0 };
+                let old = stages.iter().find(|(known, _)| *known == name).map_or(0, |(_, counts)| value(counts));
+                let seconds = now.duration_since(*at).as_secs_f64();
+                if seconds > 0.0 { value(&counts).saturating_sub(old) as f64 / seconds } else { 0.0 }
             };
+            let rate = |value| since(recent, value);
             let expected = match views.last() {
                 _ if index == 0 => self.seeds.unwrap_or(0),
                 // As many rows for a row as the stage before has given so far; those that it still holds are no loss.
@@ -147,7 +160,7 @@ impl StageViews {
                 _ => 0,
             };
             let rows = counts.rows.max(expected);
-            let rows_per_second = rate(|counts| counts.rows_done);
+            let rows_per_second = since(earlier, |counts| counts.rows_done);
             let rows_left = rows.saturating_sub(counts.rows_done) as f64;
             let left = (rows_per_second > 0.0).then(|| Duration::from_secs_f64((rows_left / rows_per_second).min(1e9)));
             views.push(StageView {
@@ -159,7 +172,7 @@ impl StageViews {
                 rows,
             });
         }
-        let spacing = WINDOW / LOOKS as u32;
+        let spacing = LONG_WINDOW / LOOKS;
         if self.looks.back().is_none_or(|(at, _)| now.duration_since(*at) >= spacing) {
             self.looks.push_back((now, counts));
         }
@@ -189,10 +202,20 @@ mod tests {
         // Two rows a row: 200 in the end, 10 done in 4 seconds.
         assert_eq!((seen[1].rows, seen[1].left), (200, Some(Duration::from_secs(76))));
         assert!(seen[1].line().starts_with("10/200 rows · 2.5 calls/s · 0 in flight"), "{}", seen[1].line());
-        // Nothing happened in the last window.
+        // Nothing happened in the last window; what is left is judged by more than that.
         let stages = vec![("write_call".into(), counts(100, 40, 80))];
         views.look(at(15), stages.clone());
-        assert_eq!(views.look(at(17), stages)[0].calls_per_second, 0.0);
+        let seen = views.look(at(20), stages);
+        assert_eq!((seen[0].calls_per_second, seen[0].left), (0.0, Some(Duration::from_secs(30))));
+    }
+
+    #[test]
+    fn a_stage_that_is_done_shows_no_rates() {
+        let start = Instant::now();
+        let mut views = StageViews::new(vec!["write_call".into()], Some(3));
+        views.look(start, vec![("write_call".into(), counts(3, 0, 0))]);
+        let seen = views.look(start + Duration::from_secs(1), vec![("write_call".into(), counts(3, 3, 3))]);
+        assert_eq!(seen[0].line(), "3/3 rows · done");
     }
 
     #[test]

@@ -23,6 +23,7 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::external_table::files_lineage;
 use super::run_schemas;
+use super::stage_views::StageViews;
 use super::state_now::StateNow;
 use crate::config::CONFIG_FILE;
 use crate::lineage::MarkedTable;
@@ -35,13 +36,13 @@ const COMPRESSIONS: [(&str, FileCompressionType); 3] =
     [("gz", FileCompressionType::GZIP), ("zst", FileCompressionType::ZSTD), ("zstd", FileCompressionType::ZSTD)];
 
 /// Puts files as tables behind the tables of the default schema. `tables`: names and URLs of `[tables]`, which are
-/// looked at when a statement names them.
-pub fn register(ctx: &SessionContext, tables: BTreeMap<String, String>, out: Place) -> Result<()> {
+/// looked at when a statement names them; so are the views of `stages`.
+pub fn register(ctx: &SessionContext, tables: BTreeMap<String, String>, out: Place, stages: StageViews) -> Result<()> {
     let options = ctx.state().config_options().catalog.clone();
     let catalog = ctx.catalog(&options.default_catalog);
     let schema = catalog.as_ref().and_then(|catalog| Some((catalog, catalog.schema(&options.default_schema)?)));
     let (catalog, inner) = schema.ok_or_else(|| plan_datafusion_err!("the session has no default schema"))?;
-    let files = FileTables { inner, tables, out, state: StateNow::of(ctx) };
+    let files = FileTables { inner, stages, tables, out, state: StateNow::of(ctx) };
     catalog.register_schema(&options.default_schema, Arc::new(files))?;
     Ok(())
 }
@@ -50,6 +51,7 @@ pub fn register(ctx: &SessionContext, tables: BTreeMap<String, String>, out: Pla
 #[derive(Debug)]
 struct FileTables {
     inner: Arc<dyn SchemaProvider>,
+    stages: StageViews,
     tables: BTreeMap<String, String>,
     /// Where runs are published: what the newest has published are tables too.
     out: Place,
@@ -64,11 +66,13 @@ impl SchemaProvider for FileTables {
 
     fn table_names(&self) -> Vec<String> {
         let mut names = self.inner.table_names();
+        names.extend(self.stages.names());
         names.extend(self.tables.keys().filter(|name| !self.inner.table_exist(name)).cloned());
         names
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        self.stages.create(name, || Ok(SessionContext::new_with_state(self.state.get()?))).await?;
         if let Some(table) = self.inner.table(name).await? {
             return Ok(Some(table));
         }
@@ -89,6 +93,9 @@ impl SchemaProvider for FileTables {
 
     /// Of files nothing is known before they are opened.
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
+        if self.stages.contains(name) {
+            return Ok(Some(TableType::View));
+        }
         match self.tables.contains_key(name) && !self.inner.table_exist(name) {
             true => Ok(Some(TableType::Base)),
             false => self.inner.table_type(name).await,
@@ -104,7 +111,7 @@ impl SchemaProvider for FileTables {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.inner.table_exist(name) || self.tables.contains_key(name)
+        self.inner.table_exist(name) || self.stages.contains(name) || self.tables.contains_key(name)
     }
 }
 

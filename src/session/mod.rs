@@ -9,6 +9,7 @@ mod macros;
 mod pipeline;
 mod pipeline_url;
 mod run_schemas;
+mod stage_views;
 mod state_now;
 mod statements;
 mod table_names;
@@ -19,6 +20,8 @@ mod workspace;
 mod licence_tests;
 #[cfg(test)]
 mod seed_tests;
+#[cfg(test)]
+mod stage_view_tests;
 
 pub use dialect::is_complete;
 pub use pipeline::{Pipeline, SqlFile};

@@ -25,6 +25,7 @@ use super::macros::{InlineMacros, MacroFactory};
 use super::pipeline::{Pipeline, SqlFile};
 use super::pipeline_url;
 use super::run_schemas;
+use super::stage_views::{StageViews, defines_nothing};
 use super::statements;
 use super::variables::{FoldVariables, Variables};
 use crate::config::{Budget, CONFIG_FILE, Config, Variable};
@@ -70,6 +71,7 @@ pub struct Workspace {
     pub run: Arc<Run>,
     pub variables: Arc<Variables>,
     notes: PlanNotes,
+    pub(super) stage_views: StageViews,
     ctx: SessionContext,
 }
 
@@ -145,7 +147,8 @@ impl Workspace {
         let notes = PlanNotes::default();
         let ctx = context(&pipeline, &models, &variables, &catalog, &runtime, &run, &notes)?;
         ctx.state_ref().write().config_mut().options_mut().extensions.insert(Settings::new(config.budget));
-        let workspace = Workspace { config, pipeline, runtime, catalog, run, variables, notes, ctx };
+        let stage_views = StageViews::default();
+        let workspace = Workspace { config, pipeline, runtime, catalog, run, variables, notes, stage_views, ctx };
         workspace.register_tables().await?;
         for file in &workspace.pipeline.filters {
             for statement in file.statements()? {
@@ -185,6 +188,9 @@ impl Workspace {
     }
 
     pub async fn plan(&self, statement: Statement) -> Result<LogicalPlan> {
+        if !defines_nothing(&statement) {
+            self.create_stage_views().await;
+        }
         statements::plan(&self.ctx, statement).await
     }
 
@@ -239,6 +245,25 @@ impl Workspace {
     /// COPY that publishes. Views are planned; nothing is run and no call is made.
     pub async fn register_stages(&self) -> Result<Option<LogicalPlan>> {
         Ok(self.register(&self.pipeline.stages).await?.0)
+    }
+
+    /// Makes the views of the pipeline folder's stages known: each is planned when a statement first names it, where the
+    /// stages only create views; else their statements are run.
+    pub async fn offer_stages(&self) -> Result<()> {
+        let options = self.ctx.state().config_options().catalog.clone();
+        let schema = self.ctx.catalog(&options.default_catalog).and_then(|c| c.schema(&options.default_schema));
+        match schema {
+            Some(schema) if self.stage_views.wait(&self.pipeline.stages, schema.as_ref())? => Ok(()),
+            _ => self.register_stages().await.map(|_| ()),
+        }
+    }
+
+    /// Creates the stages' views that nothing has named yet: what they name and call is what was there before them. One
+    /// that cannot be planned says so when it is named.
+    async fn create_stage_views(&self) {
+        for name in self.stage_views.names() {
+            let _ = self.stage_views.create(&name, || Ok(self.ctx.clone())).await;
+        }
     }
 
     /// Runs the stages up to one, and gives the plan of all rows of the last view that it creates: `SELECT * FROM solved`
@@ -313,7 +338,7 @@ impl Workspace {
             let table = table.map_err(|e| e.context(format!("[tables.{name}] of {CONFIG_FILE}")))?;
             self.ctx.register_table(TableReference::bare(name), table)?;
         }
-        file_tables::register(&self.ctx, remote, out)
+        file_tables::register(&self.ctx, remote, out, self.stage_views.clone())
     }
 }
 

@@ -12,6 +12,10 @@ import duckdb
 import pandas
 import polars
 import pyarrow.parquet
+import transformers
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from trl.data_utils import apply_chat_template, is_conversational
 
 folder, kept, rejected = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 files = sorted(glob.glob(f"{folder}/data/*.parquet"))
@@ -69,11 +73,18 @@ left = datasets.load_dataset(folder, "rejected", split="train")
 assert len(left) == rejected, f"datasets: {len(left)} rejected rows, {rejected} are published"
 assert left.features["reasons"].feature.dtype == "string", left.features
 
-# What TRL calls conversational: a list of turns, each with a role and a content.
+# TRL takes `messages` as a conversation and renders it by a chat template, as its trainers do first.
+tokenizer = transformers.PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel({"?": 0}, unk_token="?")))
+tokenizer.chat_template = "{% for turn in messages %}<{{ turn.role }}>{{ turn.content }}{% endfor %}"
 for row in curated:
     roles = [turn["role"] for turn in row["messages"]]
     assert set(roles) <= {"system", "user", "assistant"} and roles[-1] == "assistant", roles
     assert all(isinstance(turn["content"], str) and turn["content"] for turn in row["messages"])
+    conversation = {"messages": row["messages"]}
+    assert is_conversational(conversation), row["messages"]
+    text = apply_chat_template(conversation, tokenizer)["text"]
+    assert text.endswith(f"<assistant>{row['messages'][-1]['content']}"), text
+print(f"trl: {len(curated)} rows")
 
 # Types are those that every reader has, and files say enough for a filter to skip row groups.
 types = {field.name: str(field.type) for field in table.schema}

@@ -1,4 +1,4 @@
-//! A published run read by what people use: pyarrow, pandas, polars, duckdb, DataFusion's Python package and `datasets`.
+//! A published run read by what people use: pyarrow, pandas, polars, duckdb, DataFusion's Python package, `datasets` and TRL.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,15 +6,25 @@ use std::process::Command;
 use crate::fault_server::FaultServer;
 use crate::pipeline::{MODELS, workspace, writer_and_solver};
 
-const READERS: [&str; 6] =
-    ["pyarrow==26.0.1", "pandas==3.1.1", "polars==2.1.0", "duckdb==2.0.1", "datafusion==55.0.0", "datasets==5.2.0"];
+const READERS: [&str; 7] = [
+    "pyarrow==26.0.1",
+    "pandas==3.1.1",
+    "polars==2.1.0",
+    "duckdb==2.0.1",
+    "datafusion==55.0.0",
+    "datasets==5.2.0",
+    "transformers==5.24.0",
+];
+
+/// Installed without torch, which reading needs not.
+const WITHOUT_TORCH: [&str; 1] = ["trl==1.16.0"];
 
 /// A Python with the readers, made once a target folder.
 fn python() -> PathBuf {
     let environment = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readers-env");
     let python = environment.join("bin/python");
     let installed = environment.join("installed.txt");
-    let wanted = READERS.join("\n");
+    let wanted = [&READERS[..], &WITHOUT_TORCH].concat().join("\n");
     if std::fs::read_to_string(&installed).ok().as_deref() != Some(&wanted) {
         let run = |program: &Path, arguments: &[&str]| {
             let status = Command::new(program).args(arguments).status().unwrap();
@@ -22,6 +32,7 @@ fn python() -> PathBuf {
         };
         run(Path::new("python3"), &["-m", "venv", "--clear", environment.to_str().unwrap()]);
         run(&python, &[&["-m", "pip", "install", "--quiet"], &READERS[..]].concat());
+        run(&python, &[&["-m", "pip", "install", "--quiet", "--no-deps"], &WITHOUT_TORCH[..]].concat());
         std::fs::write(&installed, wanted).unwrap();
     }
     python
