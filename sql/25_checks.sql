@@ -43,7 +43,8 @@ compared AS (
         answer  => answer_text,
         when    => cardinality(found) = 0)
 ),
--- What says nearly the same as an item before it, in the order of their keys.
+-- What says nearly the same as an item before it, in the order of their keys: most of its n-grams, or with some of them its
+-- words in their order (Self-Instruct's rule, Wang et al. 2023).
 deduplicated AS (
     SELECT *
     FROM near_duplicates(
@@ -51,7 +52,8 @@ deduplicated AS (
         key       => item_key,
         text      => concat_ws(' ', passage, question),
         when      => cardinality(found) = 0 AND contamination IS NULL,
-        threshold => 0.8)
+        threshold => 0.8,
+        rouge_l   => 0.7)
 )
 SELECT * EXCEPT (found),
        array_concat(found, reasons(

@@ -19,6 +19,12 @@ pub(super) const NEAR_DUPLICATES: &[TableArgument] = &[
         "above 0, at most 1",
         "the least likeness of a duplicate: 0.8 of n-grams, 0.95 of embeddings",
     ),
+    argument(
+        "rouge_l",
+        "0 to 1",
+        "with text: a row is a duplicate too if its ROUGE-L with a kept row is above this, of kept rows whose likeness is at \
+         least 0.2; not looked at if not given",
+    ),
     argument("prefer", "expression", "rows are taken in this order, highest first, then by key; NULL comes last"),
     argument(
         "when",
@@ -63,7 +69,8 @@ pub static TABLE_FUNCTIONS: &[TableFunction] = &[
                       at least the threshold. Exact: every such row is found and no other, whatever the order and the \
                       partitions of the input. Duplicates are not compared with, so there are no chains.",
         gives: "duplicate: STRUCT(of_key, jaccard, kind), NULL for rows that are kept; of embeddings cosine for jaccard. kind is 'exact' where both are equal \
-                after normalization (case, punctuation, space, accents), else 'near'.",
+                after normalization (case, punctuation, space, accents), 'near' where the similarity is at least the threshold, \
+                else 'rouge_l'.",
         arguments: NEAR_DUPLICATES,
         example: "SELECT id, duplicate['of_key'] AS of_key, duplicate['jaccard'] AS jaccard\nFROM near_duplicates((SELECT * \
                   FROM (VALUES\n    (1, 'Which river flows through Paris?'), (2, 'which river flows through PARIS')) AS \

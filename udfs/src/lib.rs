@@ -72,6 +72,7 @@ use crate::function::{Definition, scalar};
 pub use crate::jinja::template_variables;
 pub use crate::normalize_text::without_punctuation;
 pub use crate::python_list::list as read_python_list;
+pub use crate::rouge_l::longest_common_subsequence;
 
 /// Every scalar function, in the order of the reference.
 const SCALAR: &[&Definition] = &[

@@ -11,6 +11,7 @@
 //! keeps a new question when its ROUGE-L with all earlier ones is below 0.7.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 
 use arrow::array::Float64Array;
@@ -42,13 +43,13 @@ fn rouge_l(a: &str, b: &str) -> f64 {
     2.0 * longest_common_subsequence(&a, &b) as f64 / (a.len() + b.len()) as f64
 }
 
-/// Its length, by bits: one of the shorter text's words each, 64 of them in one step (Hyyrö 2004, "Bit-parallel LCS-length
+/// The length of the longest common subsequence of two lists, which are not empty, by bits: one of the shorter text's words each, 64 of them in one step (Hyyrö 2004, "Bit-parallel LCS-length
 /// computation revisited").
-fn longest_common_subsequence(a: &[&str], b: &[&str]) -> usize {
+pub fn longest_common_subsequence<T: Eq + Hash>(a: &[T], b: &[T]) -> usize {
     let (long, short) = if a.len() < b.len() { (b, a) } else { (a, b) };
     let blocks = short.len().div_ceil(64);
     // Where each word stands in the short text: its first place in `places`, a row of bits.
-    let mut rows: HashMap<&str, usize> = HashMap::with_capacity(short.len());
+    let mut rows: HashMap<&T, usize> = HashMap::with_capacity(short.len());
     let mut places: Vec<u64> = Vec::with_capacity(short.len() * blocks);
     for (at, word) in short.iter().enumerate() {
         let row = *rows.entry(word).or_insert_with(|| {

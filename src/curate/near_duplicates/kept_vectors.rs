@@ -4,7 +4,7 @@
 
 use datafusion::common::{Result, exec_err};
 
-use super::kept::Match;
+use super::kept::{Kind, Match};
 
 /// Kept vectors of length 1, one behind the other.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ impl KeptVectors {
     fn compare(&self, row: &[f32], nth: usize, kept: &[f32], best: &mut Option<Match>) {
         let cosine = f64::from(dot(row, kept)).min(1.0);
         if cosine >= self.threshold && best.is_none_or(|best| cosine > best.likeness) {
-            *best = Some(Match { row: nth as u32, likeness: cosine, exact: false });
+            *best = Some(Match { row: nth as u32, likeness: cosine, kind: Kind::Near });
         }
     }
 }

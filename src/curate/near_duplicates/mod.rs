@@ -7,6 +7,7 @@
 //! its input, which DataFusion's sort holds, and spills where memory is short; what is held after that grows with the rows
 //! that are kept, and is counted against the memory limit.
 //!
+//! With `rouge_l => 0.7` a row is a duplicate too if its ROUGE-L with a kept row that shares some of its n-grams is higher.
 //! With `embedding => embedding` instead of `text` the likeness is the cosine of vectors.
 
 mod exec;

@@ -31,22 +31,29 @@ pub enum By {
 pub struct Spec {
     /// The threshold's bits: plans are compared and hashed.
     threshold: u64,
+    /// The bits of the ROUGE-L above which a row is a duplicate too.
+    rouge_l: Option<u64>,
     pub by: By,
     /// The name of the column that is added.
     pub output: String,
 }
 
 impl Spec {
-    pub fn new(threshold: f64, by: By, output: String) -> Self {
-        Self { threshold: threshold.to_bits(), by, output }
+    pub fn new(threshold: f64, rouge_l: Option<f64>, by: By, output: String) -> Self {
+        Self { threshold: threshold.to_bits(), rouge_l: rouge_l.map(f64::to_bits), by, output }
     }
 
     pub fn threshold(&self) -> f64 {
         f64::from_bits(self.threshold)
     }
 
+    pub fn rouge_l(&self) -> Option<f64> {
+        self.rouge_l.map(f64::from_bits)
+    }
+
     /// The added column: `of_key` is the key of the kept row that is most like this one, `jaccard` or `cosine` the
-    /// likeness with it, `kind` 'exact' where both texts are equal after normalization, else 'near'.
+    /// likeness with it, `kind` 'exact' where both texts are equal after normalization, 'near' where that is at least the
+    /// threshold, else 'rouge_l'.
     pub fn output_field(&self, key: &DataType) -> Field {
         Field::new(&self.output, DataType::Struct(self.by.fields(key)), true)
     }
@@ -71,9 +78,13 @@ impl fmt::Display for Spec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let threshold = self.threshold();
         match self.by {
-            By::Ngrams { unit: Unit::Word, n } => write!(f, "threshold={threshold}, word {n}-grams"),
-            By::Ngrams { unit: Unit::Character, n } => write!(f, "threshold={threshold}, char {n}-grams"),
-            By::Cosine => write!(f, "threshold={threshold}, cosine"),
+            By::Ngrams { unit: Unit::Word, n } => write!(f, "threshold={threshold}, word {n}-grams")?,
+            By::Ngrams { unit: Unit::Character, n } => write!(f, "threshold={threshold}, char {n}-grams")?,
+            By::Cosine => write!(f, "threshold={threshold}, cosine")?,
+        }
+        match self.rouge_l() {
+            Some(rouge_l) => write!(f, ", rouge_l={rouge_l}"),
+            None => Ok(()),
         }
     }
 }

@@ -19,8 +19,8 @@ use super::shingle_exec::ShingleExec;
 use super::shingles::Unit;
 use crate::curate::planner::FunctionPlanner;
 
-pub const ARGUMENTS: [&str; 9] =
-    ["key", "text", "embedding", "threshold", "prefer", "when", "shingles", "ngram", "output"];
+pub const ARGUMENTS: [&str; 10] =
+    ["key", "text", "embedding", "threshold", "rouge_l", "prefer", "when", "shingles", "ngram", "output"];
 
 const DEFAULT_THRESHOLD: f64 = 0.8;
 /// Of cosines most pairs of sentences have one over 0.8.
@@ -66,8 +66,12 @@ pub fn plan(
         None if by == By::Cosine => DEFAULT_COSINE,
         None => DEFAULT_THRESHOLD,
     };
+    let rouge_l = function.literal("rouge_l")?.map(|rouge_l| rouge_l.number(0.0, 1.0)).transpose()?;
+    if rouge_l.is_some() && by == By::Cosine {
+        return plan_err!("near_duplicates: rouge_l is about text => …, not about embedding => …");
+    }
     let output = function.literal("output")?.map(|output| output.column_name()).transpose()?;
-    let spec = Spec::new(threshold, by, output.unwrap_or_else(|| "duplicate".to_owned()));
+    let spec = Spec::new(threshold, rouge_l, by, output.unwrap_or_else(|| "duplicate".to_owned()));
     let Some(key) = function.expression("key", &schema)? else {
         return plan_err!("near_duplicates needs key => …, which names a row and says which of two like ones stays");
     };
@@ -123,7 +127,10 @@ fn as_vector(embedding: Expr, schema: &DFSchema) -> Result<Expr> {
 pub fn plan_exec(node: &NearDuplicatesNode, input: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let frequencies = Arc::new(Frequencies::default());
     let input: Arc<dyn ExecutionPlan> = match node.spec().by {
-        By::Ngrams { unit, n } => Arc::new(ShingleExec::try_new(unit, n, Arc::clone(input), Arc::clone(&frequencies))?),
+        By::Ngrams { unit, n } => {
+            let with_words = node.spec().rouge_l().is_some();
+            Arc::new(ShingleExec::try_new(unit, n, with_words, Arc::clone(input), Arc::clone(&frequencies))?)
+        }
         By::Cosine => Arc::clone(input),
     };
     let schema = Arc::new(node.schema().as_arrow().clone());

@@ -8,7 +8,7 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::compute::{cast, interleave, take};
-use datafusion::arrow::datatypes::{DataType, Field, Float32Type, SchemaRef, UInt64Type};
+use datafusion::arrow::datatypes::{DataType, Field, Float32Type, SchemaRef, UInt32Type, UInt64Type};
 use datafusion::common::{DataFusionError, Result, internal_err};
 use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::physical_plan::metrics::Count;
@@ -17,7 +17,7 @@ use super::frequencies::Frequencies;
 use super::kept::{Kept, Match};
 use super::kept_vectors::KeptVectors;
 use super::node::{By, KEY, PREFER, Spec, TEXT};
-use super::shingle_exec::{SHINGLES, WHOLE};
+use super::shingle_exec::{SHINGLES, WHOLE, WORDS};
 
 /// Rows whose vectors are compared together.
 const BLOCK: usize = 64;
@@ -34,6 +34,7 @@ type Decision = (Option<Match>, bool);
 pub struct Scan {
     by: By,
     threshold: f64,
+    rouge_l: Option<f64>,
     /// Made with the first batch: by then all n-grams have been counted.
     index: Option<Index>,
     keys: Keys,
@@ -44,6 +45,8 @@ pub struct Scan {
     key: usize,
     /// Where n-grams and text hash are, or the vector twice.
     compared: [usize; 2],
+    /// Where the words are, for a ROUGE-L.
+    words: Option<usize>,
     schema: SchemaRef,
     duplicates: Count,
 }
@@ -62,11 +65,13 @@ impl Scan {
             By::Ngrams { .. } => [input.index_of(SHINGLES)?, input.index_of(WHOLE)?],
             By::Cosine => [input.index_of(TEXT)?; 2],
         };
+        let words = spec.rouge_l().map(|_| input.index_of(WORDS)).transpose()?;
         let (key, prefer) = (input.index_of(KEY)?, input.index_of(PREFER)?);
-        let hidden = |at: &usize| compared.contains(at) || *at == key || *at == prefer;
+        let hidden = |at: &usize| compared.contains(at) || [Some(key), Some(prefer), words].contains(&Some(*at));
         Ok(Self {
             by: spec.by,
             threshold: spec.threshold(),
+            rouge_l: spec.rouge_l(),
             index: None,
             keys: Keys::default(),
             frequencies,
@@ -74,6 +79,7 @@ impl Scan {
             passed: (0..input.fields().len()).filter(|at| !hidden(at)).collect(),
             key,
             compared,
+            words,
             schema,
             duplicates,
         })
@@ -82,12 +88,17 @@ impl Scan {
     /// Decides about the rows of the next batch.
     pub fn decide(&mut self, batch: &RecordBatch) -> Result<RecordBatch> {
         let index = self.index.get_or_insert_with(|| match self.by {
-            By::Ngrams { .. } => Index::Texts(Box::new(Kept::new(self.threshold, self.frequencies.frozen()))),
+            By::Ngrams { .. } => {
+                Index::Texts(Box::new(Kept::new(self.threshold, self.rouge_l, self.frequencies.frozen())))
+            }
             By::Cosine => Index::Vectors(KeptVectors::new(self.threshold)),
         });
         let [first, second] = self.compared.map(|at| batch.column(at));
         let (decisions, kept, bytes) = match index {
-            Index::Texts(kept) => (by_ngrams(kept, first, second), kept.len(), kept.size()),
+            Index::Texts(kept) => {
+                let words = self.words.map(|at| batch.column(at));
+                (by_ngrams(kept, first, second, words), kept.len(), kept.size())
+            }
             Index::Vectors(kept) => (by_cosine(kept, first)?, kept.len(), kept.size()),
         };
         let new_rows = decisions.iter().enumerate().filter(|(_, (_, kept))| *kept).map(|(row, _)| row as u32);
@@ -116,7 +127,7 @@ impl Scan {
         let mut kind = StringViewBuilder::with_capacity(found.len());
         for found in found {
             likeness.append_option(found.map(|found| found.likeness));
-            kind.append_option(found.map(|found| if found.exact { "exact" } else { "near" }));
+            kind.append_option(found.map(|found| found.kind.as_str()));
         }
         let fields = self.by.fields(keys.data_type());
         let columns: Vec<ArrayRef> = vec![keys, Arc::new(likeness.finish()), Arc::new(kind.finish())];
@@ -125,15 +136,22 @@ impl Scan {
     }
 }
 
-fn by_ngrams(kept: &mut Kept, sets: &ArrayRef, wholes: &ArrayRef) -> Vec<Decision> {
+fn by_ngrams(kept: &mut Kept, sets: &ArrayRef, wholes: &ArrayRef, words: Option<&ArrayRef>) -> Vec<Decision> {
     let (sets, wholes) = (sets.as_list::<i32>(), wholes.as_primitive::<UInt64Type>());
     let values = sets.values().as_primitive::<UInt64Type>().values();
+    let words = words.map(|words| words.as_list::<i32>());
+    let words_of = |row: usize| {
+        words.map_or(&[][..], |words| {
+            let (start, end) = (words.value_offsets()[row] as usize, words.value_offsets()[row + 1] as usize);
+            &words.values().as_primitive::<UInt32Type>().values()[start..end]
+        })
+    };
     let decide = |row: usize| {
         if sets.is_null(row) {
             return (None, false);
         }
         let set = &values[sets.value_offsets()[row] as usize..sets.value_offsets()[row + 1] as usize];
-        let found = kept.find_or_keep(wholes.value(row), set);
+        let found = kept.find_or_keep(wholes.value(row), set, words_of(row));
         (found, found.is_none())
     };
     (0..sets.len()).map(decide).collect()

@@ -1,10 +1,11 @@
 //! Texts to n-grams, on all partitions, before the rows are put in order. In: rows with the hidden text. Out: the same rows
-//! with two hidden columns in its place, the set of n-grams (NULL where nothing is compared) and the hash of the whole text.
+//! with hidden columns in its place: the set of n-grams (NULL where nothing is compared), the hash of the whole text, and on
+//! request the words.
 
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListBuilder, RecordBatch, UInt64Builder};
+use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListBuilder, RecordBatch, UInt32Builder, UInt64Builder};
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -28,11 +29,13 @@ use super::shingles::{Shingler, Unit};
 
 pub(super) const SHINGLES: &str = "__near_duplicates_shingles";
 pub(super) const WHOLE: &str = "__near_duplicates_hash";
+pub(super) const WORDS: &str = "__near_duplicates_words";
 
 #[derive(Debug)]
 pub struct ShingleExec {
     unit: Unit,
     n: usize,
+    with_words: bool,
     input: Arc<dyn ExecutionPlan>,
     frequencies: Arc<Frequencies>,
     /// The place of the text in the input.
@@ -43,12 +46,21 @@ pub struct ShingleExec {
 }
 
 impl ShingleExec {
-    pub fn try_new(unit: Unit, n: usize, input: Arc<dyn ExecutionPlan>, frequencies: Arc<Frequencies>) -> Result<Self> {
+    pub fn try_new(
+        unit: Unit,
+        n: usize,
+        with_words: bool,
+        input: Arc<dyn ExecutionPlan>,
+        frequencies: Arc<Frequencies>,
+    ) -> Result<Self> {
         let text = input.schema().index_of(TEXT)?;
         let mut fields: Vec<_> = input.schema().fields().iter().cloned().collect();
         fields.remove(text);
         fields.push(Arc::new(Field::new_list(SHINGLES, Field::new_list_field(DataType::UInt64, true), true)));
         fields.push(Arc::new(Field::new(WHOLE, DataType::UInt64, true)));
+        if with_words {
+            fields.push(Arc::new(Field::new_list(WORDS, Field::new_list_field(DataType::UInt32, true), true)));
+        }
         let schema = Arc::new(Schema::new(fields));
         let properties = Arc::new(PlanProperties::new(
             EquivalenceProperties::new(Arc::clone(&schema)),
@@ -56,7 +68,8 @@ impl ShingleExec {
             EmissionType::Incremental,
             input.boundedness(),
         ));
-        Ok(Self { unit, n, input, frequencies, text, schema, properties, metrics: ExecutionPlanMetricsSet::new() })
+        let metrics = ExecutionPlanMetricsSet::new();
+        Ok(Self { unit, n, with_words, input, frequencies, text, schema, properties, metrics })
     }
 }
 
@@ -93,7 +106,8 @@ impl ExecutionPlan for ShingleExec {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match children.pop() {
             Some(input) if children.is_empty() => {
-                Ok(Arc::new(Self::try_new(self.unit, self.n, input, Arc::clone(&self.frequencies))?))
+                let frequencies = Arc::clone(&self.frequencies);
+                Ok(Arc::new(Self::try_new(self.unit, self.n, self.with_words, input, frequencies)?))
             }
             _ => internal_err!("ShingleExec takes exactly one child"),
         }
@@ -107,10 +121,11 @@ impl ExecutionPlan for ShingleExec {
         let input = self.input.execute(partition, context)?;
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let mut shingler = Shingler::new(self.unit, self.n);
-        let (text, schema, frequencies) = (self.text, Arc::clone(&self.schema), Arc::clone(&self.frequencies));
+        let (text, with_words) = (self.text, self.with_words);
+        let (schema, frequencies) = (Arc::clone(&self.schema), Arc::clone(&self.frequencies));
         let output = input.map(move |batch| {
             let _timer = metrics.elapsed_compute().timer();
-            let batch = shingle(&batch?, text, &schema, &mut shingler, &frequencies)?;
+            let batch = shingle(&batch?, text, with_words, &schema, &mut shingler, &frequencies)?;
             metrics.record_output(batch.num_rows());
             Ok(batch)
         });
@@ -141,6 +156,7 @@ impl ExecutionPlan for ShingleExec {
 fn shingle(
     batch: &RecordBatch,
     text: usize,
+    with_words: bool,
     schema: &SchemaRef,
     shingler: &mut Shingler,
     frequencies: &Frequencies,
@@ -149,6 +165,7 @@ fn shingle(
     let texts = texts.as_string_view();
     let mut sets = ListBuilder::new(UInt64Builder::new());
     let mut wholes = UInt64Builder::with_capacity(texts.len());
+    let mut words = ListBuilder::new(UInt32Builder::new());
     let mut set = Vec::new();
     for text in texts {
         let whole = text.and_then(|text| shingler.read(text, &mut set));
@@ -158,10 +175,19 @@ fn shingle(
             sets.values().append_slice(&set);
         }
         sets.append(whole.is_some());
+        if with_words {
+            if whole.is_some() {
+                words.values().extend(shingler.words().map(Some));
+            }
+            words.append(whole.is_some());
+        }
     }
     let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
     columns.remove(text);
     columns.push(Arc::new(sets.finish()));
     columns.push(Arc::new(wholes.finish()));
+    if with_words {
+        columns.push(Arc::new(words.finish()));
+    }
     Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
 }

@@ -25,6 +25,11 @@ impl Shingler {
         Self { unit, n: n.max(1), tokens: Tokens::default(), characters: Vec::new() }
     }
 
+    /// The words of the text that was read last, in their order, as short hashes.
+    pub fn words(&self) -> impl Iterator<Item = u32> {
+        self.tokens.hashes.iter().map(|hash| *hash as u32)
+    }
+
     /// Puts the hashes of the text's different n-grams into `set`, in ascending order, and gives a hash of the whole
     /// normalized text. A text with fewer than n tokens is one n-gram. None for a text without tokens.
     pub fn read(&mut self, text: &str, set: &mut Vec<u64>) -> Option<u64> {
