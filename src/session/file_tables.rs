@@ -27,7 +27,7 @@ use super::stage_views::StageViews;
 use super::state_now::StateNow;
 use crate::config::CONFIG_FILE;
 use crate::lineage::MarkedTable;
-use crate::publish::{FileKind, Run, newest_complete_run};
+use crate::publish::{FileKind, Run, newest_complete_run, newest_run};
 use crate::stores::{Place, listing_url};
 
 /// The formats by extension; each but Parquet and Arrow may have one of [`COMPRESSIONS`] behind it.
@@ -35,8 +35,8 @@ const FORMATS: [&str; 7] = ["parquet", "jsonl", "ndjson", "json", "csv", "tsv", 
 const COMPRESSIONS: [(&str, FileCompressionType); 3] =
     [("gz", FileCompressionType::GZIP), ("zst", FileCompressionType::ZSTD), ("zstd", FileCompressionType::ZSTD)];
 
-/// Puts files as tables behind the tables of the default schema. `tables`: names and URLs of `[tables]`, which are
-/// looked at when a statement names them; so are the views of `stages`.
+/// Puts what is opened when a statement names it behind the tables of the default schema: the views of `stages`, `tables`
+/// (names and locations of `[tables]`), what the newest run in `out` has published, and files.
 pub fn register(ctx: &SessionContext, tables: BTreeMap<String, String>, out: Place, stages: StageViews) -> Result<()> {
     let options = ctx.state().config_options().catalog.clone();
     let catalog = ctx.catalog(&options.default_catalog);
@@ -67,7 +67,13 @@ impl SchemaProvider for FileTables {
     fn table_names(&self) -> Vec<String> {
         let mut names = self.inner.table_names();
         names.extend(self.stages.names());
-        names.extend(self.tables.keys().filter(|name| !self.inner.table_exist(name)).cloned());
+        let published = PUBLISHED.iter().map(|(name, _)| *name).filter(|_| self.has_published());
+        let behind = self.tables.keys().map(String::as_str).chain(published);
+        for name in behind {
+            if !names.iter().any(|known| known == name) {
+                names.push(name.to_owned());
+            }
+        }
         names
     }
 
@@ -78,9 +84,12 @@ impl SchemaProvider for FileTables {
         }
         if let Some(location) = self.tables.get(name) {
             let table = table_of_files(&self.state.get()?, location).await;
-            return table.map(Some).map_err(|e| e.context(format!("[tables.{name}] of {CONFIG_FILE}")));
+            let table = table.map_err(|e| e.context(format!("[tables.{name}] of {CONFIG_FILE}")))?;
+            // Its columns are found once, which reads all of a text file; its files are listed at each scan.
+            self.inner.register_table(name.to_owned(), Arc::clone(&table))?;
+            return Ok(Some(table));
         }
-        if let (Some(kind), Place::Prefix(_)) = (published(name), &self.out)
+        if let Some(kind) = published(name)
             && let Some(run) = newest_complete_run(&self.out).await?
         {
             return run_schemas::files(&self.state.get()?, &run, kind).await.map(Some);
@@ -96,9 +105,9 @@ impl SchemaProvider for FileTables {
         if self.stages.contains(name) {
             return Ok(Some(TableType::View));
         }
-        match self.tables.contains_key(name) && !self.inner.table_exist(name) {
-            true => Ok(Some(TableType::Base)),
-            false => self.inner.table_type(name).await,
+        match self.inner.table_exist(name) || !self.table_exist(name) {
+            true => self.inner.table_type(name).await,
+            false => Ok(Some(TableType::Base)),
         }
     }
 
@@ -111,14 +120,25 @@ impl SchemaProvider for FileTables {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.inner.table_exist(name) || self.stages.contains(name) || self.tables.contains_key(name)
+        self.inner.table_exist(name)
+            || self.stages.contains(name)
+            || self.tables.contains_key(name)
+            || published(name).is_some() && self.has_published()
     }
 }
 
+impl FileTables {
+    /// Whether there is a run whose tables can be listed: what lies in a store is asked for when it is named.
+    fn has_published(&self) -> bool {
+        self.out.folder().is_some_and(|out| newest_run(out).is_some())
+    }
+}
+
+/// What the newest run has published, under the names of its two folders' contents.
+const PUBLISHED: [(&str, FileKind); 2] = [("curated", FileKind::Curated), ("rejected", FileKind::Rejected)];
+
 fn published(name: &str) -> Option<FileKind> {
-    [("curated", FileKind::Curated), ("rejected", FileKind::Rejected)]
-        .into_iter()
-        .find_map(|(table, kind)| (table == name).then_some(kind))
+    PUBLISHED.into_iter().find_map(|(table, kind)| (table == name).then_some(kind))
 }
 
 /// Whether a name that is no table can only be meant as a file.

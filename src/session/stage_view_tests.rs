@@ -84,3 +84,21 @@ async fn stages_that_do_more_than_create_views_are_run_in_order() {
     assert!(workspace.stage_views.names().is_empty());
     assert_eq!(number(&workspace, "SELECT x FROM v").await, 5);
 }
+
+#[tokio::test]
+async fn tables_of_the_configuration_are_opened_when_they_are_named() {
+    let (folder, _) = offered(&[]).await;
+    let config = "[tables.mine]\nlocation = \"mine.csv\"\n[tables.gone]\nlocation = \"gone.csv\"\n";
+    std::fs::write(folder.path().join("seedmill.toml"), config).unwrap();
+    let options = OpenOptions { root: Some(folder.path().to_owned()), ..OpenOptions::default() };
+    let workspace = Workspace::open(options).await.unwrap();
+    assert_eq!(number(&workspace, "SELECT 1").await, 1);
+    std::fs::write(folder.path().join("mine.csv"), "n\n7\n").unwrap();
+    for _ in 0..2 {
+        assert_eq!(number(&workspace, "SELECT n FROM mine").await, 7);
+    }
+    let error = workspace.sql("SELECT * FROM gone").await.unwrap_err().to_string();
+    assert!(error.contains("[tables.gone]"), "{error}");
+    let listed = table_names(workspace.ctx());
+    assert_eq!(listed.iter().filter(|name| ["mine", "gone"].contains(&name.as_str())).count(), 2, "{listed:?}");
+}
