@@ -24,6 +24,7 @@ SELECT CASE WHEN format = 'nli' THEN concat_ws(chr(10), concat('First: ', passag
            'knowledge_repeats',  cardinality(reasons) = 0 AND is_repetitive(array_to_string(knowledge, ' ')),
            'reasoning_disagrees', cardinality(reasons) = 0 AND ends_elsewhere(reasoning, answer_text, options, format),
            'names_letters',      cardinality(reasons) = 0 AND speaks_of_letters(reasoning),
-           'fact_is_answer',     cardinality(reasons) = 0 AND answer_in_options(answer_text, knowledge)
+           'fact_is_answer',     cardinality(reasons) = 0 AND answer_in_options(answer_text, knowledge),
+           'code_fails',         fails_when_run(CASE WHEN cardinality(reasons) = 0 THEN answer_text END, seed_answer, format)
        )) AS reasons
 FROM enriched;

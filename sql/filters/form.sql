@@ -26,6 +26,10 @@ CREATE FUNCTION length_tells_the_answer(answer TEXT, options TEXT[]) RETURNS BOO
 CREATE FUNCTION is_broken_code(answer TEXT, seed_answer TEXT, format TEXT) RETURNS BOOLEAN
     RETURN $format = 'code' AND python_syntax_error($seed_answer) IS NULL AND python_syntax_error($answer) IS NOT NULL;
 
+-- Python that ends with an error or does not end, where [run_code] of seedmill.toml has it run; never true where it is not.
+CREATE FUNCTION fails_when_run(answer TEXT, seed_answer TEXT, format TEXT) RETURNS BOOLEAN
+    RETURN run_python(CASE WHEN $format = 'code' AND python_syntax_error($seed_answer) IS NULL THEN $answer END)['status'] <> 'ok';
+
 -- A long question that ends without a mark was cut off at its bound.
 CREATE FUNCTION is_unfinished(s TEXT) RETURNS BOOLEAN
     RETURN coalesce(length($s) > 90 AND NOT regexp_like(trim($s), '[.?!:;_"”’)]$'), false);

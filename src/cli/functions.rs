@@ -33,7 +33,12 @@ fn reference() -> String {
     }
     out.push_str("\n## Scalar functions\n");
     let scalar = seedmill_udfs::scalar_functions();
-    for (name, documentation) in scalar.iter().filter_map(|f| Some((f.name(), f.documentation()?))) {
+    let mut scalar: Vec<(&str, &Documentation)> =
+        scalar.iter().filter_map(|f| Some((f.name(), f.documentation()?))).collect();
+    // An asynchronous function's documentation is not asked for by DataFusion.
+    scalar.push((curate::RUN_PYTHON, curate::run_python_documentation()));
+    scalar.sort_by_key(|(name, _)| *name);
+    for (name, documentation) in scalar {
         write_function(&mut out, name, documentation);
     }
     let aggregates = seedmill_udfs::aggregate_functions();
@@ -82,6 +87,10 @@ pub fn list<'a>(scalar: impl Iterator<Item = &'a ScalarUDF>, text: &str) -> Stri
     let mut lines = Vec::new();
     for function in table_functions().filter(|function| function.name.contains(&text)) {
         lines.push((0, format!("{}(input, …)", function.name), function.description.to_owned()));
+    }
+    if curate::RUN_PYTHON.contains(&text) {
+        let documentation = curate::run_python_documentation();
+        lines.push((1, documentation.syntax_example.clone(), documentation.description.clone()));
     }
     let ours: Vec<_> = seedmill_udfs::scalar_functions();
     for function in scalar.filter(|function| function.name().contains(&text)) {

@@ -19,6 +19,7 @@ use super::model::fetch_weights;
 use super::progress::Progress;
 use super::{EXIT_OK, EXIT_USAGE, output};
 use crate::config::Provider;
+use crate::curate::check_python;
 use crate::model_call::{CallKind, CallNode, call_nodes, limit_first_calls};
 use crate::publish::{Published, Report, Stage, Usage};
 use crate::session::{OpenOptions, Workspace};
@@ -74,6 +75,9 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
         workspace.run.check_target(&workspace.config.out).await?;
     }
     need_models(&workspace, &calls)?;
+    if let Some(settings) = &workspace.config.run_code {
+        check_python(settings).await?;
+    }
     let seeds = count_seeds(&workspace, &calls).await?;
     let estimate = Estimate::of(&workspace, &calls).await?;
     if let Some(sentence) = estimate.over(&workspace.budget())

@@ -8,7 +8,9 @@ use thiserror::Error;
 use url::Url;
 
 use super::section::{Section, parse};
-use super::{Api, Budget, CONFIG_FILE, Config, DatasetConfig, LedgerConfig, ModelConfig, Price, Provider, TasksConfig};
+use super::{
+    Api, Budget, CONFIG_FILE, Config, DatasetConfig, LedgerConfig, ModelConfig, Price, Provider, RunCode, TasksConfig,
+};
 
 /// The value of a variable `@name`; its type is the type it has in SQL.
 #[derive(Debug, Clone, PartialEq)]
@@ -67,8 +69,9 @@ impl Config {
         let mut run = file.section("run")?;
         let out = absolute(&workspace, &run.take::<String>("out")?.unwrap_or_else(|| "runs".into()));
         run.finish()?;
+        let run_code = run_code(&root, file.section("run_code")?)?;
         file.finish()?;
-        Ok(Config { root: workspace, models, budget, ledger, tasks, tables, variables, out })
+        Ok(Config { root: workspace, models, budget, ledger, tasks, tables, variables, out, run_code })
     }
 }
 
@@ -174,6 +177,28 @@ fn server(root: &Path, section: &mut Section, config: &mut ModelConfig) -> Resul
     Ok(())
 }
 
+fn run_code(root: &Path, mut section: Section) -> Result<Option<RunCode>, ConfigError> {
+    let python = section.take_if("python", "the name or path of a Python", |python: &String| !python.is_empty())?;
+    let seconds = |s: &f64| *s > 0.0 && *s <= 3600.0;
+    let timeout = section.take_if("timeout_seconds", "seconds above 0, at most 3600", seconds)?;
+    let memory = section.take_if("memory_mb", "a whole number from 16 to 1000000", |n| (16..=1_000_000).contains(n))?;
+    let given = timeout.is_some() || memory.is_some();
+    let Some(python) = python else {
+        return if given {
+            Err(section.error("needs a 'python', e.g. \"python3\""))
+        } else {
+            section.finish().map(|()| None)
+        };
+    };
+    section.finish()?;
+    // A name is looked for in the PATH.
+    let python = if python.contains('/') { root.join(python).to_string_lossy().into_owned() } else { python };
+    let mut settings = RunCode::new(python);
+    set(&mut settings.timeout_seconds, timeout);
+    set(&mut settings.memory_mb, memory);
+    Ok(Some(settings))
+}
+
 fn budget(mut section: Section) -> Result<Budget, ConfigError> {
     let budget = Budget {
         max_cost_usd: section.take_if("max_cost_usd", "US dollars from 0", |n: &f64| *n >= 0.0)?,
@@ -250,6 +275,21 @@ mod tests {
         assert_eq!(config.tasks.cache, root.path().join(".seedmill/seeds"));
         assert_eq!(Path::new(&config.out), root.path().join("runs"));
         assert_eq!(config.budget, Budget::default());
+    }
+
+    #[test]
+    fn programs_are_run_only_where_a_python_is_named() {
+        assert_eq!(load("").unwrap().run_code, None);
+        let expected = RunCode { timeout_seconds: 2.5, ..RunCode::new("python3".into()) };
+        assert_eq!(load("[run_code]\npython = \"python3\"\ntimeout_seconds = 2.5").unwrap().run_code, Some(expected));
+        let inside = load("[run_code]\npython = \"env/bin/python\"").unwrap().run_code.unwrap().python;
+        assert!(Path::new(&inside).is_absolute() && inside.ends_with("env/bin/python"), "{inside}");
+        for (text, said) in
+            [("memory_mb = 512", "needs a 'python'"), ("python = \"p\"\nmemory_mb = 1", "'memory_mb' must be")]
+        {
+            let error = load(&format!("[run_code]\n{text}")).unwrap_err();
+            assert!(error.contains("[run_code]") && error.contains(said), "{error}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod ledger;
 mod load;
 mod model;
 mod nearest;
+mod run_code;
 mod section;
 mod tasks;
 
@@ -16,6 +17,7 @@ pub use ledger::LedgerConfig;
 pub use load::{ConfigError, Variable};
 pub use model::{Api, ModelConfig, Price, Provider};
 pub(crate) use nearest::{did_you_mean, nearest};
+pub use run_code::RunCode;
 pub use tasks::{DatasetConfig, TasksConfig};
 
 /// The name of a model in `seedmill.toml`, as SQL says it (`model => 'writer'`).
@@ -40,4 +42,6 @@ pub struct Config {
     pub variables: BTreeMap<String, Variable>,
     /// Where runs are published: a folder or a URL.
     pub out: String,
+    /// What runs answers that are programs; none are run where it is not set.
+    pub run_code: Option<RunCode>,
 }

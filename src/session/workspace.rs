@@ -100,6 +100,10 @@ impl Workspace {
         let told = fetched.as_deref().filter(|folder| folder.join(CONFIG_FILE).is_file());
         let config = Config::load_apart(told.unwrap_or(&root), &root);
         let mut config = config.map_err(|e| DataFusionError::Plan(e.to_string()))?;
+        if told.is_some() {
+            // Only a file of the user's own has programs run here.
+            config.run_code = None;
+        }
         if let Some(out) = &options.out {
             // As a user of the command line means it: from the folder that they are in.
             config.out = match std::path::absolute(out) {
@@ -146,6 +150,7 @@ impl Workspace {
         let runtime = Arc::new(CallRuntime::new(Arc::clone(&models), &ledger, run.id.clone(), config.budget));
         let notes = PlanNotes::default();
         let ctx = context(&pipeline, &models, &variables, &catalog, &runtime, &run, &notes)?;
+        ctx.register_udf(curate::run_python(config.run_code.clone()));
         ctx.state_ref().write().config_mut().options_mut().extensions.insert(Settings::new(config.budget));
         let stage_views = StageViews::default();
         let workspace = Workspace { config, pipeline, runtime, catalog, run, variables, notes, stage_views, ctx };
@@ -319,26 +324,7 @@ impl Workspace {
         let out = self.run.stores.place(&self.config.out);
         run_schemas::register(&self.ctx, &out)?;
         self.ctx.register_table("runs", publish::runs_table(&out, &self.config.root))?;
-        // What the newest complete run published, under the names of its two folders' contents.
-        if let Some(run) = out.folder().and_then(publish::newest_run) {
-            for (name, folder) in [("curated", "data"), ("rejected", "rejected")] {
-                let location = format!("{}/", run.join(folder).display());
-                let sql = format!(
-                    "CREATE EXTERNAL TABLE {name} STORED AS PARQUET LOCATION '{}'",
-                    location.replace('\'', "''")
-                );
-                self.sql(&sql).await.map_err(|e| e.context(format!("the run in {}", run.display())))?;
-            }
-        }
-        // What lies in a store is asked for when a statement names it.
-        let (remote, local): (BTreeMap<_, _>, BTreeMap<_, _>) =
-            self.config.tables.clone().into_iter().partition(|(_, location)| location.contains("://"));
-        for (name, location) in local {
-            let table = file_tables::table_of_files(&self.ctx.state(), &location).await;
-            let table = table.map_err(|e| e.context(format!("[tables.{name}] of {CONFIG_FILE}")))?;
-            self.ctx.register_table(TableReference::bare(name), table)?;
-        }
-        file_tables::register(&self.ctx, remote, out, self.stage_views.clone())
+        file_tables::register(&self.ctx, self.config.tables.clone(), out, self.stage_views.clone())
     }
 }
 

@@ -36,6 +36,8 @@ mod progress;
 mod readers;
 mod report;
 mod resume;
+#[cfg(feature = "peers")]
+mod run_python;
 mod runs;
 mod s3_server;
 mod scratch;

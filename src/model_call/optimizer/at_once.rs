@@ -1,5 +1,5 @@
-//! Rows that a call has finished go on at once: a filter, a repartitioning or a join above a call does not wait for
-//! a whole batch. In: a physical plan. Out: the same plan, with small batches in those places and nowhere else.
+//! Rows that a call has finished go on at once: a filter, a repartitioning, a join or an asynchronous function above a call
+//! does not wait for a whole batch. In: a physical plan. Out: the same plan, with small batches in those places and nowhere else.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,6 +10,7 @@ use datafusion::common::{Result, Statistics, internal_err};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_plan::async_func::AsyncFuncExec;
 use datafusion::physical_plan::execution_plan::{
     CardinalityEffect, ChildrenPropertiesMode, ReplaceChildrenOptions, replace_children_if_necessary,
 };
@@ -63,7 +64,9 @@ fn rewrite(plan: Arc<dyn ExecutionPlan>, usual_rows: usize) -> Result<(Arc<dyn E
     let plan = replace_children_if_necessary(plan, children)?;
     let plan: Arc<dyn ExecutionPlan> = if let Some(filter) = plan.downcast_ref::<FilterExec>() {
         Arc::new(filter.with_batch_size(AS_IT_COMES)?)
-    } else if plan.downcast_ref::<RepartitionExec>().is_some_and(|repartition| !repartition.preserve_order()) {
+    } else if plan.is::<AsyncFuncExec>()
+        || plan.downcast_ref::<RepartitionExec>().is_some_and(|repartition| !repartition.preserve_order())
+    {
         Arc::new(AtOnceExec::try_new(plan, AS_IT_COMES, usual_rows)?)
     } else if (plan.is::<HashJoinExec>() || plan.is::<NestedLoopJoinExec>()) && over_call.last() == Some(&true) {
         // The left side is read to its end before the first row goes out; the right side streams.
