@@ -22,6 +22,7 @@ mod ledger_kill;
 mod object_store;
 mod object_store_compact;
 mod object_store_ledger;
+mod object_store_merge;
 mod object_store_publish;
 mod once;
 mod openai;
