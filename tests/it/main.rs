@@ -24,6 +24,7 @@ mod object_store_compact;
 mod object_store_ledger;
 mod object_store_merge;
 mod object_store_publish;
+mod object_store_scan;
 mod once;
 mod openai;
 #[cfg(feature = "peers")]

@@ -1,6 +1,8 @@
 //! What holds on an object store, over one in memory.
 
 use datafusion::execution::object_store::ObjectStoreRegistry;
+use datafusion::prelude::SessionConfig;
+use futures::StreamExt;
 use object_store::memory::InMemory;
 use url::Url;
 
@@ -85,4 +87,106 @@ async fn of_two_merges_of_one_generation_the_second_changes_nothing() {
     assert_eq!((now.number, now.generation.segments.len(), now.logs.len(), now.strays.len()), (1, 1, 0, 0));
     assert_finds(&Ledger::open(&location).await.unwrap(), 3).await;
     assert_finds(&late, 3).await;
+}
+
+fn session_of(location: &Location) -> SessionContext {
+    let session = SessionContext::new_with_config(SessionConfig::new().with_target_partitions(3));
+    for (name, table) in tables(location) {
+        session.register_table(name, table).unwrap();
+    }
+    session
+}
+
+async fn rows_of(location: &Location, sql: &str) -> String {
+    let batches = session_of(location).sql(sql).await.unwrap().collect().await.unwrap();
+    let text = pretty_format_batches(&batches).unwrap().to_string();
+    text.lines().skip(3).filter(|line| !line.starts_with('+')).collect::<Vec<_>>().join("\n")
+}
+
+/// The lines of a plan that name one of these.
+async fn plan_of(location: &Location, sql: &str, names: &[&str]) -> Vec<String> {
+    let plan = rows_of(location, &format!("EXPLAIN FORMAT INDENT {sql}")).await;
+    plan.lines().filter(|line| names.iter().any(|name| line.contains(name))).map(str::to_owned).collect()
+}
+
+/// A ledger with a segment for each range of calls.
+async fn segments(location: &Location, ranges: &[std::ops::Range<u32>]) -> Arc<Ledger> {
+    let ledger = Ledger::open(location).await.unwrap();
+    for range in ranges {
+        ledger.append(range.clone().flat_map(whole).collect()).await.unwrap();
+        merge_in(&ledger, |_| true).await;
+    }
+    ledger
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn segments_are_spread_over_partitions_and_read_without_ids_where_there_are_no_logs() {
+    let state = tempfile::tempdir().unwrap();
+    let location = location(state.path());
+    let ledger = segments(&location, &[0..30, 30..50, 50..60, 60..70]).await;
+    let sum = "SELECT model, count(*) AS n, sum(cost_usd) AS s FROM calls WHERE prompt_tokens < 20 GROUP BY model";
+    let scans = plan_of(&location, sum, &["ObjectSegmentsExec", "DataSourceExec", "LogScanExec"]).await;
+    assert!(scans[0].contains("ObjectSegmentsExec: table=calls, segments=4") && scans.len() == 2, "{scans:#?}");
+    assert!(scans[1].contains("file_groups={3 groups"), "{scans:#?}");
+    assert!(scans[1].contains("projection=[model, prompt_tokens, cost_usd, log]"), "{scans:#?}");
+    assert!(scans[1].contains("predicate=prompt_tokens@10 < 20"), "{scans:#?}");
+    assert_eq!(rows_of(&location, sum).await, "| writer | 20 | 0.19 |");
+    // Their number is in the generation.
+    assert!(plan_of(&location, "SELECT count(*) FROM attempts", &["ObjectSegmentsExec"]).await.is_empty());
+    assert_eq!(rows_of(&location, "SELECT count(*) AS n FROM calls").await, "| 70 |");
+
+    // A log may hold what a segment has, and a filter must not choose between two answers.
+    ledger.append([vec![call_answered(3, "paid again")], whole(70)].concat()).await.unwrap();
+    let scans = plan_of(&location, sum, &["DataSourceExec", "LogScanExec", "DistinctCallsExec"]).await;
+    assert_eq!(scans.len(), 4, "{scans:#?}");
+    assert!(scans[2].contains("projection=[call_id, log]"), "{scans:#?}");
+    assert_eq!(rows_of(&location, sum).await, "| writer | 20 | 0.19 |");
+    assert_eq!(rows_of(&location, "SELECT response FROM calls WHERE response LIKE 'paid%'").await, "");
+    assert_eq!(rows_of(&location, "SELECT count(*) AS n FROM calls").await, "| 71 |");
+    assert_eq!(
+        rows_of(&location, "SELECT count(*) AS n, max(call_id) < 'g' AS b FROM call_uses").await,
+        "| 71 | true |"
+    );
+}
+
+/// Merges all that counts into one segment, and deletes what that replaces.
+async fn compact(ledger: &Ledger) {
+    let objects = ledger.shared().objects.clone().unwrap();
+    let listing = ledger.shared().add_objects(&objects).await.unwrap();
+    let merged = merge(&objects, ledger.shared(), &listing, &sources(&objects, &listing), None).await.unwrap();
+    objects.delete(merged.replaced).await.unwrap();
+}
+
+/// The segments and logs are gone before they are read, or in the middle of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_gives_each_row_once_also_where_what_it_reads_is_merged_meanwhile() {
+    for (sql, expected) in [
+        ("SELECT call_id FROM calls", 4_010),
+        ("SELECT model FROM calls", 4_010),
+        ("SELECT prompt_tokens FROM calls WHERE prompt_tokens >= 1000 AND cost_usd < 3.9", 2_900),
+        ("SELECT call_id FROM attempts", 4_010),
+        ("SELECT call_id, time FROM call_uses WHERE replayed", 2_005),
+    ] {
+        for first in [0, 1] {
+            let state = tempfile::tempdir().unwrap();
+            let location = location(state.path());
+            let ledger = segments(&location, &[0..1_500, 1_500..3_000, 3_000..4_000]).await;
+            ledger.append((4_000..4_010).flat_map(whole).collect()).await.unwrap();
+            let session = session_of(&location);
+            let mut rows = session.sql(sql).await.unwrap().execute_stream().await.unwrap();
+            let mut count = 0;
+            for _ in 0..first {
+                count += rows.next().await.unwrap().unwrap().num_rows();
+            }
+            compact(&ledger).await;
+            // Younger than the query.
+            ledger.append((4_010..4_020).flat_map(whole).collect()).await.unwrap();
+            compact(&ledger).await;
+            while let Some(batch) = rows.next().await {
+                count += batch.unwrap().num_rows();
+            }
+            let younger = if sql.contains("FROM calls") && !sql.contains("WHERE") { 0..=10 } else { 0..=0 };
+            assert!(younger.contains(&(count - expected)), "{sql}: {count} rows, {first} batches before");
+        }
+    }
 }
