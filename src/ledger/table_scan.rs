@@ -18,6 +18,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::union::UnionExec;
 use object_store::ObjectMeta;
@@ -178,11 +179,13 @@ impl<'a> TableScan<'a> {
             }
             Table::Calls => {
                 let (input_columns, output) = self.behind_ids()?;
-                let mut compared = Vec::new();
+                let mut compared: Vec<(Arc<dyn ExecutionPlan>, bool)> = Vec::new();
                 if has_segments {
                     let ids = &input_columns[..1];
                     let predicate = self.identity_predicate.clone();
-                    compared.push((self.object_segments(&snapshot, ids, predicate, Rows::AtLeastOnce)?, false));
+                    let ids = self.object_segments(&snapshot, ids, predicate, Rows::AtLeastOnce)?;
+                    // In any order: none of them comes out.
+                    compared.push((Arc::new(CoalescePartitionsExec::new(ids)), false));
                 }
                 for log in logs {
                     let scan = LogScanExec::try_new(self.table, input_columns.clone(), vec![log])?;

@@ -33,7 +33,7 @@ fn questions(first: usize, last: usize) -> String {
     )
 }
 
-fn ask<'a>(sql: &'a str) -> [&'a str; 5] {
+fn ask(sql: &str) -> [&str; 5] {
     ["sql", "--format", "csv", "-c", sql]
 }
 
