@@ -13,7 +13,7 @@ use super::calls_compact::calls_compact;
 use super::calls_gc::calls_gc;
 use super::output::{self, Output};
 use super::{EXIT_OK, text_table};
-use crate::ledger::{Backlog, backlog};
+use crate::ledger::{Backlog, MANY_LOGS, backlog};
 use crate::session::{OpenOptions, Workspace};
 
 /// Failed: ended without an answer. An answer is billed; of failures only those that may have been.
@@ -56,15 +56,15 @@ pub async fn calls(root: Option<PathBuf>, arguments: CallsArguments) -> Result<u
     Ok(EXIT_OK)
 }
 
-/// From so many logs on a ledger on a store should be compacted: each is a request when it is opened.
-const MANY_LOGS: usize = 100;
-
 /// What a ledger on a store waits for, in a sentence each.
 fn told(backlog: Option<Backlog>) -> String {
     let mut text = String::new();
     let Some(Backlog { unmerged, unsent, folder }) = backlog else { return text };
     if unmerged >= MANY_LOGS {
-        text.push_str(&format!("\n{unmerged} small objects are in the ledger: seedmill calls compact merges them\n"));
+        text.push_str(&format!(
+            "\n{unmerged} small objects are in the ledger: seedmill calls compact merges them, and so does the next \
+             command that makes calls\n"
+        ));
     }
     if unsent > 0 {
         text.push_str(&format!(

@@ -12,6 +12,7 @@ use datafusion::physical_plan::displayable;
 
 use super::arguments::ExplainArguments;
 use super::{EXIT_OK, output};
+use crate::ledger::{Backlog, backlog};
 use crate::model_call::{
     CallCount, CallEstimate, CallHistory, CallKind, CallNode, CountedCalls, Dollars, TotalEstimate, call_nodes,
     count_calls, estimate, estimate_counted,
@@ -54,6 +55,16 @@ pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Resu
     }
     if let Some(counts) = counts {
         write_counts(&mut text, &workspace, &counts, &history)?;
+        if let Some(Backlog { unsent, folder, .. }) = backlog(workspace.ledger()).await?
+            && unsent > 0
+        {
+            let _ = writeln!(
+                text,
+                "{unsent} groups of answers lie in {} and not in the store yet: they count as answered, and the run \
+                 sends them first",
+                folder.display()
+            );
+        }
     }
     output::text(&text)?;
     Ok(EXIT_OK)
@@ -121,8 +132,9 @@ fn write_total(out: &mut String, estimates: &[CallEstimate], is_counted: bool) {
     let _ = writeln!(out, "{advice}");
 }
 
-/// Counts the first calls: those whose input has none.
+/// Counts the first calls: those whose input has none. Answers that are not in the ledger's store yet count as there.
 async fn count<'a>(workspace: &Workspace, calls: &'a [CallNode]) -> Result<Vec<(&'a CallNode, CallCount)>> {
+    workspace.runtime.look_into_ledger().await?;
     let (mut counts, mut counted) = (Vec::new(), CountedCalls::default());
     for call in calls {
         if call_nodes(call.input())?.is_empty() {

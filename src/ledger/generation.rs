@@ -28,6 +28,14 @@ impl SegmentEntry {
         keys_name(&self.unique)
     }
 
+    pub(super) fn rows_of(&self, table: Table) -> u64 {
+        match table {
+            Table::Calls => self.calls,
+            Table::Attempts => self.attempts,
+            Table::CallUses => self.call_uses,
+        }
+    }
+
     pub(super) fn bytes_of(&self, table: Table) -> u64 {
         let [calls, attempts, call_uses] = self.bytes;
         match table {
@@ -59,6 +67,9 @@ pub(super) struct Generation {
     /// The numbers of merged logs, by the process that put them: first and last of each run, ascending. They are kept
     /// for ever, for a put that is made again may bring a log back.
     merged: BTreeMap<String, Vec<(u64, u64)>>,
+    /// How often calls were dropped: who has read a part before cannot go on after it.
+    #[serde(default)]
+    pub(super) drops: u64,
 }
 
 impl Generation {

@@ -12,6 +12,7 @@ use super::log::{HEADER_LEN, LogFile};
 use super::*;
 
 mod compaction;
+mod on_a_store;
 mod pushdown;
 
 fn id(n: u32) -> CallId {

@@ -1,5 +1,5 @@
-//! `LogScanExec`: streams the rows of one table out of logs, one log a partition, while their owners write on; or out of
-//! a ledger on an object store.
+//! `LogScanExec`: streams the rows of one table out of logs, one log a partition, while their owners write on; those of an
+//! object store in one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -29,8 +29,8 @@ pub(super) enum LogSnapshot {
         log: Arc<LogFile>,
         len: u64,
     },
-    /// All of a ledger on an object store.
-    Objects(Box<ObjectsSnapshot>),
+    /// All logs of a ledger on an object store.
+    Objects(Arc<ObjectsSnapshot>),
 }
 
 #[derive(Debug)]
@@ -119,7 +119,7 @@ impl ExecutionPlan for LogScanExec {
             let (log, len) = match snapshot {
                 LogSnapshot::File { log, len } => (log, len),
                 LogSnapshot::Objects(snapshot) => {
-                    return Ok(snapshot.read(table, &columns, &mut { send })?);
+                    return Ok(snapshot.read_logs(table, &columns, &mut { send })?);
                 }
             };
             let mut rows = Rows::default();

@@ -29,11 +29,13 @@
 //!
 //! On an object store (`object_log`) there are no locks, no names that are given later and no files that grow: each
 //! process puts logs of its own, a group an object, and (1), (2) and (6) hold by that. Until the store has a log it lies
-//! on this machine (`unsent`). What was merged there is named by the next `generation`, in place of (7); who finds an
-//! object gone lists again. Two processes there can both pay for what is in flight in both.
+//! on this machine (`unsent`). What was merged there (`object_merge`: by `calls compact`, and by every process that writes
+//! where many logs are) is named by the next `generation`, in place of (7); who finds an object gone lists again. Two
+//! processes there can both pay for what is in flight in both.
 //!
 //! The names in the folder are told in `folder`, the log's format in `log`, the segments' columns in [`tables`].
 
+mod background_merge;
 mod backlog;
 mod block;
 mod claims;
@@ -59,15 +61,18 @@ mod log_scan;
 mod object_compact;
 mod object_follow;
 mod object_log;
+mod object_merge;
 mod object_rewrite;
 mod object_scan;
 mod object_segment;
+mod object_segments_exec;
 mod object_writer;
 mod objects;
 mod opened_log;
 mod record;
 mod rewrite;
 mod segment;
+mod segments_scan;
 mod shared;
 mod source;
 mod store;
@@ -76,6 +81,7 @@ mod tables;
 mod unsent;
 mod writer;
 
+pub use background_merge::MANY_LOGS;
 pub use backlog::{Backlog, backlog};
 pub use claims::Claim;
 pub use compact::{Compacted, Totals, compact};

@@ -41,17 +41,30 @@ impl Shared {
         Ok(())
     }
 
-    /// Makes all known that is there and is not known yet. What was merged while it was read is listed again.
-    pub(super) async fn add_objects(&self, objects: &Objects) -> Result<(), LedgerError> {
+    /// Makes all known that is there and is not known yet, and gives what is there. What was merged while it was read is
+    /// listed again.
+    pub(super) async fn add_objects(&self, objects: &Objects) -> Result<Listing, LedgerError> {
         let _looking = objects.looking.lock().await;
         let mut tries = 0;
         loop {
             let listing = objects.list().await?;
             match self.add_listing(objects, &listing).await {
                 Err(e) if e.is_gone() && tries < RELISTS => tries += 1,
-                done => return done.map(drop),
+                done => return done.map(|_| listing),
             }
         }
+    }
+
+    /// Makes known what this machine has not sent yet.
+    pub(super) fn add_unsent(&self, unsent: Vec<(String, Arc<LogFile>)>, listing: &Listing) -> Result<(), LedgerError> {
+        for (name, log) in unsent {
+            if !listing.has(&name) {
+                let (places, _) = calls(&log)?;
+                let source = self.add_source(Source::Log(log));
+                self.add_places(&placed(places, source));
+            }
+        }
+        Ok(())
     }
 
     /// Makes known what a listing has, and forgets what it has no more; the counts of the logs that were read.
@@ -72,25 +85,25 @@ impl Shared {
             counts.insert(log.name.clone(), count);
             let name = log.name.clone();
             let source = self.add_source(Source::Object(log));
-            let places: Vec<(Key, Place)> =
-                places.into_iter().map(|(key, offset)| (key, Place::new(source, offset))).collect();
-            self.add_places(&places);
+            self.add_places(&placed(places, source));
             objects.known().logs.insert(name, Some(source));
         }
         Ok(counts)
     }
 
-    /// Moves calls whose logs or segments were merged to where they are now.
+    /// Moves calls whose logs or segments were merged to where they are now. A call that stands in a log too is found in
+    /// the segment: that is the older one.
     async fn add_segments(&self, objects: &Objects, listing: &Listing) -> Result<(), LedgerError> {
         let generation = &listing.generation;
-        let (news, replaced) = {
+        let (news, replaced, logs) = {
             let known = objects.known();
             let is_new = |unique: &String| !known.segments.contains_key(unique);
             let news: Vec<_> = generation.segments.iter().filter(|entry| is_new(&entry.unique)).cloned().collect();
             let counts = |unique: &String| generation.segments.iter().any(|entry| entry.unique == *unique);
-            let logs = known.logs.iter().filter(|(name, _)| generation.has_merged(name)).filter_map(|(_, at)| *at);
+            let logs = known.logs.values().filter_map(|at| *at).collect::<Vec<u32>>();
+            let merged = known.logs.iter().filter(|(name, _)| generation.has_merged(name)).filter_map(|(_, at)| *at);
             let segments = known.segments.iter().filter(|(unique, _)| !counts(unique)).map(|(_, at)| *at);
-            (news, logs.chain(segments).collect::<BTreeSet<u32>>())
+            (news, merged.chain(segments).collect::<BTreeSet<u32>>(), logs)
         };
         if news.is_empty() && replaced.is_empty() {
             return Ok(());
@@ -101,10 +114,11 @@ impl Shared {
             let segment = ObjectSegment::new(objects.prefix.clone(), entry);
             segments.push((segment.keys().await?, segment));
         }
+        let younger: BTreeSet<u32> = replaced.iter().copied().chain(logs).collect();
         for (keys, segment) in segments {
             let unique = segment.entry.unique.clone();
             let to = self.add_source(Source::Merged(Arc::new(segment)));
-            self.move_calls(&keys, &replaced, to);
+            self.move_calls(&keys, &younger, to);
             objects.known().segments.insert(unique, to);
         }
         // What is in no segment was dropped.
@@ -114,6 +128,10 @@ impl Shared {
         known.segments.retain(|_, at| !replaced.contains(at));
         Ok(())
     }
+}
+
+fn placed(calls: Vec<(Key, u64)>, source: u32) -> Vec<(Key, Place)> {
+    calls.into_iter().map(|(key, offset)| (key, Place::new(source, offset))).collect()
 }
 
 /// The calls in a log with the offsets of their groups, and the counts of all its records.

@@ -198,7 +198,7 @@ fn unwritten(prefix: &Prefix, e: impl std::error::Error + 'static) -> LedgerErro
 }
 
 /// A table's columns and the log of each row.
-fn schema_with_log(table: Table) -> SchemaRef {
+pub(super) fn schema_with_log(table: Table) -> SchemaRef {
     let fields = table.schema().fields().iter().cloned();
     let log = Arc::new(Field::new(LOG, DataType::Utf8, false));
     Arc::new(Schema::new(fields.chain([log]).collect::<Vec<_>>()))

@@ -1,9 +1,10 @@
 //! A segment of a ledger on an object store: merged logs, a Parquet file a table with the ledger's columns and `log`, the
 //! log that a row came from. In: positions. Out: keys, answers, rows.
 
+use std::ops::Range;
 use std::path::PathBuf;
 
-use arrow::array::RecordBatch;
+use arrow::array::{Array, RecordBatch, StringArray};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use parquet::arrow::ProjectionMask;
@@ -28,6 +29,17 @@ pub(super) const OBJECT_BLOCK_ROWS: u64 = CALLS_ROW_GROUP_ROWS as u64;
 
 /// Rows that are read and written at once.
 const BATCH_ROWS: usize = 1_000;
+
+/// The rows of each log, which stand together in their order.
+pub(super) fn rows_by_log(logs: &StringArray) -> impl Iterator<Item = (&str, Range<usize>)> {
+    let mut next = 0;
+    std::iter::from_fn(move || {
+        let first = next;
+        let log = (first < logs.len()).then(|| logs.value(first))?;
+        next = (first..logs.len()).find(|&row| logs.value(row) != log).unwrap_or(logs.len());
+        Some((log, first..next))
+    })
+}
 
 #[derive(Debug)]
 pub(super) struct ObjectSegment {

@@ -8,9 +8,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::bytes::Bytes;
 
+use super::background_merge::BackgroundMerge;
 use super::log::{FrameEncoder, header};
 use super::object_log;
-use super::objects::Objects;
+use super::objects::{Listing, Objects};
 use super::shared::Shared;
 use super::source::Source;
 use super::unsent::Unsent;
@@ -41,27 +42,32 @@ struct ObjectWriter {
     queue: mpsc::Receiver<Command>,
     encoder: FrameEncoder,
     unique: String,
-    /// Of the next put.
+    /// Of the last put.
     number: u64,
+    merging: BackgroundMerge,
 }
 
-/// Starts the task; it ends when the ledger is dropped.
+/// Starts the task, for a ledger that has just been listed; it ends when the ledger is dropped.
 pub(super) fn start(
     shared: Arc<Shared>,
     objects: Arc<Objects>,
     unsent: Unsent,
     queue: mpsc::Receiver<Command>,
+    listing: &Listing,
 ) -> Result<(), LedgerError> {
     let encoder =
         FrameEncoder::of_level(COMPRESSION_LEVEL).map_err(LedgerError::io("start the writer of", &shared.folder))?;
     let unique = object_log::unique();
-    let mut writer = ObjectWriter { shared, objects, unsent, is_warned: false, queue, encoder, unique, number: 0 };
+    let merging = BackgroundMerge::new(Arc::clone(&shared), Arc::clone(&objects), &unique, listing);
+    let mut writer =
+        ObjectWriter { shared, objects, unsent, is_warned: false, queue, encoder, unique, number: 0, merging };
     tokio::spawn(async move { writer.run().await });
     Ok(())
 }
 
 impl ObjectWriter {
     async fn run(&mut self) {
+        self.merging.look();
         while let Some(command) = self.queue.recv().await {
             let mut group = Group::default();
             let mut close = group.add(command);
@@ -77,9 +83,11 @@ impl ObjectWriter {
                 for append in group.appends {
                     let _ = append.reply.send(result.clone());
                 }
+                self.merging.look();
             }
             if let Some(reply) = close {
                 self.unsent.tidy();
+                self.merging.finish().await;
                 // Nothing is left to seal. The one who asked may have been dropped; that is no failure.
                 let _ = reply.send(self.shared.refused());
             }

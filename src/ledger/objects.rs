@@ -21,6 +21,8 @@ pub(super) const RELISTS: u32 = 5;
 pub(super) struct Listing {
     /// The number of the generation that holds; 0 before the first.
     pub(super) number: u64,
+    /// When it was created; `None` before the first.
+    pub(super) since: Option<SystemTime>,
     pub(super) generation: Arc<Generation>,
     /// Those that no segment holds.
     pub(super) logs: Vec<Arc<ObjectLog>>,
@@ -30,6 +32,13 @@ pub(super) struct Listing {
     pub(super) replaced: Vec<String>,
     /// Files of segments that the generation does not name, with their times: half a merge, or half deleted.
     pub(super) strays: Vec<(String, SystemTime)>,
+}
+
+impl Listing {
+    /// Whether a log is there, or stands in a segment.
+    pub(super) fn has(&self, log: &str) -> bool {
+        self.generation.has_merged(log) || self.logs.iter().any(|listed| listed.name == log)
+    }
 }
 
 /// The objects, and what a process knows of them.
@@ -81,8 +90,10 @@ impl Objects {
         objects.sort_by(|a, b| a.0.cmp(&b.0));
         let number = objects.iter().filter_map(|(name, _)| generation_number(name)).max().unwrap_or(0);
         let generation = Arc::new(if number > 0 { self.generation(number).await? } else { Generation::default() });
+        let since = objects.iter().find(|(name, _)| generation_number(name) == Some(number));
         let mut listing = Listing {
             number,
+            since: since.map(|(_, meta)| meta.last_modified.into()),
             generation: Arc::clone(&generation),
             logs: Vec::new(),
             log_bytes: Vec::new(),
@@ -135,6 +146,10 @@ impl Objects {
     /// Puts a log that may be there already.
     pub(super) async fn send(&self, name: &str, bytes: Bytes) -> Result<(), LedgerError> {
         self.prefix.put_new(name, bytes).await.map_err(|e| self.error(&e))
+    }
+
+    pub(super) async fn delete(&self, names: impl IntoIterator<Item = String>) -> Result<(), LedgerError> {
+        self.prefix.delete(names).await.map_err(|e| self.error(&e))
     }
 
     pub(super) fn error(&self, e: &StoreError) -> LedgerError {

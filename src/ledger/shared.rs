@@ -281,9 +281,12 @@ impl Shared {
         }
     }
 
-    /// Whether the first record of a call is in a source.
-    pub(super) fn holds_first(&self, key: &Key, source: u32) -> bool {
-        self.place(key).is_none_or(|place| place.source() == source)
+    /// Whether a call that a source holds stands in a segment of a store, too, that is none of these.
+    pub(super) fn is_in_segment_besides(&self, key: &Key, source: u32, these: &BTreeSet<u32>) -> bool {
+        self.place(key).is_some_and(|place| {
+            let at = place.source();
+            at != source && !these.contains(&at) && matches!(self.source(at), Some(Source::Merged(_)))
+        })
     }
 
     /// The numbers of the sources that hold answers to such calls.

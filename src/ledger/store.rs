@@ -54,9 +54,27 @@ impl Ledger {
                 let (objects, unsent) = (Arc::new(Objects::new(prefix.clone())), Unsent::new(unsent));
                 unsent.send(&objects).await?;
                 let shared = Arc::new(Shared::of_objects(prefix.url().into(), Arc::clone(&objects)));
-                shared.add_objects(&objects).await?;
+                let listing = shared.add_objects(&objects).await?;
                 let (commands, queue) = mpsc::channel(QUEUE);
-                object_writer::start(Arc::clone(&shared), objects, unsent, queue)?;
+                object_writer::start(Arc::clone(&shared), objects, unsent, queue, &listing)?;
+                Ok(Arc::new(Ledger { shared, commands }))
+            }
+        }
+    }
+
+    /// Opens a ledger for one who asks no call. On an object store nothing is written or sent: what this machine could
+    /// not send yet is known all the same, and appends fail.
+    pub async fn open_to_look(location: impl Into<Location>) -> Result<Arc<Ledger>, LedgerError> {
+        match location.into() {
+            folder @ Location::Folder(_) => Self::open(folder).await,
+            Location::Store { prefix, unsent } => {
+                // First: what is sent in between is there twice rather than not at all.
+                let unsent = Unsent::new(unsent).logs()?;
+                let objects = Arc::new(Objects::new(prefix.clone()));
+                let shared = Arc::new(Shared::of_objects(prefix.url().into(), Arc::clone(&objects)));
+                let listing = shared.add_objects(&objects).await?;
+                shared.add_unsent(unsent, &listing)?;
+                let (commands, _) = mpsc::channel(1);
                 Ok(Arc::new(Ledger { shared, commands }))
             }
         }
@@ -90,7 +108,7 @@ impl Ledger {
     /// Another process has merged what was to be read: the index learns where it is now.
     async fn list_again(&self) -> Result<(), LedgerError> {
         match &self.shared.objects {
-            Some(objects) => self.shared.add_objects(objects).await,
+            Some(objects) => self.shared.add_objects(objects).await.map(drop),
             None => Ok(()),
         }
     }
@@ -263,6 +281,11 @@ impl Ledger {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    #[cfg(test)]
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
     }
 
     fn cancelled(&self, detail: String) -> LedgerError {

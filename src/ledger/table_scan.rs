@@ -1,9 +1,10 @@
-//! Plans over a ledger's files. In: what lies in the folder, the stored columns and the filters that are wanted. Out:
-//! a scan of segments in parallel and of logs; of `calls`, each call once.
+//! Plans over a ledger's files. In: what lies in the folder or the store, the stored columns and the filters that are
+//! wanted. Out: a scan of segments in parallel and of logs; of `calls`, each call once.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use datafusion::catalog::Session;
 use datafusion::common::stats::Precision;
 use datafusion::common::{DFSchema, Statistics, plan_datafusion_err};
@@ -17,6 +18,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::union::UnionExec;
 use object_store::ObjectMeta;
@@ -29,7 +31,9 @@ use super::hold::Hold;
 use super::log::{HEADER_LEN, LogFile};
 use super::log_scan::{LogScanExec, LogSnapshot};
 use super::object_scan::ObjectsSnapshot;
+use super::object_segments_exec::{ObjectSegmentsExec, Rows};
 use super::objects::Objects;
+use super::segments_scan::SegmentsScan;
 use super::unsent::Unsent;
 use super::{LedgerError, folder};
 use crate::stores::Prefix;
@@ -46,21 +50,31 @@ pub(super) enum TableFile {
     Log(LogSnapshot),
 }
 
-/// A ledger on an object store, and behind it the logs that this machine has not sent yet.
-pub(super) async fn objects(prefix: Prefix, unsent: PathBuf) -> Result<Vec<TableFile>> {
+/// A ledger on an object store, as it was when listed.
+#[derive(Debug)]
+pub(super) struct TableObjects {
+    snapshot: Arc<ObjectsSnapshot>,
+    /// Of the store, then those that this machine has not sent yet.
+    logs: Vec<LogSnapshot>,
+}
+
+pub(super) async fn objects(prefix: Prefix, unsent: PathBuf) -> Result<TableObjects> {
     // First: what is sent in between is there twice rather than not at all, and once below.
     let unsent = Unsent::new(unsent).logs()?;
     let objects = Arc::new(Objects::new(prefix));
     let listing = objects.list().await?;
-    let snapshot = ObjectsSnapshot { objects, listing: listing.clone() };
-    let mut files = vec![TableFile::Log(LogSnapshot::Objects(Box::new(snapshot)))];
+    let snapshot = Arc::new(ObjectsSnapshot { objects, listing });
+    let mut logs = Vec::new();
+    if !snapshot.listing.logs.is_empty() {
+        logs.push(LogSnapshot::Objects(Arc::clone(&snapshot)));
+    }
     for (name, log) in unsent {
-        if !listing.generation.has_merged(&name) && !listing.logs.iter().any(|log| log.name == name) {
+        if !snapshot.listing.has(&name) {
             let len = log.end(HEADER_LEN)?;
-            files.push(TableFile::Log(LogSnapshot::File { log, len }));
+            logs.push(LogSnapshot::File { log, len });
         }
     }
-    Ok(files)
+    Ok(TableObjects { snapshot, logs })
 }
 
 /// All files of a table, oldest first. Those of segments stay where they are as long as the hold, which goes along
@@ -110,6 +124,7 @@ pub(super) fn files(folder: &Path, table: Table, hold: Option<Hold>) -> Result<V
 pub(super) struct TableScan<'a> {
     table: Table,
     columns: &'a [usize],
+    filters: &'a [Expr],
     /// The filters that every record of one call passes or none.
     identity_predicate: Option<Arc<dyn PhysicalExpr>>,
     state: &'a dyn Session,
@@ -119,19 +134,20 @@ impl<'a> TableScan<'a> {
     pub(super) fn new(
         table: Table,
         columns: &'a [usize],
-        filters: &[Expr],
+        filters: &'a [Expr],
         state: &'a dyn Session,
     ) -> Result<TableScan<'a>> {
-        let schema = DFSchema::try_from(Arc::clone(table.schema()))?;
-        let of_identity = |filter: &&Expr| filter.column_refs().iter().all(|c| IDENTITY.contains(&c.name.as_str()));
-        Ok(TableScan {
-            table,
-            columns,
-            identity_predicate: conjunction(filters.iter().filter(of_identity).cloned().collect::<Vec<_>>())
-                .map(|filter| state.create_physical_expr(filter, &schema))
-                .transpose()?,
-            state,
-        })
+        let mut scan = TableScan { table, columns, filters, identity_predicate: None, state };
+        let of_identity = |filter: &Expr| filter.column_refs().iter().all(|c| IDENTITY.contains(&c.name.as_str()));
+        scan.identity_predicate = scan.predicate(of_identity, table.schema())?;
+        Ok(scan)
+    }
+
+    /// The filters of a kind as a predicate over a schema.
+    fn predicate(&self, is_one: impl Fn(&Expr) -> bool, schema: &SchemaRef) -> Result<Option<Arc<dyn PhysicalExpr>>> {
+        let schema = DFSchema::try_from(Arc::clone(schema))?;
+        let filter = conjunction(self.filters.iter().filter(|filter| is_one(filter)).cloned().collect::<Vec<_>>());
+        filter.map(|filter| self.state.create_physical_expr(filter, &schema)).transpose()
     }
 
     pub(super) fn plan(&self, files: Vec<TableFile>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -142,6 +158,58 @@ impl<'a> TableScan<'a> {
             Table::Calls => self.calls(files),
             Table::Attempts | Table::CallUses => self.every_row(files),
         }
+    }
+
+    /// On a store each call stands in one segment, so ids are compared only where there are logs.
+    pub(super) fn plan_objects(&self, objects: TableObjects) -> Result<Arc<dyn ExecutionPlan>> {
+        let TableObjects { snapshot, logs } = objects;
+        let mut inputs: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
+        let has_segments = !snapshot.listing.generation.segments.is_empty();
+        if has_segments {
+            let shown = Arc::new(self.table.schema().project(self.columns)?);
+            let is_shown = |filter: &Expr| filter.column_refs().iter().all(|c| shown.index_of(&c.name).is_ok());
+            let rows = Rows::Once(self.predicate(is_shown, &shown)?);
+            let predicate = self.predicate(is_shown, self.table.schema())?;
+            inputs.push(self.object_segments(&snapshot, self.columns, predicate, rows)?);
+        }
+        match self.table {
+            _ if logs.is_empty() => {}
+            Table::Attempts | Table::CallUses => {
+                inputs.push(Arc::new(LogScanExec::try_new(self.table, self.columns.to_vec(), logs)?));
+            }
+            Table::Calls => {
+                let (input_columns, output) = self.behind_ids()?;
+                let mut compared: Vec<(Arc<dyn ExecutionPlan>, bool)> = Vec::new();
+                if has_segments {
+                    let ids = &input_columns[..1];
+                    let predicate = self.identity_predicate.clone();
+                    let ids = self.object_segments(&snapshot, ids, predicate, Rows::AtLeastOnce)?;
+                    // In any order: none of them comes out.
+                    compared.push((Arc::new(CoalescePartitionsExec::new(ids)), false));
+                }
+                for log in logs {
+                    let scan = LogScanExec::try_new(self.table, input_columns.clone(), vec![log])?;
+                    compared.push((Arc::new(scan), true));
+                }
+                inputs.push(Arc::new(DistinctCallsExec::try_new(compared, &input_columns, output)?));
+            }
+        }
+        match inputs.is_empty() {
+            true => self.plan(Vec::new()),
+            false => UnionExec::try_new(inputs),
+        }
+    }
+
+    fn object_segments(
+        &self,
+        snapshot: &Arc<ObjectsSnapshot>,
+        columns: &[usize],
+        predicate: Option<Arc<dyn PhysicalExpr>>,
+        rows: Rows,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let scan = SegmentsScan::try_new(self.table, columns, predicate, snapshot.objects.prefix.clone())?;
+        let partitions = self.state.config().target_partitions();
+        Ok(Arc::new(ObjectSegmentsExec::try_new(Arc::clone(snapshot), scan, rows, partitions)?))
     }
 
     fn every_row(&self, files: Vec<TableFile>) -> Result<Arc<dyn ExecutionPlan>> {
@@ -166,16 +234,7 @@ impl<'a> TableScan<'a> {
     /// Each call once, and the oldest record of it. Segments of which the repeats are known are read in parallel, and
     /// only the columns that are wanted; the ids are compared only of what is left, and of what is older than that.
     fn calls(&self, files: Vec<TableFile>) -> Result<Arc<dyn ExecutionPlan>> {
-        let id = self.table.schema().index_of("call_id")?;
-        let others = self.columns.iter().copied().filter(|&column| column != id);
-        let input_columns: Vec<usize> = std::iter::once(id).chain(others).collect();
-        let output = self
-            .columns
-            .iter()
-            .map(|column| input_columns.iter().position(|c| c == column))
-            .collect::<Option<Vec<_>>>()
-            .ok_or_else(|| plan_datafusion_err!("the ledger's table calls was asked for unknown columns"))?;
-
+        let (input_columns, output) = self.behind_ids()?;
         let (mut known, mut known_rows) = (Vec::new(), 0);
         let mut compared: Vec<(Arc<dyn ExecutionPlan>, bool)> = Vec::new();
         let mut run = Run::default();
@@ -209,6 +268,17 @@ impl<'a> TableScan<'a> {
             inputs.push(Arc::new(DistinctCallsExec::try_new(compared, &input_columns, output)?));
         }
         UnionExec::try_new(inputs)
+    }
+
+    /// The wanted columns of `calls` behind the id, and where each of them is then.
+    fn behind_ids(&self) -> Result<(Vec<usize>, Vec<usize>)> {
+        let id = self.table.schema().index_of("call_id")?;
+        let others = self.columns.iter().copied().filter(|&column| column != id);
+        let behind: Vec<usize> = std::iter::once(id).chain(others).collect();
+        let output = self.columns.iter().map(|column| behind.iter().position(|c| c == column)).collect::<Option<_>>();
+        let output =
+            output.ok_or_else(|| plan_datafusion_err!("the ledger's table calls was asked for unknown columns"))?;
+        Ok((behind, output))
     }
 
     /// Scans successive segments one after the other.

@@ -83,14 +83,15 @@ impl TableProvider for StoredTable {
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let StoredTable { location, table, hold } = self.clone();
-        let files = match location {
-            Location::Folder(folder) => tokio::task::spawn_blocking(move || files(&folder, table, hold))
-                .await
-                .map_err(|e| DataFusionError::External(Box::new(e)))??,
-            Location::Store { prefix, unsent } => objects(prefix, unsent).await?,
-        };
         let columns = projection.cloned().unwrap_or_else(|| (0..table.schema().fields().len()).collect());
-        TableScan::new(table, &columns, filters, state)?.plan(files)
+        let scan = TableScan::new(table, &columns, filters, state)?;
+        match location {
+            Location::Folder(folder) => {
+                let files = tokio::task::spawn_blocking(move || files(&folder, table, hold)).await;
+                scan.plan(files.map_err(|e| DataFusionError::External(Box::new(e)))??)
+            }
+            Location::Store { prefix, unsent } => scan.plan_objects(objects(prefix, unsent).await?),
+        }
     }
 }
 

@@ -196,8 +196,8 @@ impl Writer {
 }
 
 /// Sealing can wait, calls in flight cannot: while both want the processor, they have it. The thread is one that only
-/// seals. What waits takes room on the disk alone, and `close` waits for it when nothing else runs any more.
-fn lower_priority() {
+/// seals, or merges. What waits takes room on the disk alone, and `close` waits for it when nothing else runs any more.
+pub(super) fn lower_priority() {
     #[cfg(target_os = "linux")]
     // SAFETY: plain numbers go in; on Linux 0 stands for the calling thread (setpriority(2), "C library/kernel
     // differences"). Where it is refused, sealing goes on as before.

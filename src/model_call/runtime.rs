@@ -67,6 +67,14 @@ impl CallRuntime {
             .map_err(|e| DataFusionError::External(Box::new(e)))
     }
 
+    /// The ledger for one who makes no call at all: it is looked into, and on an object store nothing is sent there.
+    pub async fn look_into_ledger(&self) -> Result<&Arc<Ledger>> {
+        self.ledger
+            .get_or_try_init(|| Ledger::open_to_look(&self.ledger_location))
+            .await
+            .map_err(|e| DataFusionError::External(Box::new(e)))
+    }
+
     /// Waits until every request that was sent is answered and recorded, at most `grace`; then seals the ledger.
     /// Returns how many requests were given up.
     pub async fn finish(&self, grace: Duration) -> Result<usize> {

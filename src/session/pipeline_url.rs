@@ -107,7 +107,80 @@ async fn write(prefix: &Prefix, files: Vec<(String, ObjectMeta)>, folder: &Path)
 
 #[cfg(test)]
 mod tests {
+    use datafusion::execution::object_store::ObjectStoreRegistry;
+    use object_store::memory::InMemory;
+    use object_store::{ObjectStore, ObjectStoreExt};
+    use url::Url;
+
     use super::*;
+    use crate::stores::Variables;
+
+    /// A pipeline folder by URL, and the store that it is in.
+    const URLS: [(&str, &str); 6] = [
+        ("s3://bucket/team/x", "s3://bucket"),
+        ("gs://bucket/team/x/", "gs://bucket"),
+        ("az://box/team/x", "az://box"),
+        ("azure://box/team/x", "azure://box"),
+        ("abfss://box@acc.dfs.core.windows.net/team/x", "abfss://box@acc.dfs.core.windows.net"),
+        ("hf://datasets/team/x", "hf://datasets"),
+    ];
+
+    #[test]
+    fn a_pipeline_by_url_opens_the_store_of_its_bucket_at_its_path_without_a_request() {
+        let set = [
+            ("AWS_ACCESS_KEY_ID", "id"),
+            ("AWS_SECRET_ACCESS_KEY", "hush"),
+            ("AWS_REGION", "eu-west-1"),
+            ("GOOGLE_SKIP_SIGNATURE", "true"),
+            ("AZURE_STORAGE_ACCOUNT_NAME", "acc"),
+            ("AZURE_STORAGE_ACCOUNT_KEY", "c2VjcmV0"),
+        ];
+        let stores = Stores::new(Variables::of(set.map(|(name, value)| (name.to_owned(), value.to_owned()))));
+        for (pipeline, base) in URLS {
+            let pipeline = url(Path::new(pipeline)).unwrap();
+            let (store, path) = stores.place(pipeline).store().unwrap();
+            let at = if base.starts_with("hf") { "hf://datasets" } else { base };
+            assert!(store.to_string().contains(at), "{pipeline}: {store}");
+            assert_eq!(path.as_ref(), "team/x", "{pipeline}");
+        }
+        let none = Stores::new(Variables::of([]));
+        let error = stores_error(&none, "az://box/team/x");
+        assert!(error.contains("AZURE_STORAGE_ACCOUNT_NAME"), "{error}");
+    }
+
+    fn stores_error(stores: &Arc<Stores>, url: &str) -> String {
+        stores.place(url).store().unwrap_err().strip_backtrace()
+    }
+
+    #[tokio::test]
+    async fn a_pipeline_on_a_store_of_each_kind_is_fetched_from_its_own_prefix_alone() {
+        for (pipeline, base) in URLS {
+            let stores = Stores::new(Variables::of([]));
+            let store = Arc::new(InMemory::new());
+            for (path, text) in [
+                ("team/x/seedmill.toml", "# mine"),
+                ("team/x/sql/10_all.sql", "SELECT 1;"),
+                ("team/x/runs/old/manifest.json", "published"),
+                ("team/x/.seedmill/state", "state"),
+                ("team/xy/sql/10_all.sql", "another's"),
+            ] {
+                store.put(&path.into(), text.into()).await.unwrap();
+            }
+            stores.register_store(&Url::parse(base).unwrap(), Arc::clone(&store) as Arc<dyn ObjectStore>);
+            let state = tempfile::tempdir().unwrap();
+            let pipeline = url(Path::new(pipeline)).unwrap();
+            let folder = fetch(pipeline, &stores, state.path()).await.unwrap();
+            assert_eq!(fs::read_to_string(folder.join("sql/10_all.sql")).unwrap(), "SELECT 1;", "{pipeline}");
+            let mut names: Vec<_> =
+                fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            assert_eq!(names, ["seedmill.toml", "sql"], "{pipeline}");
+            assert_eq!(fetch(pipeline, &stores, state.path()).await.unwrap(), folder);
+            let none = format!("{base}/team/none");
+            let error = fetch(&none, &stores, state.path()).await.unwrap_err().strip_backtrace();
+            assert!(error.contains(&format!("the pipeline folder {none} does not exist")), "{error}");
+        }
+    }
 
     #[test]
     fn what_begins_with_a_dot_and_published_runs_are_no_part_of_a_pipeline() {

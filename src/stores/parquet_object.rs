@@ -13,6 +13,9 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use tokio_util::bytes::Bytes;
 
+/// The end of a file that comes with the first request: most footers.
+const END: usize = 64 << 10;
+
 /// An object whose size is known. Ranges that stand near each other come with one request.
 pub struct ParquetObject {
     pub store: Arc<dyn ObjectStore>,
@@ -21,7 +24,7 @@ pub struct ParquetObject {
     pub size: u64,
 }
 
-fn external(e: object_store::Error) -> ParquetError {
+pub(super) fn external(e: object_store::Error) -> ParquetError {
     ParquetError::External(Box::new(e))
 }
 
@@ -39,6 +42,7 @@ impl AsyncFileReader for ParquetObject {
         _: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>>> {
         let size = self.size;
-        async move { Ok(Arc::new(ParquetMetaDataReader::new().load_and_finish(self, size).await?)) }.boxed()
+        let reader = ParquetMetaDataReader::new().with_prefetch_hint(Some(END));
+        async move { Ok(Arc::new(reader.load_and_finish(self, size).await?)) }.boxed()
     }
 }

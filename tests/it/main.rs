@@ -22,7 +22,9 @@ mod ledger_kill;
 mod object_store;
 mod object_store_compact;
 mod object_store_ledger;
+mod object_store_merge;
 mod object_store_publish;
+mod object_store_scan;
 mod once;
 mod openai;
 #[cfg(feature = "peers")]

@@ -113,3 +113,34 @@ fn a_machine_without_room_for_what_waits_goes_on_and_says_so() {
     assert!(output.status.success() && said.contains("would be lost"), "{said}");
     assert_whole(&scratch);
 }
+
+#[test]
+fn a_dry_run_counts_what_waits_on_this_machine_as_answered_and_sends_nothing() {
+    let (model, s3) = (model(), S3Server::start());
+    seeds(&s3);
+    let scratch = workspace(&model, &s3);
+    let refuse = |after: usize| {
+        let count = AtomicUsize::new(0);
+        s3.fail(move |method, uri| {
+            let refused = is_ledger_put(method, uri) && count.fetch_add(1, Ordering::Relaxed) >= after;
+            refused.then_some(Fault::Status(403, "AccessDenied"))
+        });
+    };
+    refuse(1);
+    assert_eq!(scratch.run(&["run"]).status.code(), Some(1));
+    let (waiting, asked) = (unsent(&scratch), model.count());
+    assert!(!waiting.is_empty() && asked < ROWS, "{asked}");
+
+    refuse(0);
+    let failed = s3.failed();
+    let told = scratch.ok(&["run", "--dry-run"]);
+    assert!(told.contains(&format!("{} calls are to be asked", ROWS - asked)), "{told}");
+    let line = format!("{} groups of answers lie in ", waiting.len());
+    assert!(told.contains(&line) && told.contains("they count as answered, and the run sends them first"), "{told}");
+    assert_eq!((s3.failed(), unsent(&scratch), model.count()), (failed, waiting, asked));
+
+    s3.fail(|_, _| None);
+    scratch.ok(&["run"]);
+    assert_eq!(model.count(), ROWS);
+    assert!(!scratch.ok(&["run", "--dry-run"]).contains("groups of answers"));
+}

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use axum::extract::Request;
+use axum::http::header::CONTENT_LENGTH;
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
@@ -43,6 +44,8 @@ pub struct S3Server {
     folder: TempDir,
     requests: Arc<AtomicU64>,
     failed: Arc<AtomicU64>,
+    /// The paths that were read, with the bytes of the answers.
+    reads: Arc<Mutex<Vec<(String, u64)>>>,
     gate: Arc<Semaphore>,
     faults: Faults,
     _runtime: Runtime,
@@ -57,14 +60,14 @@ impl S3Server {
         builder.set_auth(SimpleAuth::from_single(KEY, SECRET));
         let service = builder.build();
         let (requests, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let gate = Arc::new(Semaphore::new(0));
+        let (gate, reads) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(Vec::new())));
         let faults: Faults = Arc::new(Mutex::new(Box::new(|_, _| None)));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let answer = {
             let (requests, failed, faults) = (Arc::clone(&requests), Arc::clone(&failed), Arc::clone(&faults));
-            let gate = Arc::clone(&gate);
+            let (gate, reads) = (Arc::clone(&gate), Arc::clone(&reads));
             move |request: Request| {
                 let service = service.clone();
                 requests.fetch_add(1, Ordering::Relaxed);
@@ -72,17 +75,26 @@ impl S3Server {
                 if fault.is_some() {
                     failed.fetch_add(1, Ordering::Relaxed);
                 }
-                let gate = Arc::clone(&gate);
+                let (gate, reads) = (Arc::clone(&gate), Arc::clone(&reads));
                 async move {
-                    if fault == Some(Fault::Gate) {
-                        let _ = gate.acquire().await;
+                    if fault == Some(Fault::Gate)
+                        && let Ok(pass) = gate.acquire().await
+                    {
+                        pass.forget();
                     }
-                    answer(service, request, fault).await
+                    let read = (*request.method() == Method::GET).then(|| request.uri().path().to_owned());
+                    let answered = answer(service, request, fault).await;
+                    let bytes =
+                        answered.headers().get(CONTENT_LENGTH).and_then(|bytes| bytes.to_str().ok()?.parse().ok());
+                    if let (Some(path), Some(bytes)) = (read, bytes) {
+                        reads.lock().unwrap().push((path, bytes));
+                    }
+                    answered
                 }
             }
         };
         runtime.spawn(async move { axum::serve(listener, axum::Router::new().fallback(answer)).await });
-        S3Server { address, folder, requests, failed, gate, faults, _runtime: runtime }
+        S3Server { address, folder, requests, failed, reads, gate, faults, _runtime: runtime }
     }
 
     /// What a user sets to use the server.
@@ -101,6 +113,11 @@ impl S3Server {
         *self.faults.lock().unwrap() = Box::new(faults);
     }
 
+    /// Lets one pass that waits at the gate.
+    pub fn let_one_pass(&self) {
+        self.gate.add_permits(1);
+    }
+
     /// Lets all pass that wait at the gate.
     pub fn open_gate(&self) {
         self.gate.close();
@@ -113,6 +130,15 @@ impl S3Server {
 
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    pub fn forget_reads(&self) {
+        self.reads.lock().unwrap().clear();
+    }
+
+    /// The bytes of the answers to reads of objects whose paths have this in them.
+    pub fn bytes_read(&self, part: &str) -> u64 {
+        self.reads.lock().unwrap().iter().filter(|(path, _)| path.contains(part)).map(|(_, bytes)| bytes).sum()
     }
 
     /// The bucket as a folder: objects are files.
