@@ -73,8 +73,8 @@ WITH nearest AS (
                         'distractors', array_remove(options, answer_text), 'rationale', rationale) AS example
     FROM (SELECT task AS of_task, last_drawn, unnest(labels) AS of_label FROM seed_quotas) AS quotas
     JOIN examined_seeds ON task = of_task AND label = of_label['label']
-                       AND stable_hash(concat(seed_id, @draw)) <= of_label['last_beside']
-    WHERE cardinality(unfit) = 0
+    -- One condition on both sides: by one on the seeds alone they are taken for the smaller side, which a join holds in memory.
+    WHERE cardinality(array_concat(unfit, reasons('far', stable_hash(concat(seed_id, @draw)) > of_label['last_beside']))) = 0
 ),
 beside AS (
     SELECT *,
