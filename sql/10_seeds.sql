@@ -1,8 +1,9 @@
 -- Seeds: which may be used, how many of each task, and what a writer is shown beside each.
 
--- What is wrong with a seed, whatever else is drawn.
+-- What is wrong with a seed, whatever else is drawn, and the label that its exemplars must have.
 CREATE VIEW examined_seeds AS
 SELECT *,
+       CASE WHEN format = 'nli' THEN answer_text ELSE '' END AS label,
        reasons(
            'not_normalized', question IS NULL OR answer_text IS NULL,
            'licence',        NOT licence_permits(license, @target),
@@ -15,19 +16,26 @@ FROM seeds;
 -- temperature, and within it each task: p ∝ min(n, cap)^(1/T). With a @knowledge_share, knowledge and reasoning have a
 -- quota each, and what one has not is not filled up by the other. Seeds are rows of datasets, so a dataset with many
 -- prompts counts once. Usable seeds are drawn in an order that no file's order decides, and another @draw is another one:
--- `last_drawn` is the last one's place in it. One pass over the seeds that holds @seeds_per_task numbers for each task.
+-- `last_drawn` is the last one's place in it. `labels` says of each label where in it the third exemplar of its last seed
+-- can stand at most. One pass over the seeds that holds @seeds_per_task + 3 numbers for each label of a task.
 CREATE VIEW seed_quotas AS
-WITH tasks AS (
-    SELECT task, min(family) AS family, count(*) AS n,
-           smallest(stable_hash(concat(seed_id, @draw)), @seeds_per_task) AS drawn,
-           CASE WHEN @knowledge_share < 0 THEN 'all'
-                WHEN min(capability) = 'knowledge' THEN 'knowledge' ELSE 'reasoning' END AS pool
+WITH labels AS (
+    SELECT task, label, min(family) AS family, min(capability) AS capability, count(*) AS n,
+           smallest(stable_hash(concat(seed_id, @draw)), @seeds_per_task + 3) AS drawn
     FROM examined_seeds
     WHERE cardinality(unfit) = 0
+    GROUP BY task, label
+),
+tasks AS (
+    SELECT task, min(family) AS family, sum(n) AS n, array_sort(flatten(array_agg(drawn ORDER BY label))) AS drawn,
+           array_agg(named_struct('label', label, 'last_beside', drawn[-1]) ORDER BY label) AS labels,
+           CASE WHEN @knowledge_share < 0 THEN 'all'
+                WHEN min(capability) = 'knowledge' THEN 'knowledge' ELSE 'reasoning' END AS pool
+    FROM labels
     GROUP BY task
 ),
 families AS (
-    SELECT pool, family, array_agg(named_struct('task', task, 'n', n, 'drawn', drawn) ORDER BY task) AS tasks,
+    SELECT pool, family, array_agg(named_struct('task', task, 'n', n, 'drawn', drawn, 'labels', labels) ORDER BY task) AS tasks,
            sample_quota(family, sum(least(n, @seeds_per_task)),
                         CASE WHEN @seeds > 0 THEN CASE pool WHEN 'all' THEN @seeds
                                                             WHEN 'knowledge' THEN round(@seeds * @knowledge_share)
@@ -38,40 +46,42 @@ families AS (
     GROUP BY pool, family
 ),
 by_task AS (
-    SELECT t['task'] AS task, family, t['n'] AS n, t['drawn'] AS drawn,
+    SELECT t['task'] AS task, family, t['n'] AS n, t['drawn'] AS drawn, t['labels'] AS labels,
            sample_quota(t['task'], t['n'], quota, @temperature, @seeds_per_task, @seeds_per_task_at_least)
                OVER (PARTITION BY pool, family) AS quota
     FROM (SELECT pool, family, quota, unnest(tasks) AS t FROM families)
 )
-SELECT task, family, n, quota, drawn[quota] AS last_drawn FROM by_task;
+SELECT task, family, n, quota, drawn[quota] AS last_drawn, labels FROM by_task;
 
 -- Every seed with the reasons why it is not used. Nothing is dropped, so everything can be counted:
 --   SELECT reason, count(*) FROM (SELECT unnest(reasons) AS reason FROM seed_verdicts) GROUP BY reason;
 -- The quotas are joined from the left, the side that a join holds in memory.
 CREATE VIEW seed_verdicts AS
-SELECT examined_seeds.* EXCEPT (unfit),
+SELECT examined_seeds.* EXCEPT (label, unfit),
        array_concat(unfit, reasons('over_quota',
            cardinality(unfit) = 0 AND NOT coalesce(stable_hash(concat(seed_id, @draw)) <= last_drawn, false))) AS reasons
 FROM (SELECT task AS of_task, last_drawn FROM seed_quotas) AS quotas
 RIGHT JOIN examined_seeds ON examined_seeds.task = quotas.of_task;
 
 -- The chosen seeds, each with three exemplars of its own task: the next three in the drawing order, around the end.
--- Exemplars of entailment and its kin have the seed's own label: what is asked for is another item of that label.
+-- Exemplars of entailment and its kin have the seed's own label: what is asked for is another item of that label. Only
+-- seeds that are chosen or may stand beside one are put in order, so that memory does not grow with the seeds.
 CREATE VIEW chosen_seeds AS
-WITH usable AS (
-    SELECT *,
+WITH nearest AS (
+    SELECT examined_seeds.*, last_drawn,
            named_struct('passage', passage, 'question', question, 'answer_text', answer_text,
-                        'distractors', array_remove(options, answer_text), 'rationale', rationale) AS example,
-           CASE WHEN format = 'nli' THEN answer_text ELSE '' END AS label
-    FROM seed_verdicts
-    WHERE NOT array_has_any(reasons, ['not_normalized', 'licence', 'held_out_copy', 'too_long'])
+                        'distractors', array_remove(options, answer_text), 'rationale', rationale) AS example
+    FROM (SELECT task AS of_task, last_drawn, unnest(labels) AS of_label FROM seed_quotas) AS quotas
+    JOIN examined_seeds ON task = of_task AND label = of_label['label']
+    -- One condition on both sides: by one on the seeds alone they are taken for the smaller side, which a join holds in memory.
+    WHERE cardinality(array_concat(unfit, reasons('far', stable_hash(concat(seed_id, @draw)) > of_label['last_beside']))) = 0
 ),
 beside AS (
     SELECT *,
            [coalesce(lead(example, 1) OVER ahead, nth_value(example, 1) OVER whole),
             coalesce(lead(example, 2) OVER ahead, nth_value(example, 2) OVER whole),
             coalesce(lead(example, 3) OVER ahead, nth_value(example, 3) OVER whole)] AS exemplars
-    FROM usable
+    FROM nearest
     WINDOW ahead AS (PARTITION BY task, label ORDER BY stable_hash(concat(seed_id, @draw)), seed_id),
            whole AS (PARTITION BY task, label ORDER BY stable_hash(concat(seed_id, @draw)), seed_id
                      ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
@@ -83,4 +93,4 @@ SELECT seed_id, task, family, capability, format, language, license,
        example     AS seed,
        exemplars
 FROM beside
-WHERE cardinality(reasons) = 0;
+WHERE stable_hash(concat(seed_id, @draw)) <= last_drawn;

@@ -17,6 +17,8 @@ mod variables;
 mod workspace;
 
 #[cfg(test)]
+mod exemplar_tests;
+#[cfg(test)]
 mod licence_tests;
 #[cfg(test)]
 mod seed_tests;

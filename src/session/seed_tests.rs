@@ -18,11 +18,11 @@ fn checkout() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-struct Place(tempfile::TempDir);
+pub(super) struct Place(tempfile::TempDir);
 
 impl Place {
     /// A workspace over these task configs, with the first stage alone.
-    fn new(tasks: &str) -> Self {
+    pub(super) fn new(tasks: &str) -> Self {
         let place = Place(tempfile::tempdir().unwrap());
         place.write("seedmill.toml", &format!("{tasks}\n{VARIABLES}"));
         let stage = std::fs::read_to_string(checkout().join("sql/10_seeds.sql")).unwrap();
@@ -34,13 +34,13 @@ impl Place {
         Place::new(&format!("[tasks]\nfrom = [{:?}]", checkout().join("sql/example_tasks")))
     }
 
-    fn write(&self, path: &str, text: &str) {
+    pub(super) fn write(&self, path: &str, text: &str) {
         let path = self.0.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, text).unwrap();
     }
 
-    async fn open(&self, set: &[(&str, Variable)]) -> Workspace {
+    pub(super) async fn open(&self, set: &[(&str, Variable)]) -> Workspace {
         let set: BTreeMap<String, Variable> =
             set.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
         let options = OpenOptions { root: Some(self.0.path().to_owned()), set, ..OpenOptions::default() };
@@ -50,7 +50,7 @@ impl Place {
     }
 }
 
-async fn rows(workspace: &Workspace, sql: &str) -> Vec<Vec<String>> {
+pub(super) async fn rows(workspace: &Workspace, sql: &str) -> Vec<Vec<String>> {
     let frame = workspace.sql(sql).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
     let batches: Vec<RecordBatch> = frame.collect().await.unwrap_or_else(|e| panic!("{sql}: {e}"));
     let options = FormatOptions::default().with_null("NULL");

@@ -3,6 +3,7 @@
 
 mod catalog;
 mod catalog_loader;
+mod caught_panic;
 mod classify;
 mod column_sql;
 mod config_folder;

@@ -6,7 +6,6 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::ops::Range;
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::arrow::array::{ArrayRef, RecordBatch, new_null_array};
@@ -25,6 +24,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use tokio_util::bytes::Bytes;
 
+use super::caught_panic::{Panicked, caught};
 use super::one_schema::one_schema;
 use super::placed_batch::PlacedBatch;
 use super::raw_file::{RawFile, Unread, may_pass};
@@ -284,9 +284,9 @@ impl OpenFile {
 
 /// The next batch. A decoder that meets bytes which it does not expect may panic: that is an error of the data.
 async fn next(stream: &mut BoxStream<'static, Result<RecordBatch>>) -> Result<Option<RecordBatch>> {
-    match AssertUnwindSafe(stream.try_next()).catch_unwind().await {
+    match caught(stream.try_next()).await {
         Ok(next) => next,
-        Err(_) => exec_err!("its pages cannot be decoded"),
+        Err(Panicked) => exec_err!("its pages cannot be decoded"),
     }
 }
 
@@ -296,9 +296,9 @@ async fn footer(file: &RawFile) -> Result<ArrowReaderMetadata> {
     }
     let mut input = Ranges(file.clone());
     let read = ArrowReaderMetadata::load_async(&mut input, ArrowReaderOptions::new());
-    match AssertUnwindSafe(read).catch_unwind().await {
+    match caught(read).await {
         Ok(read) => Ok(read?),
-        Err(_) => exec_err!("its footer cannot be decoded"),
+        Err(Panicked) => exec_err!("its footer cannot be decoded"),
     }
 }
 

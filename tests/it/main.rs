@@ -3,6 +3,7 @@
 mod answers;
 mod arguments;
 mod before_the_first_call;
+mod broken_parquet;
 mod budget;
 mod calls_command;
 mod curate;

@@ -1,0 +1,2 @@
+-- task: several
+SELECT * EXCEPT (asked), unnest(asked) AS question FROM rows;
