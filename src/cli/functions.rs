@@ -37,7 +37,6 @@ fn reference() -> String {
         scalar.iter().filter_map(|f| Some((f.name(), f.documentation()?))).collect();
     // An asynchronous function's documentation is not asked for by DataFusion.
     scalar.push((curate::RUN_PYTHON, curate::run_python_documentation()));
-    scalar.sort_by_key(|(name, _)| *name);
     for (name, documentation) in scalar {
         write_function(&mut out, name, documentation);
     }
