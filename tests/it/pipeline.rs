@@ -236,7 +236,7 @@ fn explain_prints_the_whole_plan_and_makes_no_call() {
         "CopyTo: format=curated",
         "Enrich: model=m",
         "Generate: model=m",
-        "samples=3",
+        "samples=5",
         "call=solve_call",
         "GenerateExec",
     ] {
