@@ -314,7 +314,8 @@ mod tests {
         let mut kept: Vec<&Vec<u32>> = Vec::new();
         let mut found = Vec::new();
         for row in rows {
-            let (mut near, mut by_words): (Option<(u32, f64)>, Option<(u32, f64)>) = (None, None);
+            let mut near: Option<(u32, f64)> = None;
+            let mut by_words: Option<(u32, f64)> = None;
             for (at, other) in kept.iter().enumerate() {
                 let (a, b) = (set(row), set(other));
                 let jaccard = a.intersection(&b).count() as f64 / a.union(&b).count() as f64;
