@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use datafusion::catalog::SchemaProvider;
-use datafusion::common::Result;
+use datafusion::common::{DataFusionError, Result, plan_datafusion_err};
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::planner::object_name_to_table_reference;
@@ -67,7 +67,7 @@ impl StageViews {
         let mut taken = Taken { views: self, name, view: Some(view.clone()) };
         let ctx = ctx()?;
         let created = async { statements::execute(&ctx, statements::plan(&ctx, view.statement).await?).await };
-        created.await.map_err(|e| e.context(view.file))?;
+        created.await.map_err(|e| of_view(&e, name, &view.file))?;
         taken.view = None;
         Ok(())
     }
@@ -75,6 +75,15 @@ impl StageViews {
     fn waiting(&self) -> MutexGuard<'_, HashMap<String, Waiting>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// As a text: the places that an error knows are those of the file, and not of the statement that names the view.
+fn of_view(error: &DataFusionError, name: &str, file: &str) -> DataFusionError {
+    let said = error.strip_backtrace();
+    let said = ["Error during planning: ", "Schema error: "]
+        .iter()
+        .fold(said.as_str(), |said, kind| said.strip_prefix(kind).unwrap_or(said));
+    plan_datafusion_err!("{said}, in the view {name} of {file}")
 }
 
 /// A view that is being planned; put back where that fails or is given up.

@@ -102,7 +102,7 @@ fn events_tell_the_end_of_a_stopped_query_too() {
 fn quiet_says_nothing_but_the_result_and_errors() {
     let server = FaultServer::start(slow(1));
     let scratch = Scratch::new(server.url(), 4, "");
-    scratch.write("sql/10_broken.sql", "CREATE VIEW v AS SELECT nothing FROM nowhere;");
+    scratch.write("sql/10_broken.sql", "CREATE VIEW v AS SELEC nothing FROM nowhere;");
     let output = scratch.run(&["sql", "-c", SQL]);
     assert!(String::from_utf8_lossy(&output.stderr).contains("note: the views of"));
     let output = scratch.run(&["sql", "--quiet", "--format", "csv", "-c", SQL]);
