@@ -94,7 +94,8 @@ pub fn list<'a>(scalar: impl Iterator<Item = &'a ScalarUDF>, text: &str) -> Stri
     let ours: Vec<_> = seedmill_udfs::scalar_functions();
     for function in scalar.filter(|function| function.name().contains(&text)) {
         let Some(documentation) = function.documentation() else { continue };
-        let rank = if ours.iter().any(|own| own.name() == function.name()) { 1 } else { 2 };
+        let is_ours = function.name() == curate::RUN_PYTHON || ours.iter().any(|own| own.name() == function.name());
+        let rank = if is_ours { 1 } else { 2 };
         lines.push((rank, documentation.syntax_example.clone(), documentation.description.clone()));
     }
     lines.sort();
@@ -116,6 +117,15 @@ mod tests {
         let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/functions.md");
         let stored = std::fs::read_to_string(file).unwrap_or_default();
         assert!(stored == reference(), "docs/functions.md is stale: cargo run -- functions > docs/functions.md");
+    }
+
+    #[test]
+    fn a_function_is_listed_once() {
+        for settings in [None, Some(crate::config::RunCode::new("python3".into()))] {
+            let function = curate::run_python(settings);
+            let listed = list([&function].into_iter(), "run_py");
+            assert_eq!(listed.matches("run_python(code").count(), 1, "{listed}");
+        }
     }
 
     #[test]
