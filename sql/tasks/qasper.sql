@@ -2,7 +2,7 @@
 -- function: qasper.utils.process_docs_bool
 SELECT
   * EXCEPT (qas, question_answers, blob, source_json),
-  source_json || chr(31) || question || chr(31) || CAST(blob AS TEXT) AS source_json,
+  source_json || chr(31) || question || chr(31) || row_json(blob) AS source_json,
   CASE WHEN blob['yes_no'] THEN 'yes' ELSE 'no' END AS answer,
   'bool' AS answer_type
 FROM (
@@ -18,7 +18,7 @@ WHERE NOT coalesce(blob['unanswerable'], false) AND (
 -- function: qasper.utils.process_docs_freeform
 SELECT
   * EXCEPT (qas, question_answers, blob, source_json),
-  source_json || chr(31) || question || chr(31) || CAST(blob AS TEXT) AS source_json,
+  source_json || chr(31) || question || chr(31) || row_json(blob) AS source_json,
   blob['free_form_answer'] AS answer,
   'free form answer' AS answer_type
 FROM (
