@@ -36,6 +36,10 @@ mod planner;
 mod presigned;
 mod progress;
 #[cfg(feature = "peers")]
+mod python_env;
+#[cfg(feature = "peers")]
+mod raw_rows;
+#[cfg(feature = "peers")]
 mod readers;
 mod report;
 mod resume;
