@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
 
 use super::LedgerError;
 use super::object_merge::{merge, sources, sweep};
@@ -86,16 +87,21 @@ impl BackgroundMerge {
         }
     }
 
-    /// Waits for the merge that is at work, and makes one more where many logs are left; not for long.
-    pub(super) async fn finish(&mut self) {
+    /// Waits for the merge that is at work, and makes one more where many logs are left; not for long, and not where
+    /// `hurry` is cancelled.
+    pub(super) async fn finish(&mut self, hurry: &CancellationToken) {
         let latest = Instant::now() + LAST_WAIT;
         for _ in 0..2 {
+            if hurry.is_cancelled() {
+                self.running = None;
+                return;
+            }
             self.look();
             let Some(running) = self.running.take() else { return };
-            match timeout_at(latest, running).await {
-                Ok(Ok(result)) => self.ended(result),
+            match hurry.run_until_cancelled(timeout_at(latest, running)).await {
+                Some(Ok(Ok(result))) => self.ended(result),
                 // Half a merge is nothing; it ends when it sees that nobody waits.
-                Ok(Err(_)) | Err(_) => return,
+                Some(Ok(Err(_)) | Err(_)) | None => return,
             }
         }
     }

@@ -85,11 +85,11 @@ impl ObjectWriter {
                 }
                 self.merging.look();
             }
-            if let Some(reply) = close {
+            if let Some(close) = close {
                 self.unsent.tidy();
-                self.merging.finish().await;
+                self.merging.finish(&close.hurry).await;
                 // Nothing is left to seal. The one who asked may have been dropped; that is no failure.
-                let _ = reply.send(self.shared.refused());
+                let _ = close.reply.send(self.shared.refused());
             }
         }
     }

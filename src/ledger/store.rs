@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::block::Block;
 use super::claims::Claim;
@@ -14,7 +15,7 @@ use super::objects::{Objects, RELISTS};
 use super::shared::Shared;
 use super::source::Source;
 use super::unsent::Unsent;
-use super::writer::{Command, Writer};
+use super::writer::{Closing, Command, Writer};
 use super::{CallId, LedgerError, Record, object_writer};
 
 /// Appends that may wait for the writer; more wait at the door.
@@ -269,8 +270,14 @@ impl Ledger {
     /// Seals this process's log, and those taken over from dead processes, into Parquet segments. Not needed for
     /// durability; appending may go on afterwards, in a new log.
     pub async fn close(&self) -> Result<(), LedgerError> {
+        self.close_in(CancellationToken::new()).await
+    }
+
+    /// The same; once `hurry` is cancelled, a merge on an object store, which another process can make, is not waited for.
+    pub async fn close_in(&self, hurry: CancellationToken) -> Result<(), LedgerError> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Close { reply }).await.map_err(|_| self.shared.writer_ended())?;
+        let close = Command::Close(Closing { reply, hurry });
+        self.commands.send(close).await.map_err(|_| self.shared.writer_ended())?;
         answer.await.map_err(|_| self.shared.writer_ended())?
     }
 

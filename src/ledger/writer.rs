@@ -7,6 +7,7 @@ use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use super::log::FrameEncoder;
 use super::shared::{NumberedLog, Shared};
@@ -23,9 +24,19 @@ type Reply = oneshot::Sender<Result<(), LedgerError>>;
 #[derive(Debug)]
 pub(super) enum Command {
     /// Make these records durable, all or none.
-    Append { records: Vec<Record>, reply: Reply },
-    /// Seal all logs.
-    Close { reply: Reply },
+    Append {
+        records: Vec<Record>,
+        reply: Reply,
+    },
+    Close(Closing),
+}
+
+/// A request to seal all logs.
+#[derive(Debug)]
+pub(super) struct Closing {
+    pub(super) reply: Reply,
+    /// Cancelled where what can be done another time is to be left.
+    pub(super) hurry: CancellationToken,
 }
 
 /// One `append` that waits for its group.
@@ -90,9 +101,9 @@ impl Writer {
             if !group.appends.is_empty() {
                 self.commit(group);
             }
-            if let Some(reply) = close {
+            if let Some(close) = close {
                 // The one who asked may have been dropped; that is no failure.
-                let _ = reply.send(self.seal_all().await);
+                let _ = close.reply.send(self.seal_all().await);
             }
         }
     }
@@ -216,7 +227,7 @@ pub(super) struct Group {
 
 impl Group {
     /// Adds an append; a request to close is given back.
-    pub(super) fn add(&mut self, command: Command) -> Option<Reply> {
+    pub(super) fn add(&mut self, command: Command) -> Option<Closing> {
         match command {
             Command::Append { records, reply } => {
                 self.records += records.len();
@@ -224,7 +235,7 @@ impl Group {
                 self.appends.push(Append { records, reply });
                 None
             }
-            Command::Close { reply } => Some(reply),
+            Command::Close(closing) => Some(closing),
         }
     }
 

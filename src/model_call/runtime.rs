@@ -75,7 +75,8 @@ impl CallRuntime {
             .map_err(|e| DataFusionError::External(Box::new(e)))
     }
 
-    /// Waits until every request that was sent is answered and recorded, at most `grace`; then seals the ledger.
+    /// Waits until every request that was sent is answered and recorded, at most `grace`; then seals the ledger. After an
+    /// interrupt nothing else is waited for.
     /// Returns how many requests were given up.
     pub async fn finish(&self, grace: Duration) -> Result<usize> {
         let wait = async {
@@ -91,7 +92,7 @@ impl CallRuntime {
         };
         let _ = tokio::time::timeout(grace, wait).await;
         if let Some(ledger) = self.ledger.get() {
-            ledger.close().await.map_err(|e| DataFusionError::External(Box::new(e)))?;
+            ledger.close_in(self.interrupt.clone()).await.map_err(|e| DataFusionError::External(Box::new(e)))?;
         }
         Ok(self.outstanding.load(Ordering::Acquire))
     }

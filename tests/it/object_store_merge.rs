@@ -2,6 +2,7 @@
 //! fails at it.
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant, SystemTime};
@@ -242,4 +243,34 @@ fn a_merge_that_the_store_refuses_is_a_note_and_one_that_it_fails_at_is_tried_ag
     assert!(objects(&s3, "log-").len() >= logs);
     assert_eq!(scratch.value(COUNTS), counts(CALLS, before, before + 4 * CALLS));
     assert_eq!(model.count(), CALLS);
+}
+
+#[test]
+fn ctrl_c_waits_for_no_merge() {
+    let (_model, s3, scratch) = start(8, 5);
+    many_objects(&scratch, &s3);
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let gate = Arc::clone(&waiting);
+    s3.fail(move |method, uri| {
+        let commits = *method == Method::PUT && uri.contains("/ledger/generation-");
+        gate.fetch_add(usize::from(commits), Ordering::SeqCst);
+        commits.then_some(Fault::Gate)
+    });
+    let sql = questions(1, CALLS);
+    let mut run = scratch.start(&ask(&sql));
+    let start = Instant::now();
+    while waiting.load(Ordering::SeqCst) == 0 {
+        assert!(start.elapsed() < Duration::from_secs(60), "waited in vain for a commit");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Its rows are all out, and it waits for the merge.
+    std::thread::sleep(Duration::from_secs(2));
+    assert!(run.try_wait().unwrap().is_none());
+    let signalled = Command::new("kill").args(["-INT", &run.id().to_string()]).status().unwrap();
+    assert!(signalled.success());
+    let signal = Instant::now();
+    let output = run.wait_with_output().unwrap();
+    assert!(signal.elapsed() < Duration::from_secs(10), "{:?}", signal.elapsed());
+    assert_eq!(String::from_utf8_lossy(&output.stdout).lines().count(), CALLS + 1);
+    s3.open_gate();
 }
