@@ -4,8 +4,9 @@ of which some repeat one of them in a known way.
     python3 decontamination_set.py SHARED_DATA OUT
 
 SHARED_DATA is a folder with gsm8k/, mmlu/, openbookqa/, webqs/ and mutual/ as their repositories have them. Writes
-OUT/heldout.jsonl (task, source_row, question, answer_text) and OUT/documents.jsonl (name, kind, words, task, source_row,
-text, answer). Everything is drawn from one seed.
+OUT/heldout.jsonl (task, source_row, question, answer_text), OUT/documents.jsonl (name, kind, words, task, source_row, text,
+answer), and OUT/pieces.jsonl (kind, text): the texts of clean documents one after the other, in pieces of 500 characters,
+and those of all documents. Everything is drawn from one seed.
 """
 
 import gzip
@@ -113,4 +114,9 @@ with open(out / "heldout.jsonl", "w") as file:
 with open(out / "documents.jsonl", "w") as file:
     for document in documents:
         file.write(json.dumps(document) + "\n")
+with open(out / "pieces.jsonl", "w") as file:
+    for kind, texts in [("clean", clean), ("all", [document["text"] for document in documents])]:
+        joined = "\n".join(texts)
+        for start in range(0, len(joined) - 499, 500):
+            file.write(json.dumps(dict(kind=kind, text=joined[start : start + 500])) + "\n")
 print(f"{len(heldout)} held-out questions, {len(documents)} documents, {len(clean)} of them clean")

@@ -35,9 +35,13 @@ fn mix(value: u64) -> u64 {
     (product as u64) ^ ((product >> 64) as u64)
 }
 
+/// wyhash's other constants: over a word's length, and over its last bytes.
+const LENGTHS: u64 = 0xe703_7ed1_a0b4_28db;
+const LAST: u64 = 0x8ebc_6af0_9c88_c6e3;
+
 /// A hash of a word; `mask` is put over its bytes, 0x20 to make ASCII letters small (digits have that bit already).
 fn hash_word(word: &[u8], mask: u8) -> u64 {
-    let mut hash = word.len() as u64 ^ 0xe703_7ed1_a0b4_28db;
+    let mut hash = word.len() as u64 ^ LENGTHS;
     let mut chunks = word.chunks_exact(8);
     for chunk in &mut chunks {
         let mut bytes = [0; 8];
@@ -49,7 +53,41 @@ fn hash_word(word: &[u8], mask: u8) -> u64 {
     for (place, byte) in bytes.iter_mut().zip(rest) {
         *place = byte | mask;
     }
-    mix(mix(hash ^ u64::from_le_bytes(bytes)) ^ 0x8ebc_6af0_9c88_c6e3)
+    mix(mix(hash ^ u64::from_le_bytes(bytes)) ^ LAST)
+}
+
+/// How many ASCII letters and digits a text begins with; and, where they are few, the hash of their word in small letters,
+/// as [`hash_word`] gives it. Eight bytes are looked at together: most words are shorter.
+fn plain_word(text: &[u8]) -> (usize, Option<u64>) {
+    let Some(eight) = text.first_chunk::<8>() else {
+        return (text.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count(), None);
+    };
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    let eight = u64::from_le_bytes(*eight);
+    // The high bit of each byte: whether it lies between two others, all of them ASCII.
+    let between = |bytes: u64, first: u8, last: u8| {
+        let at_least = |least: u8| (bytes & !HIGH) + u64::from_ne_bytes([0x80 - least; 8]);
+        at_least(first) & !at_least(last + 1) & !bytes & HIGH
+    };
+    let small = eight | u64::from_ne_bytes([0x20; 8]);
+    let others = !(between(small, b'a', b'z') | between(eight, b'0', b'9')) & HIGH;
+    if others == 0 {
+        let more = text[8..].iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+        return (8 + more, None);
+    }
+    let bits = others.trailing_zeros() & !7;
+    let length = bits / 8;
+    let word = small & ((1 << bits) - 1);
+    (length as usize, Some(mix(mix(u64::from(length) ^ LENGTHS ^ word) ^ LAST)))
+}
+
+/// Whether what follows plain letters and digits neither goes on with their word nor changes it.
+fn ends_word(after: &[u8]) -> bool {
+    match after {
+        [b'\'', ..] | [b'.' | b',', b'0'..=b'9', ..] => false,
+        [byte, ..] => byte.is_ascii(),
+        [] => true,
+    }
 }
 
 impl Tokens {
@@ -64,11 +102,16 @@ impl Tokens {
         while at < bytes.len() {
             let byte = bytes[at];
             // A plain word at once: of ASCII letters and digits, and nothing behind it that may belong to it.
-            if byte.is_ascii_alphanumeric() && self.word.is_empty() {
-                let length = bytes[at..].iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+            if self.word.is_empty() {
+                if byte == b' ' {
+                    at += 1;
+                    continue;
+                }
+                let (length, short) = plain_word(&bytes[at..]);
                 let end = at + length;
-                if !bytes.get(end).is_some_and(|after| !after.is_ascii() || matches!(after, b'\'' | b'.' | b',')) {
-                    self.push(hash_word(&bytes[at..end], 0x20), at, end, WORD as u8);
+                if length > 0 && ends_word(&bytes[end..]) {
+                    let hash = short.unwrap_or_else(|| hash_word(&bytes[at..end], 0x20));
+                    self.push(hash, at, end, WORD as u8);
                     at = end;
                     continue;
                 }
@@ -259,6 +302,15 @@ mod tests {
     }
 
     proptest! {
+        /// The one with characters of no width in it is read character by character.
+        #[test]
+        fn words_read_at_once_are_those_read_by_their_characters(words in prop::collection::vec("[a-zA-Z0-9]{1,20}", 0..6)) {
+            let apart = |behind: &str| words.iter().map(|word| format!("{word}{behind} ")).collect::<String>();
+            prop_assert_eq!(read(&apart("")).hashes, read(&apart("\u{200b}")).hashes);
+            prop_assert_eq!(read(&apart(".")).hashes, read(&apart("")).hashes);
+            prop_assert_eq!(read(apart("").trim_end()).hashes.len(), words.len());
+        }
+
         #[test]
         fn places_are_whole_characters_in_order(text in any::<String>()) {
             let tokens = read(&text);

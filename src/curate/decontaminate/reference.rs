@@ -53,7 +53,7 @@ pub struct Reference {
     pub questions: Vec<Question>,
     /// Questions by the hash of all their tokens.
     pub whole: HashMap<u64, u32, FixedState>,
-    /// A bit for each n-gram that may be here, by the head of its hash.
+    /// Two bits for each n-gram that may be here, in the word that the head of its hash says.
     filter: Vec<u64>,
     filter_shift: u32,
     /// Where the postings of each n-gram begin and end.
@@ -174,19 +174,19 @@ impl Reference {
             let short = question.tokens.len() < SEED;
             question.boilerplate = looked_up.into_iter().map(|looked_up| !looked_up && !short).collect();
         }
-        let bits = (self.ngrams.len() * 16).next_power_of_two().max(1 << 10);
-        self.filter_shift = 64 - bits.trailing_zeros();
-        self.filter = vec![0; bits / 64];
+        let words = (self.ngrams.len() / 4).next_power_of_two().max(1 << 4);
+        self.filter_shift = 64 - words.trailing_zeros();
+        self.filter = vec![0; words];
         for ngram in self.ngrams.keys() {
-            let bit = ngram >> self.filter_shift;
-            self.filter[(bit / 64) as usize] |= 1 << (bit % 64);
+            self.filter[(ngram >> self.filter_shift) as usize] |= filter_bits(*ngram);
         }
     }
 
     /// Where an n-gram stands: question and place.
+    #[inline]
     pub fn places(&self, ngram: u64) -> &[(u32, u32)] {
-        let bit = ngram >> self.filter_shift;
-        if self.filter.get((bit / 64) as usize).is_none_or(|bits| bits & (1 << (bit % 64)) == 0) {
+        let bits = filter_bits(ngram);
+        if self.filter.get((ngram >> self.filter_shift) as usize).is_none_or(|word| word & bits != bits) {
             return &[];
         }
         self.ngrams.get(&ngram).map_or(&[], |&(start, end)| &self.postings[start as usize..end as usize])
@@ -201,4 +201,9 @@ impl Reference {
             + (self.ngrams.len() + self.whole.len()) * 24
             + self.filter.len() * size_of::<u64>()
     }
+}
+
+/// An n-gram's bits in its word of the filter: with four n-grams a word, of a hundred others one or two pass.
+fn filter_bits(ngram: u64) -> u64 {
+    (1 << (ngram & 63)) | (1 << (ngram >> 6 & 63))
 }
