@@ -332,15 +332,21 @@ fn unmatched(predicate: &Expr, join: &Join) -> Option<JoinType> {
     };
     let other = if as_anti == JoinType::LeftAnti { &join.right } else { &join.left };
     let equal = |expr: &Expr, key: &Expr| match expr {
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => left.as_ref() == key || right.as_ref() == key,
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
+            without_casts(left) == key || without_casts(right) == key
+        }
         _ => false,
     };
-    // A key that is NULL is equal to nothing, so a row with a NULL there has no match.
+    // A key that is NULL is equal to nothing, in whatever type, so a row with a NULL there has no match.
     let null_key = split_conjunction(predicate).into_iter().any(|expr| match expr {
         Expr::IsNull(key) => match key.as_ref() {
             Expr::Column(column) if other.schema().has_column(column) => {
                 let nulls_differ = join.null_equality == datafusion::common::NullEquality::NullEqualsNothing;
-                nulls_differ && join.on.iter().any(|(left, right)| left == key.as_ref() || right == key.as_ref())
+                nulls_differ
+                    && join
+                        .on
+                        .iter()
+                        .any(|(left, right)| [left, right].into_iter().any(|on| without_casts(on) == key.as_ref()))
                     || join.filter.iter().flat_map(split_conjunction).any(|expr| equal(expr, key))
             }
             _ => false,
@@ -348,4 +354,12 @@ fn unmatched(predicate: &Expr, join: &Join) -> Option<JoinType> {
         _ => false,
     });
     null_key.then_some(as_anti)
+}
+
+/// What is compared, in its own type: the two sides of a join may have two.
+fn without_casts(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Cast(cast) => without_casts(&cast.expr),
+        _ => expr,
+    }
 }

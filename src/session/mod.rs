@@ -19,6 +19,8 @@ mod workspace;
 #[cfg(test)]
 mod exemplar_tests;
 #[cfg(test)]
+mod heldout_table_tests;
+#[cfg(test)]
 mod licence_tests;
 #[cfg(test)]
 mod seed_tests;

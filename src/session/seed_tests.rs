@@ -34,6 +34,10 @@ impl Place {
         Place::new(&format!("[tasks]\nfrom = [{:?}]", checkout().join("sql/example_tasks")))
     }
 
+    pub(super) fn path(&self) -> &Path {
+        self.0.path()
+    }
+
     pub(super) fn write(&self, path: &str, text: &str) {
         let path = self.0.path().join(path);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -220,7 +224,7 @@ async fn copies_of_held_out_rows_of_any_task_are_verdicts_and_no_exemplars() {
 }
 
 /// A task that scores on `rows`, with `keys` of its config.
-fn scored(place: &Place, task: &str, keys: &str, rows: &[serde_json::Value]) {
+pub(super) fn scored(place: &Place, task: &str, keys: &str, rows: &[serde_json::Value]) {
     place.write(
         &format!("tasks/{task}/{task}.yaml"),
         &format!(

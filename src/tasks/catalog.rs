@@ -62,7 +62,12 @@ impl Catalog {
 
     /// The task of a name that can be planned; of several with one name the first that was read.
     pub(crate) fn task(&self, name: &str) -> Option<&Task> {
-        self.tasks.iter().find(|task| task.name == name && task.config.is_some())
+        self.place(name).map(|(_, task)| task)
+    }
+
+    /// The same with its place among the tasks.
+    pub(crate) fn place(&self, name: &str) -> Option<(usize, &Task)> {
+        self.tasks.iter().enumerate().find(|(_, task)| task.name == name && task.config.is_some())
     }
 
     /// Registers the tables `tasks`, `seeds` and `heldout` in the session's default schema, and the schemas `raw`,

@@ -187,7 +187,11 @@ async fn prompt_variants_of_one_dataset_are_not_other_seeds() {
     assert_eq!(seeds, [["maths_amh_prompt_1"], ["maths_eng_prompt_1"]]);
     // Tasks whose code chooses the rows may have others: each is a part, without the rows of those before it.
     let parts = distinct(&catalog, |task: &Task| !task.train_files.is_empty(), |_| vec![Split::Train]);
-    let shown: Vec<_> = parts.iter().map(|part| format!("{} {:?}", part.task, part.before)).collect();
+    let name = |task: &usize| catalog.tasks()[*task].name.clone();
+    let shown: Vec<_> = parts
+        .iter()
+        .map(|part| format!("{} {:?}", name(&part.task), part.before.iter().map(name).collect::<Vec<_>>()))
+        .collect();
     assert_eq!(
         shown,
         [

@@ -215,10 +215,10 @@ impl HeldOutParts {
     }
 }
 
-type Batches = futures::stream::BoxStream<'static, Result<RecordBatch>>;
+pub(super) type Batches = futures::stream::BoxStream<'static, Result<RecordBatch>>;
 
 /// The columns of a normalized file that say which row a row is.
-async fn questions_of(file: &Path) -> Result<Batches> {
+pub(super) async fn questions_of(file: &Path) -> Result<Batches> {
     let at = |e: DataFusionError| e.context(format!("the normalized rows in '{}'", file.display()));
     let open = tokio::fs::File::open(file).await.map_err(|e| at(e.into()))?;
     let builder = ParquetRecordBatchStreamBuilder::new(open).await.map_err(|e| at(e.into()))?;

@@ -168,6 +168,13 @@ pub(super) fn reading(task: &Task) -> u8 {
     }
 }
 
+/// What says what a task's rows ask, best first: its config, and its prompt alone.
+pub(super) fn prompts(task: &Task) -> impl Iterator<Item = HarnessConfig> {
+    let all = task.config.as_ref().filter(|config| config.missing.is_empty() && config.doc_to_text.is_some()).cloned();
+    let alone = task.config.as_ref().and_then(prompt_alone);
+    [all, alone].into_iter().flatten()
+}
+
 /// A config's question without what else it says, for one whose target or choices cannot be read.
 fn prompt_alone(config: &HarnessConfig) -> Option<HarnessConfig> {
     let needed = |key: &String| matches!(key.as_str(), "process_docs" | "doc_to_text");
@@ -186,9 +193,7 @@ async fn make(task: &Task, split: Split, planner: &TaskPlanner) -> Result<SplitK
     let mut keys = SplitKeys::default();
     let mut seen = Seen::default();
     let mut whole_prompts = false;
-    let all = task.config.as_ref().filter(|config| config.missing.is_empty() && config.doc_to_text.is_some()).cloned();
-    let alone = task.config.as_ref().and_then(prompt_alone);
-    for config in [all, alone].into_iter().flatten() {
+    for config in prompts(task) {
         match normalized(task, split, planner, &config).await {
             Ok((found, rows, by_whole_prompts)) => {
                 (keys, seen, whole_prompts) = (found, rows, by_whole_prompts);

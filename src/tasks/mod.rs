@@ -21,6 +21,7 @@ mod heldout_coverage;
 mod heldout_index;
 mod heldout_rows;
 mod heldout_split;
+mod heldout_texts;
 mod json_rows;
 mod json_shape;
 mod json_split;

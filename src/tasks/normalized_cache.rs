@@ -45,8 +45,6 @@ const CODE: [&str; 14] = [
 
 /// The Parquet file of a task's split, made now where it is not there. Rows are in file order; columns as in
 /// [`seeds_schema`].
-///
-/// Two processes may make the same file at once: each writes its own and renames it into place.
 pub(crate) async fn normalized_file(
     cache: &Path,
     task: &Task,
@@ -56,23 +54,47 @@ pub(crate) async fn normalized_file(
 ) -> Result<PathBuf> {
     let key = content_key(task, split, session).await?;
     let file = cache.join(format!("{}.{split}-{key}.parquet", file_name(&task.name)));
-    if tokio::fs::try_exists(&file).await.map_err(|e| io(&file, e))? {
-        return Ok(file);
+    let file = CacheFile(file);
+    if !file.exists().await? {
+        let partial = file.begin().await?;
+        let written = write_rows(&partial, task, split, planner).await;
+        let written = written
+            .map_err(|e| e.context(format!("the {split} rows of the task '{}' cannot be normalized", task.name)));
+        file.end(&partial, written).await?;
     }
-    tokio::fs::create_dir_all(cache).await.map_err(|e| io(cache, e))?;
-    static WRITES: AtomicU64 = AtomicU64::new(0);
-    let write = WRITES.fetch_add(1, Ordering::Relaxed);
-    let partial = file.with_extension(format!("{}-{write}.partial", std::process::id()));
-    let written = write_rows(&partial, task, split, planner).await;
-    let renamed = match written {
-        Ok(()) => tokio::fs::rename(&partial, &file).await.map_err(|e| io(&file, e)),
-        Err(e) => Err(e.context(format!("the {split} rows of the task '{}' cannot be normalized", task.name))),
-    };
-    if renamed.is_err() {
-        // What is left of a failed write is of no use; a second failure would only hide the first.
-        let _ = tokio::fs::remove_file(&partial).await;
+    Ok(file.0)
+}
+
+/// A file of the cache. Two processes may make the same one at once: each writes its own and renames it into place.
+pub(super) struct CacheFile(pub PathBuf);
+
+impl CacheFile {
+    pub(super) async fn exists(&self) -> Result<bool> {
+        tokio::fs::try_exists(&self.0).await.map_err(|e| io(&self.0, e))
     }
-    renamed.map(|()| file)
+
+    /// The file to write instead of it.
+    pub(super) async fn begin(&self) -> Result<PathBuf> {
+        if let Some(cache) = self.0.parent() {
+            tokio::fs::create_dir_all(cache).await.map_err(|e| io(cache, e))?;
+        }
+        static WRITES: AtomicU64 = AtomicU64::new(0);
+        let write = WRITES.fetch_add(1, Ordering::Relaxed);
+        Ok(self.0.with_extension(format!("{}-{write}.partial", std::process::id())))
+    }
+
+    /// Puts what was written in its place.
+    pub(super) async fn end(&self, partial: &Path, written: Result<()>) -> Result<()> {
+        let renamed = match written {
+            Ok(()) => tokio::fs::rename(partial, &self.0).await.map_err(|e| io(&self.0, e)),
+            Err(e) => Err(e),
+        };
+        if renamed.is_err() {
+            // What is left of a failed write is of no use; a second failure would only hide the first.
+            let _ = tokio::fs::remove_file(partial).await;
+        }
+        renamed
+    }
 }
 
 /// A task's name as a part of a file's.
@@ -114,17 +136,26 @@ async fn write_rows(file: &Path, task: &Task, split: Split, planner: &TaskPlanne
     let rows = normalization.session.execute_logical_plan(normalization.plan).await?;
     let mut rows = rows.execute_stream().await?;
     let schema = seeds_schema();
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(Default::default()))
-        .set_key_value_metadata(Some(vec![KeyValue::new(SPLIT_KEY.to_owned(), split.to_string())]))
-        .build();
-    let out = tokio::fs::File::create(file).await.map_err(|e| io(file, e))?;
-    let mut writer = AsyncArrowWriter::try_new(out, Arc::clone(&schema), Some(properties))?;
+    let mut writer = rows_writer(file, Arc::clone(&schema), split).await?;
     while let Some(batch) = rows.try_next().await? {
         writer.write(&as_seeds(&batch, &schema)?).await?;
     }
     writer.close().await?;
     Ok(())
+}
+
+/// Writes rows of a split, whose file's footer says so.
+pub(super) async fn rows_writer(
+    file: &Path,
+    schema: SchemaRef,
+    split: Split,
+) -> Result<AsyncArrowWriter<tokio::fs::File>> {
+    let properties = WriterProperties::builder()
+        .set_compression(Compression::ZSTD(Default::default()))
+        .set_key_value_metadata(Some(vec![KeyValue::new(SPLIT_KEY.to_owned(), split.to_string())]))
+        .build();
+    let out = tokio::fs::File::create(file).await.map_err(|e| io(file, e))?;
+    Ok(AsyncArrowWriter::try_new(out, schema, Some(properties))?)
 }
 
 /// A batch of the norm SQL in the types of `seeds`.

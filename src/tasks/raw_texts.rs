@@ -44,13 +44,7 @@ pub(super) struct RawFound {
 impl RawKeys {
     /// Adds the rows of a batch that `wanted` names by their place in it, and says of each whether it has a key.
     pub(super) fn add(&mut self, batch: &RecordBatch, wanted: &dyn Fn(usize) -> bool) -> Result<Vec<bool>> {
-        let mut texts = Vec::new();
-        for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
-            if field.name() != SOURCE_ROW {
-                let whole = (0..=batch.num_rows()).collect();
-                texts_in(field.name(), Role::of(field.name()), column, whole, &mut texts)?;
-            }
-        }
+        let texts = texts_of(batch)?;
         let mut found = vec![false; batch.num_rows()];
         for row in (0..batch.num_rows()).filter(|row| wanted(*row)) {
             let before = self.keys.len();
@@ -116,6 +110,48 @@ impl RawKeys {
     }
 }
 
+/// A text of a raw row that may be a question.
+#[derive(Debug, PartialEq)]
+pub(super) struct Asked {
+    /// The row's place in its batch.
+    pub row: usize,
+    /// What the row's columns are about, where the text's column is named like a question.
+    pub passage: Option<String>,
+    pub question: String,
+}
+
+impl RawFound {
+    /// The questions of the rows that `wanted` names: the texts of columns named like one, else every text that may be one.
+    /// What many rows share is none.
+    pub(super) fn asked(&self, batch: &RecordBatch, wanted: &dyn Fn(usize) -> bool) -> Result<Vec<Asked>> {
+        let texts = texts_of(batch)?;
+        let known = |passage: &str, question: &str| {
+            self.texts.binary_search(&question_key(&folded(passage), &folded(question))).is_ok()
+        };
+        let of = |row: usize, asks: bool| {
+            let texts = texts.iter().filter(move |texts| matches!(texts.role, Role::Asks | Role::MayAsk) == asks);
+            texts.flat_map(move |texts| texts.of(row).map(move |text| (texts.role, text)))
+        };
+        let mut asked = Vec::new();
+        for row in (0..batch.num_rows()).filter(|row| wanted(*row)) {
+            let about: Vec<&str> =
+                of(row, false).filter(|(role, _)| *role == Role::About).map(|found| found.1).collect();
+            let before = asked.len();
+            for (_, text) in of(row, true) {
+                if known("", text) || about.iter().any(|passage| known(passage, text)) {
+                    let passage = (!about.is_empty()).then(|| about.join("\n"));
+                    asked.push(Asked { row, passage, question: text.to_owned() });
+                }
+            }
+            if asked.len() == before {
+                let others = of(row, false).filter(|(_, text)| known("", text));
+                asked.extend(others.map(|(_, text)| Asked { row, passage: None, question: text.to_owned() }));
+            }
+        }
+        Ok(asked)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
     /// Named like a question.
@@ -164,6 +200,18 @@ impl Texts {
         let values = self.values.as_string_view();
         (self.starts[row]..self.starts[row + 1]).filter(|at| values.is_valid(*at)).map(|at| values.value(at))
     }
+}
+
+/// All texts of a batch.
+fn texts_of(batch: &RecordBatch) -> Result<Vec<Texts>> {
+    let mut texts = Vec::new();
+    for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()) {
+        if field.name() != SOURCE_ROW {
+            let whole = (0..=batch.num_rows()).collect();
+            texts_in(field.name(), Role::of(field.name()), column, whole, &mut texts)?;
+        }
+    }
+    Ok(texts)
 }
 
 fn texts_in(name: &str, role: Role, column: &ArrayRef, starts: Vec<usize>, found: &mut Vec<Texts>) -> Result<()> {
@@ -275,6 +323,37 @@ mod tests {
         let answer = "read the text with care and answer with one letter of the list alone";
         let whole = whole_key(key("", "Which is true?"), vec![folded(answer)]);
         assert_eq!(found.rows, [(key("", "Which is true?"), whole)]);
+    }
+
+    #[test]
+    fn a_row_asks_what_its_columns_named_like_a_question_say_and_else_all_that_may_be_one() {
+        let batch = RecordBatch::try_from_iter_with_nullable([
+            ("question", text(&[Some("What flies?"), None, Some("Why?")]), true),
+            (
+                "context",
+                text(&[Some("Bees and birds live in the wood."), Some("It rains on all the hills."), None]),
+                true,
+            ),
+            ("solution", text(&[Some("What flies is a bee or a bird."), Some("Short."), Some("Who knows.")]), true),
+        ])
+        .unwrap();
+        let mut keys = RawKeys::default();
+        keys.add(&batch, &|_| true).unwrap();
+        let asked = |row, passage: Option<&str>, question: &str| Asked {
+            row,
+            passage: passage.map(str::to_owned),
+            question: question.to_owned(),
+        };
+        let found = keys.finish();
+        assert_eq!(
+            found.asked(&batch, &|_| true).unwrap(),
+            [
+                asked(0, Some("Bees and birds live in the wood."), "What flies?"),
+                asked(1, None, "It rains on all the hills."),
+                asked(2, None, "Why?"),
+            ]
+        );
+        assert_eq!(found.asked(&batch, &|row| row == 1).unwrap().len(), 1);
     }
 
     #[test]

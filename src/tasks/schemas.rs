@@ -47,17 +47,17 @@ impl SchemaProvider for TaskSchema {
 
     /// A task that is known but not listed is an error that says why.
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let Some(task) = self.catalog.task(name) else { return Ok(None) };
+        let Some((at, task)) = self.catalog.place(name) else { return Ok(None) };
         Ok(Some(match self.view {
             View::Raw => self.planner.raw(task, Split::Train).await?,
             View::Norm => Arc::new(self.planner.norm(task).await?),
-            View::Heldout => Arc::new(self.planner.heldout(task).await?),
+            View::Heldout => Arc::new(seeds::heldout_of(&self.catalog, &self.planner, at)),
         }))
     }
 
     /// Known without planning, so that SHOW TABLES plans nothing.
     async fn table_type(&self, name: &str) -> Result<Option<TableType>> {
-        let table_type = if self.view == View::Raw { TableType::Base } else { TableType::View };
+        let table_type = if self.view == View::Norm { TableType::View } else { TableType::Base };
         Ok(self.table_exist(name).then_some(table_type))
     }
 

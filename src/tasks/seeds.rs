@@ -1,14 +1,14 @@
 //! The tables `seeds` and `heldout`: the normalized rows of all tasks, read from the cached Parquet of each. Only the
 //! tasks that a filter on `task` leaves are normalized; filters, projection and limit go into the Parquet scan.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::{Column, Result, ScalarValue, plan_err};
+use datafusion::common::{Column, DataFusionError, Result, ScalarValue};
 use datafusion::datasource::TableType;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
@@ -18,7 +18,10 @@ use datafusion::physical_plan::ExecutionPlan;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::distinct_rows::without_rows_of;
+use super::heldout_split::reading;
+use super::heldout_texts::heldout_files;
 use super::normalized_cache::normalized_file;
+use super::raw_file::may_pass;
 use super::task_planner::TaskPlanner;
 use super::{Catalog, Status, Task};
 use crate::lineage::{Lineage, MarkedTable, Origin, Split};
@@ -73,26 +76,47 @@ pub fn heldout_schema() -> SchemaRef {
 /// The table `seeds`: one row for each row of each training split, marked train.
 pub(crate) fn seeds(catalog: &Arc<Catalog>, planner: &Arc<TaskPlanner>) -> MarkedTable {
     let parts = distinct(catalog, Task::has_seeds, |_| vec![Split::Train]);
-    marked(catalog, planner, parts, seeds_schema(), Split::Train)
+    marked(catalog, planner, parts, seeds_schema(), of_many_tasks(Split::Train))
 }
 
 /// The table `heldout`: the validation, test and scored training rows of all tasks, marked test.
 pub(crate) fn heldout(catalog: &Arc<Catalog>, planner: &Arc<TaskPlanner>) -> MarkedTable {
-    marked(catalog, planner, heldout_parts(catalog), heldout_schema(), Split::Test)
+    marked(catalog, planner, heldout_parts(catalog), heldout_schema(), of_many_tasks(Split::Test))
 }
 
-/// The tasks and splits that `heldout` is made of.
+/// The table `heldout.<task>`: all of a task's held-out splits, in the columns of `seeds`.
+pub(crate) fn heldout_of(catalog: &Arc<Catalog>, planner: &Arc<TaskPlanner>, task: usize) -> MarkedTable {
+    let of = &catalog.tasks()[task];
+    let parts = of.heldout_files.keys().map(|&split| Part { task, split, before: Vec::new() }).collect();
+    let split = of.heldout_files.keys().copied().max().unwrap_or(Split::Test);
+    marked(catalog, planner, parts, seeds_schema(), of.lineage(split))
+}
+
+/// The tasks and splits that `heldout` is made of: where no task that can be normalized reads a set of files, the one that
+/// says best what their rows ask.
 pub(super) fn heldout_parts(catalog: &Catalog) -> Vec<Part> {
-    distinct(catalog, Task::has_heldout, |task| task.heldout_files.keys().copied().collect())
+    let splits = |task: &Task| task.heldout_files.keys().copied().collect();
+    let mut parts = distinct(catalog, |task| task.normalizable && task.has_heldout(), splits);
+    let tasks = catalog.tasks();
+    let normalized: HashSet<&[String]> = parts.iter().map(|part| tasks[part.task].files(part.split)).collect();
+    let mut others: BTreeMap<&[String], (u8, usize, Split)> = BTreeMap::new();
+    for (at, task) in tasks.iter().enumerate() {
+        for (&split, files) in task.heldout_files.iter().filter(|(_, files)| !normalized.contains(files.as_slice())) {
+            let reader = (reading(task), at, split);
+            others.entry(files.as_slice()).and_modify(|best| *best = reader.min(*best)).or_insert(reader);
+        }
+    }
+    parts.extend(others.into_values().map(|(_, task, split)| Part { task, split, before: Vec::new() }));
+    parts
 }
 
-/// A task's split, and the tasks whose rows of the same files come before it.
+/// A task's split, and the tasks whose rows of the same files come before it. Tasks are places in the catalog.
 #[derive(Debug, PartialEq)]
 pub(super) struct Part {
-    pub task: String,
+    pub task: usize,
     pub split: Split,
     /// Tasks that take other rows of the files, or make other questions of them.
-    pub before: Vec<String>,
+    pub before: Vec<usize>,
 }
 
 /// Each set of files once: prompt variants of one dataset are not other rows. The accepted task that is first by name
@@ -103,21 +127,21 @@ pub(super) fn distinct(
     take: impl Fn(&Task) -> bool,
     splits: impl Fn(&Task) -> Vec<Split>,
 ) -> Vec<Part> {
-    let mut tasks: Vec<&Task> = catalog.tasks().iter().filter(|task| take(task)).collect();
-    tasks.sort_by_key(|task| (task.status == Status::AcceptedFewshotTrain, &task.name));
+    let mut tasks: Vec<(usize, &Task)> = catalog.tasks().iter().enumerate().filter(|(_, task)| take(task)).collect();
+    tasks.sort_by_key(|(_, task)| (task.status == Status::AcceptedFewshotTrain, &task.name));
     // The tasks that read them, each with the code that chooses its rows.
     type Files<'a> = (Split, &'a [String]);
-    let mut readers: HashMap<Files, Vec<(&str, &str)>> = HashMap::new();
+    let mut readers: HashMap<Files, Vec<(usize, &str)>> = HashMap::new();
     let mut parts = Vec::new();
-    for task in tasks {
+    for (at, task) in tasks {
         let chooses = task.config.as_ref().and_then(|config| config.function_places.get("process_docs"));
         let chooses = chooses.map_or("", String::as_str);
         for split in splits(task) {
             let same = readers.entry((split, task.files(split))).or_default();
             if !same.iter().any(|(_, other)| *other == chooses) {
-                let before = same.iter().map(|(task, _)| (*task).to_owned()).collect();
-                parts.push(Part { task: task.name.clone(), split, before });
-                same.push((&task.name, chooses));
+                let before = same.iter().map(|(task, _)| *task).collect();
+                parts.push(Part { task: at, split, before });
+                same.push((at, chooses));
             }
         }
     }
@@ -129,10 +153,14 @@ fn marked(
     planner: &Arc<TaskPlanner>,
     parts: Vec<Part>,
     schema: SchemaRef,
-    split: Split,
+    lineage: Lineage,
 ) -> MarkedTable {
     let rows = NormalizedRows { catalog: Arc::clone(catalog), planner: Arc::clone(planner), parts, schema };
-    MarkedTable::new(Arc::new(rows), Lineage { split, origin: Origin::Catalog, task: None, licence: None })
+    MarkedTable::new(Arc::new(rows), lineage)
+}
+
+fn of_many_tasks(split: Split) -> Lineage {
+    Lineage { split, origin: Origin::Catalog, task: None, licence: None }
 }
 
 /// The normalized rows of many tasks' splits.
@@ -145,22 +173,40 @@ struct NormalizedRows {
 }
 
 impl NormalizedRows {
-    /// The Parquet file of a part's rows.
-    async fn file(&self, part: &Part, state: &dyn Session) -> Result<PathBuf> {
-        let cache = self.catalog.cache();
-        let file = async |name: &str| match self.catalog.task(name) {
-            Some(task) => normalized_file(cache, task, part.split, &self.planner, state).await,
-            None => plan_err!("there is no task '{name}'"),
+    /// The Parquet files of a part's rows; none for held-out rows of which nothing can be read.
+    async fn files(&self, part: &Part, state: &dyn Session) -> Result<Vec<PathBuf>> {
+        let (cache, tasks, split) = (self.catalog.cache(), self.catalog.tasks(), part.split);
+        let files = async |at: usize| match split {
+            Split::Train => Ok(vec![normalized_file(cache, &tasks[at], split, &self.planner, state).await?]),
+            _ => heldout_files(cache, &tasks[at], split, &self.planner, state).await,
         };
-        let own = file(&part.task).await?;
-        if part.before.is_empty() {
-            return Ok(own);
-        }
+        // Of many tasks' held-out rows those that cannot be read are left out.
+        let alone = self.parts.iter().all(|other| other.task == part.task);
+        let must_be_read = |e: &DataFusionError| split == Split::Train || alone || may_pass(e);
+        let mut own = match files(part.task).await {
+            Err(e) if !must_be_read(&e) => {
+                let (task, why) = (&tasks[part.task].name, e.strip_backtrace());
+                tracing::warn!(
+                    "the {split} rows of the task '{task}' cannot be read and are not in the table heldout: {why}"
+                );
+                return Ok(Vec::new());
+            }
+            own => own?,
+        };
         let mut before = Vec::new();
-        for task in &part.before {
-            before.push(file(task).await?);
+        for &task in &part.before {
+            match files(task).await {
+                // It is a part of its own, and warned of there.
+                Err(e) if !must_be_read(&e) => {}
+                files => before.extend(files?),
+            }
         }
-        without_rows_of(own, before).await
+        if !before.is_empty() {
+            for file in &mut own {
+                *file = without_rows_of(std::mem::take(file), before.clone()).await?;
+            }
+        }
+        Ok(own)
     }
 }
 
@@ -187,11 +233,12 @@ impl TableProvider for NormalizedRows {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let mut made = Vec::new();
         for part in &self.parts {
-            if filters.iter().all(|filter| may_hold(filter, &part.task)) {
-                made.push(self.file(part, state).boxed());
+            if filters.iter().all(|filter| may_hold(filter, &self.catalog.tasks()[part.task].name)) {
+                made.push(self.files(part, state).boxed());
             }
         }
-        let files: Vec<PathBuf> = stream::iter(made).buffered(AT_ONCE).try_collect().await?;
+        let files: Vec<Vec<PathBuf>> = stream::iter(made).buffered(AT_ONCE).try_collect().await?;
+        let files: Vec<PathBuf> = files.into_iter().flatten().collect();
         if files.is_empty() {
             return EmptyTable::new(self.schema()).scan(state, projection, filters, limit).await;
         }

@@ -151,9 +151,9 @@ impl Task {
         self.is_accepted() && self.normalizable && !self.train_files.is_empty()
     }
 
-    /// Whether there are held-out files whose rows can be normalized.
+    /// Whether there are held-out files, whether or not their rows can be normalized.
     pub fn has_heldout(&self) -> bool {
-        self.normalizable && !self.heldout_files.is_empty()
+        self.config.is_some() && !self.heldout_files.is_empty()
     }
 
     /// The files of a split, empty for one that the task does not use.

@@ -8,7 +8,7 @@ use datafusion::catalog::{MemorySchemaProvider, SchemaProvider, TableProvider};
 use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::datasource::ViewTable;
 use datafusion::execution::runtime_env::RuntimeEnv;
-use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 
 use super::column_sql::identifier;
@@ -131,22 +131,6 @@ impl TaskPlanner {
     pub(crate) async fn norm(&self, task: &Task) -> Result<ViewTable> {
         let Normalization { sql, plan, .. } = self.normalization(task, Split::Train).await?;
         Ok(ViewTable::new(plan, Some(sql)))
-    }
-
-    /// The table `heldout.<task>`: all of its held-out splits in the columns of `seeds`.
-    pub(crate) async fn heldout(&self, task: &Task) -> Result<ViewTable> {
-        let mut union: Option<LogicalPlan> = None;
-        for &split in task.heldout_files.keys() {
-            let plan = self.normalization(task, split).await?.plan;
-            union = Some(match union {
-                Some(above) => LogicalPlanBuilder::from(above).union(plan)?.build()?,
-                None => plan,
-            });
-        }
-        match union {
-            Some(plan) => Ok(ViewTable::new(plan, None)),
-            None => plan_err!("no held-out file is known for the task '{}'", task.name),
-        }
     }
 }
 
