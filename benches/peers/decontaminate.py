@@ -62,6 +62,12 @@ def seedmill():
              WHERE contamination IS NOT NULL"""
     tables = {"documents": folder / "documents.jsonl", "exam": folder / "heldout.jsonl"}
     rows, _ = seedmill_sql.run(binary, tables, sql)
+    place = {(row["task"], row["source_row"]): nth for nth, row in enumerate(heldout)}
+    found = {row["name"]: {place[row["source_table"], row["source_row"]]} for row in rows}
+    return [found.get(document["name"], set()) for document in documents]
+
+
+def operator():
     pieces = {"pieces": folder / "pieces.jsonl", "exam": folder / "heldout.jsonl"}
     kinds = [json.loads(line)["kind"] for line in open(folder / "pieces.jsonl")]
     for kind in ("clean", "all"):
@@ -71,9 +77,6 @@ def seedmill():
         took = min(time["DecontaminateExec"] for time in times)
         count = kinds.count(kind)
         print(f"its operator, {kind} documents: {count / took:.0f} pieces of 500 characters a second of the processor")
-    place = {(row["task"], row["source_row"]): nth for nth, row in enumerate(heldout)}
-    found = {row["name"]: {place[row["source_table"], row["source_row"]]} for row in rows}
-    return [found.get(document["name"], set()) for document in documents]
 
 
 def bucket(document):
@@ -81,6 +84,7 @@ def bucket(document):
     return "" if not count else "8-19 words" if count < 20 else "20 and more"
 
 
+operator()
 table, programs = defaultdict(dict), {"seedmill": seedmill, "tulu": tulu, "janitor": janitor}
 for name, program in programs.items():
     start = time.perf_counter()
