@@ -81,6 +81,18 @@ fn logs_read(s3: &S3Server, command: impl FnOnce()) -> usize {
     count.load(Ordering::Relaxed)
 }
 
+/// From now on commits of merges wait at the gate: how many do.
+fn commits_at_the_gate(s3: &S3Server) -> Arc<AtomicUsize> {
+    let waiting = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&waiting);
+    s3.fail(move |method, uri| {
+        let commits = *method == Method::PUT && uri.contains("/ledger/generation-");
+        count.fetch_add(usize::from(commits), Ordering::SeqCst);
+        commits.then_some(Fault::Gate)
+    });
+    waiting
+}
+
 fn age(s3: &S3Server, by: Duration) {
     for path in objects(s3, "") {
         let file = std::fs::File::options().write(true).open(path).unwrap();
@@ -165,13 +177,7 @@ fn of_two_runs_that_merge_at_once_one_is_first_and_both_go_on() {
     let (model, s3, one) = start(8, 5);
     let two = Scratch::new(model.url(), 8, MORE).with_variables(&s3.variables());
     let before = many_objects(&one, &s3);
-    let waiting = Arc::new(AtomicUsize::new(0));
-    let gate = Arc::clone(&waiting);
-    s3.fail(move |method, uri| {
-        let commits = *method == Method::PUT && uri.contains("/ledger/generation-");
-        gate.fetch_add(usize::from(commits), Ordering::SeqCst);
-        commits.then_some(Fault::Gate)
-    });
+    let waiting = commits_at_the_gate(&s3);
     let (first, second) = (questions(1, CALLS + 10), questions(6, CALLS + 20));
     let runs = [one.start(&ask(&first)), two.start(&ask(&second))];
     let start = Instant::now();
@@ -249,13 +255,7 @@ fn a_merge_that_the_store_refuses_is_a_note_and_one_that_it_fails_at_is_tried_ag
 fn ctrl_c_waits_for_no_merge() {
     let (_model, s3, scratch) = start(8, 5);
     many_objects(&scratch, &s3);
-    let waiting = Arc::new(AtomicUsize::new(0));
-    let gate = Arc::clone(&waiting);
-    s3.fail(move |method, uri| {
-        let commits = *method == Method::PUT && uri.contains("/ledger/generation-");
-        gate.fetch_add(usize::from(commits), Ordering::SeqCst);
-        commits.then_some(Fault::Gate)
-    });
+    let waiting = commits_at_the_gate(&s3);
     let sql = questions(1, CALLS);
     let mut run = scratch.start(&ask(&sql));
     let start = Instant::now();

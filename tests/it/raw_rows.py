@@ -6,8 +6,8 @@ Run by the test peers_rows_as_their_datasets_have_them… in an environment with
 
 A line of ROWS.jsonl has tasks that read one dataset, and rows of its train split. They are written to
 FOLDER/<dataset_path>/<dataset_name>/train.parquet, and given to the harness in place of the Hub's. Prints a line of JSON a
-row that the harness asks about: task, prompt, target, the number of options and the place of the right one, the last two null
-without options. The last line has the functions that were run.
+row that the harness asks about: task, prompt, target (the first of several), the number of options and the place of the right one,
+the last two null without options. The last line has the functions that were run.
 """
 
 import importlib.metadata
@@ -62,13 +62,14 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 
 def configs(names):
-    """Each task with its config, which is the file that names it, and its function as family.module.name."""
+    """Each task with its config, which is the file that names it, and its `process_docs` as family.module.name."""
     root = Path(lm_eval.tasks.__file__).parent
     for file in sorted(root.rglob("*.yaml")):
         for name in re.findall(r"^[\"']?task[\"']?:\s*[\"']?([^\s\"']+)", file.read_text(encoding="utf-8"), re.MULTILINE):
             if name in names:
-                function = Path(load_yaml(file, resolve_func=False)["process_docs"])
-                yield name, (load_yaml(file), ".".join(function.relative_to(root).parts))
+                function = load_yaml(file, resolve_func=False).get("process_docs")
+                function = function and ".".join(Path(function).relative_to(root).parts)
+                yield name, (load_yaml(file), function)
 
 
 def main():
@@ -92,22 +93,24 @@ def main():
                 target, options = task.doc_to_target(doc), None
                 if task.config.doc_to_choice is not None:
                     options = task.doc_to_choice(doc)
+                if isinstance(target, list):
+                    target = target[0]
                 if options and isinstance(target, str) and target in options:
                     target = options.index(target)
-                place = target if isinstance(target, int) else None
+                place = int(target) if options and not isinstance(target, str) else None
                 print(
                     json.dumps(
                         {
                             "task": name,
                             "prompt": description + task.doc_to_text(doc),
-                            "target": target if place is None else options[place],
+                            "target": str(target if place is None else options[place]),
                             "options": options and len(options),
                             "place": place,
                         },
                         ensure_ascii=False,
                     )
                 )
-    print(json.dumps({"functions": sorted({function for _, function in found.values()})}))
+    print(json.dumps({"functions": sorted({function for _, function in found.values() if function})}))
 
 
 main()
