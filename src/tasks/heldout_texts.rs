@@ -109,17 +109,13 @@ struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// Whether there are rows of which the normalized ones give no question.
+    /// Whether there are rows of which the normalized ones give no question; only then are the others remembered.
     async fn has_more_than(&mut self, normalized: &Path) -> Result<bool> {
-        let mut without = HashSet::new();
-        let mut batches = questions_of(normalized).await?;
-        while let Some(batch) = batches.try_next().await? {
-            let (Some(places), Some(questions)) = (places(&batch), batch.column_by_name("question")) else { continue };
-            for row in 0..batch.num_rows() {
-                let known = if questions.is_valid(row) { &mut self.asked } else { &mut without };
-                known.insert(places.value(row));
-            }
+        let without = normalized_places(normalized, false).await?;
+        if without.is_empty() {
+            return Ok(false);
         }
+        self.asked = normalized_places(normalized, true).await?;
         Ok(!without.is_subset(&self.asked))
     }
 
@@ -199,4 +195,16 @@ impl Rows<'_> {
 /// The places of raw rows.
 fn places(batch: &RecordBatch) -> Option<&Int64Array> {
     batch.column_by_name(SOURCE_ROW).and_then(|column| column.as_primitive_opt::<Int64Type>())
+}
+
+/// The places of the raw rows of which normalized rows have a question, or have none.
+async fn normalized_places(file: &Path, with_question: bool) -> Result<HashSet<i64>> {
+    let mut found = HashSet::new();
+    let mut batches = questions_of(file).await?;
+    while let Some(batch) = batches.try_next().await? {
+        let (Some(places), Some(questions)) = (places(&batch), batch.column_by_name("question")) else { continue };
+        let rows = (0..batch.num_rows()).filter(|row| questions.is_valid(*row) == with_question);
+        found.extend(rows.map(|row| places.value(row)));
+    }
+    Ok(found)
 }
