@@ -13,9 +13,9 @@ use rustyline::validate::Validator;
 use rustyline::{Context, Helper};
 use tokio::runtime::Handle;
 
-use super::functions::table_functions;
 use super::shell_command::COMMANDS;
-use crate::session::table_names;
+use crate::model_call::TableFunction;
+use crate::session::{table_functions, table_names};
 
 const KEYWORDS: &[&str] = &[
     "SELECT",
@@ -134,7 +134,7 @@ fn names(text: &str, table: &str) -> bool {
 }
 
 /// The table function whose parenthesis is open at the end of a text.
-fn open_table_function(before: &str) -> Option<&'static super::functions::TableFunction> {
+fn open_table_function(before: &str) -> Option<&'static TableFunction> {
     let mut depth = 0;
     for (at, c) in before.char_indices().rev() {
         match c {

@@ -7,14 +7,8 @@ use datafusion::logical_expr::{Documentation, ScalarUDF};
 
 use super::{EXIT_OK, output};
 use crate::curate;
-use crate::model_call::{self, TableArgument};
-
-pub use crate::model_call::TableFunction;
-
-/// The functions that stand in FROM.
-pub fn table_functions() -> impl Iterator<Item = &'static TableFunction> {
-    model_call::TABLE_FUNCTIONS.iter().chain(curate::TABLE_FUNCTIONS)
-}
+use crate::model_call::{TableArgument, TableFunction};
+use crate::session::table_functions;
 
 pub fn functions() -> Result<u8> {
     output::text(&reference())?;

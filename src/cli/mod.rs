@@ -32,6 +32,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use datafusion::common::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
 
 use arguments::{Arguments, Command};
 use console::Console;
@@ -118,6 +119,10 @@ fn said(error: &DataFusionError) -> String {
             if internal { inner } else { format!("{context}: {inner}") }
         }
         DataFusionError::Diagnostic(_, inner) => said(inner),
+        DataFusionError::SQL(parser, _) => match parser.as_ref() {
+            ParserError::ParserError(text) | ParserError::TokenizerError(text) => text.clone(),
+            ParserError::RecursionLimitExceeded => "the statement is nested too deeply".to_owned(),
+        },
         DataFusionError::Shared(inner) => said(inner),
         DataFusionError::Collection(errors) => errors.iter().map(said).collect::<Vec<_>>().join("; "),
         DataFusionError::External(inner) => match inner.downcast_ref::<DataFusionError>() {

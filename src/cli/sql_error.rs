@@ -81,6 +81,15 @@ mod tests {
 
     use super::*;
 
+    #[tokio::test]
+    async fn what_is_no_sql_is_a_sentence() {
+        let ctx = SessionContext::new();
+        for sql in ["selct 1", "SELECT 'open"] {
+            let told = sentence(&with_place(sql, &ctx, ctx.sql(sql).await.unwrap_err()));
+            assert!(!told.contains("Error(") && told.contains('^'), "{told}");
+        }
+    }
+
     #[test]
     fn a_caret_stands_below_the_place() {
         let error = DataFusionError::Plan("Expected: an expression, found: FROM at Line: 2, Column: 8".into());

@@ -9,6 +9,7 @@ mod macros;
 mod pipeline;
 mod pipeline_url;
 mod run_schemas;
+mod show_functions;
 mod stage_views;
 mod state_now;
 mod statements;
@@ -29,6 +30,7 @@ mod stage_view_tests;
 
 pub use dialect::is_complete;
 pub use pipeline::{Pipeline, SqlFile};
+pub use show_functions::table_functions;
 pub use table_names::table_names;
 pub use variables::Variables;
 pub use workspace::{OpenOptions, Workspace};

@@ -10,13 +10,18 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser;
 use datafusion::sql::sqlparser::ast;
 
-use super::external_table;
+use super::{external_table, show_functions};
 use crate::publish::Run;
 use crate::stores::Stores;
 
 /// Plans a statement. Errors are one sentence, without DataFusion's kinds and backtraces.
 pub async fn plan(ctx: &SessionContext, mut statement: parser::Statement) -> Result<LogicalPlan> {
     refuse_quoted_body(&statement)?;
+    if let parser::Statement::Statement(shown) = &statement
+        && let ast::Statement::ShowFunctions { filter } = shown.as_ref()
+    {
+        return show_functions::plan(ctx, filter.clone()).await;
+    }
     if let Some(run) = ctx.state().config().get_extension::<Run>() {
         take_queries(&run.stores, &mut statement);
     }
