@@ -1,12 +1,15 @@
 //! Errors of SQL with their place: the line of the statement with a caret below what is wrong, and the nearest name for
 //! one that does not exist. In: the text and its error. Out: the same error as a sentence and a picture.
 
+use std::sync::LazyLock;
+
 use datafusion::common::{Column, DataFusionError, SchemaError};
 use datafusion::prelude::SessionContext;
+use regex::Regex;
 
 use super::sentence;
 use crate::config::did_you_mean;
-use crate::session::table_names;
+use crate::session::{table_functions, table_names};
 use crate::stores::without_queries;
 
 /// Wider lines are cut around the place.
@@ -17,10 +20,16 @@ const COLUMNS: usize = 40;
 
 /// The error with its place in `sql` and the nearest name; one that has neither stays as it is.
 pub fn with_place(sql: &str, ctx: &SessionContext, error: DataFusionError) -> DataFusionError {
-    let told = unknown_name(ctx, &error);
-    let (is_told, said) = (told.is_some(), told.unwrap_or_else(|| sentence(&error)));
     let span = error.diagnostic().and_then(|diagnostic| diagnostic.span);
-    let place = span.map(|span| (span.start.line, span.start.column)).or_else(|| parser_place(&said));
+    let mut place = span.map(|span| (span.start.line, span.start.column));
+    let mut told = unknown_name(ctx, &error);
+    if told.is_none()
+        && let Some((said, at)) = unknown_table_function(sql, ctx)
+    {
+        (told, place) = (Some(said), Some(at));
+    }
+    let (is_told, said) = (told.is_some(), told.unwrap_or_else(|| sentence(&error)));
+    let place = place.or_else(|| parser_place(&said));
     // No signature of a web address is shown; places stay where they are.
     let (sql, said) = (without_queries(sql), without_queries(&said));
     match place.and_then(|(line, column)| picture(&sql, line, column)) {
@@ -50,6 +59,27 @@ fn unknown_name(ctx: &SessionContext, error: &DataFusionError) -> Option<String>
     let names = table_names(ctx);
     let nearest = did_you_mean(name, names.iter().map(String::as_str));
     Some(format!("there is no table '{name}'{nearest}"))
+}
+
+/// The sentence of a table function that is not there and is like one of ours, and its place: what is said of its arguments
+/// does not tell that.
+fn unknown_table_function(sql: &str, ctx: &SessionContext) -> Option<(String, (u64, u64))> {
+    static CALL: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"(?i)\b(?:from|join)\s+([a-z_][a-z0-9_]*)\s*\(").expect("a constant pattern is valid")
+    });
+    CALL.captures_iter(sql).filter_map(|found| found.get(1)).find_map(|name| {
+        let known = || table_functions().map(|function| function.name);
+        let is_there = known().any(|known| known.eq_ignore_ascii_case(name.as_str()));
+        if is_there || ctx.table_function(&name.as_str().to_lowercase()).is_ok() {
+            return None;
+        }
+        let nearest = did_you_mean(name.as_str(), known());
+        let before = &sql[..name.start()];
+        let line = before.matches('\n').count() as u64 + 1;
+        let column = before.rsplit('\n').next().map_or(0, |line| line.chars().count()) as u64 + 1;
+        (!nearest.is_empty())
+            .then(|| (format!("there is no table function '{}'{nearest}", name.as_str()), (line, column)))
+    })
 }
 
 /// What sqlparser writes behind its sentences: `… at Line: 1, Column: 8`.
@@ -88,6 +118,22 @@ mod tests {
             let told = sentence(&with_place(sql, &ctx, ctx.sql(sql).await.unwrap_err()));
             assert!(!told.contains("Error(") && told.contains('^'), "{told}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_misspelt_table_function_is_named() {
+        let ctx = SessionContext::new();
+        for sql in ["SELECT *\nFROM generat(TABLE seeds)", "SELECT *\nFROM generat((SELECT 1), model => 'm')"] {
+            let told = sentence(&with_place(sql, &ctx, ctx.sql(sql).await.unwrap_err()));
+            assert!(
+                told.starts_with("there is no table function 'generat'; did you mean 'generate'?\nLINE 2: "),
+                "{told}"
+            );
+            assert!(told.ends_with("\n             ^"), "{told}");
+        }
+        let sql = "SELECT nothing FROM generate_series(1, 2)";
+        let told = sentence(&with_place(sql, &ctx, ctx.sql(sql).await.unwrap_err()));
+        assert!(told.starts_with("there is no column 'nothing'"), "{told}");
     }
 
     #[test]
