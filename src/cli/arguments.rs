@@ -137,7 +137,7 @@ pub struct RunArguments {
     /// run finds them
     #[arg(long, value_name = "STAGE", conflicts_with = "dry_run")]
     pub only: Option<String>,
-    /// A preview: only so many of the rows that reach the first calls
+    /// A preview: only so many seeds; of inputs without a seed_id, so many rows of each first call
     #[arg(long, value_name = "N")]
     pub limit_seeds: Option<usize>,
     #[command(flatten)]
@@ -159,6 +159,9 @@ pub struct ExplainArguments {
     /// Run the part without calls and count the first calls: how many there are, and how many the ledger has already
     #[arg(long)]
     pub count: bool,
+    /// As `run` with it: so many seeds
+    #[arg(long, value_name = "N")]
+    pub limit_seeds: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

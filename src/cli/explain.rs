@@ -15,7 +15,7 @@ use super::{EXIT_OK, output};
 use crate::ledger::{Backlog, backlog};
 use crate::model_call::{
     CallCount, CallEstimate, CallHistory, CallKind, CallNode, CountedCalls, Dollars, TotalEstimate, call_nodes,
-    count_calls, estimate, estimate_counted,
+    count_calls, estimate, estimate_counted, limit_first_calls,
 };
 use crate::session::{OpenOptions, Workspace};
 
@@ -30,6 +30,7 @@ pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Resu
     let options = OpenOptions { root, pipeline: arguments.pipeline, set, ..OpenOptions::default() };
     let workspace = Workspace::open(options).await?;
     let plan = workspace.register_stages().await?.ok_or_else(|| workspace.no_publishing_statement())?;
+    let plan = limit_first_calls(plan, arguments.limit_seeds)?;
     let history = workspace.read_history().await?;
     let optimized = workspace.ctx().state().optimize(&plan)?;
     let physical = workspace.ctx().state().create_physical_plan(&plan).await?;

@@ -26,8 +26,9 @@ use crate::session::{OpenOptions, Workspace};
 
 pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Console) -> Result<u8> {
     if arguments.dry_run {
-        let RunArguments { pipeline, set, .. } = arguments;
-        return explain(root, ExplainArguments { pipeline, set, physical: false, full: false, count: true }).await;
+        let RunArguments { pipeline, set, limit_seeds, .. } = arguments;
+        let arguments = ExplainArguments { pipeline, set, physical: false, full: false, count: true, limit_seeds };
+        return explain(root, arguments).await;
     }
     let start = Instant::now();
     let names: Vec<String> = arguments.set.set.iter().map(|(name, _)| name.clone()).collect();
@@ -46,10 +47,7 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
         Some(stage) => workspace.register_stages_to(stage).await.map(|(plan, view)| (plan, Some(view)))?,
         None => (workspace.register_stages().await?.ok_or_else(|| workspace.no_publishing_statement())?, None),
     };
-    let plan = match arguments.limit_seeds {
-        Some(rows) => limit_first_calls(plan, rows)?,
-        None => plan,
-    };
+    let plan = limit_first_calls(plan, arguments.limit_seeds)?;
     // Everything is checked before the first call: the whole plan is analyzed, optimized and made physical.
     let optimized = workspace.ctx().state().optimize(&plan)?;
     let mut unused = workspace.variables.unused(names.iter().map(String::as_str));

@@ -18,8 +18,9 @@ const PREVIEWED: &str = "__previewed_seeds";
 
 /// The same plan, whose first calls (those with no call below) see `rows` seeds at most: where all of their inputs have a
 /// `seed_id`, the first by it, whichever of the calls they reach, so that a preview is the same on each run. Else each of
-/// the calls sees so many rows, the first by its first column.
-pub fn limit_first_calls(plan: LogicalPlan, rows: usize) -> Result<LogicalPlan> {
+/// the calls sees so many rows, the first by its first column. Without a number the plan stays as it is.
+pub fn limit_first_calls(plan: LogicalPlan, rows: Option<usize>) -> Result<LogicalPlan> {
+    let Some(rows) = rows else { return Ok(plan) };
     let mut seeds = Vec::new();
     for call in call_nodes(&plan)? {
         if call_nodes(call.input())?.is_empty() {

@@ -65,6 +65,8 @@ fn a_dry_run_makes_no_call_and_a_preview_only_some() {
     scratch.write("sql/60_publish.sql", &publish(1));
     let said = scratch.ok(&["run", "--dry-run"]);
     assert!(said.contains("24 calls are to be asked"), "{said}");
+    let said = scratch.ok(&["run", "--dry-run", "--limit-seeds", "5"]);
+    assert!(said.contains("5 calls are to be asked"), "{said}");
     assert_eq!((server.count(), run_ids(&scratch).len()), (0, 0));
     scratch.ok(&["run", "--quiet", "--limit-seeds", "5"]);
     assert_eq!(server.count(), 5);
