@@ -137,7 +137,7 @@ pub struct RunArguments {
     /// run finds them
     #[arg(long, value_name = "STAGE", conflicts_with = "dry_run")]
     pub only: Option<String>,
-    /// A preview: only so many seeds; of inputs without a seed_id, so many rows of each first call
+    /// A preview: only so many of the rows that reach each first call (the standard pipeline has several)
     #[arg(long, value_name = "N")]
     pub limit_seeds: Option<usize>,
     #[command(flatten)]
