@@ -137,7 +137,8 @@ pub struct RunArguments {
     /// run finds them
     #[arg(long, value_name = "STAGE", conflicts_with = "dry_run")]
     pub only: Option<String>,
-    /// A preview: only so many of the rows that reach each first call (the standard pipeline has several)
+    /// A preview: only so many seeds, the first by seed_id of all that reach a call; where a call's rows have no seed_id,
+    /// so many rows of each first call
     #[arg(long, value_name = "N")]
     pub limit_seeds: Option<usize>,
     #[command(flatten)]

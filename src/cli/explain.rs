@@ -30,7 +30,7 @@ pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Resu
     let options = OpenOptions { root, pipeline: arguments.pipeline, set, ..OpenOptions::default() };
     let workspace = Workspace::open(options).await?;
     let plan = workspace.register_stages().await?.ok_or_else(|| workspace.no_publishing_statement())?;
-    let plan = limit_first_calls(plan, arguments.limit_seeds)?;
+    let plan = limit_first_calls(&workspace.ctx().state(), plan, arguments.limit_seeds).await?;
     let history = workspace.read_history().await?;
     let optimized = workspace.ctx().state().optimize(&plan)?;
     let physical = workspace.ctx().state().create_physical_plan(&plan).await?;

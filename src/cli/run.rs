@@ -47,7 +47,7 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
         Some(stage) => workspace.register_stages_to(stage).await.map(|(plan, view)| (plan, Some(view)))?,
         None => (workspace.register_stages().await?.ok_or_else(|| workspace.no_publishing_statement())?, None),
     };
-    let plan = limit_first_calls(plan, arguments.limit_seeds)?;
+    let plan = limit_first_calls(&workspace.ctx().state(), plan, arguments.limit_seeds).await?;
     // Everything is checked before the first call: the whole plan is analyzed, optimized and made physical.
     let optimized = workspace.ctx().state().optimize(&plan)?;
     let mut unused = workspace.variables.unused(names.iter().map(String::as_str));

@@ -3,39 +3,85 @@
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
-use datafusion::common::{Column, Result};
+use datafusion::common::{Column, Result, ScalarValue};
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::{
-    Expr, Extension, LogicalPlan, LogicalPlanBuilder, SortExpr, UserDefinedLogicalNodeCore,
+    Expr, Extension, LogicalPlan, LogicalPlanBuilder, SortExpr, UserDefinedLogicalNodeCore, lit,
 };
 
-use super::node::{CallNode, call_nodes};
+use super::node::{as_call, call_nodes};
 
 /// The column that tells seeds apart.
 const SEED_ID: &str = "seed_id";
 
-/// The same plan, whose first calls (those with no call below) each see at most `rows` rows: the first by `seed_id` where
-/// the input has it, so that a preview is the same on each run, and else by its first column.
-/// Without a number the plan stays as it is.
-pub fn limit_first_calls(plan: LogicalPlan, rows: Option<usize>) -> Result<LogicalPlan> {
-    let Some(rows) = rows else { return Ok(plan) };
+/// The same plan, whose first calls (those with no call below) see `seeds` seeds at most: where the inputs of all of them
+/// have a `seed_id` of text, the first by it, whichever of the calls they reach, so that a preview is the same on each
+/// run. Else each of the calls sees so many rows, the first by its `seed_id` or its first column. Without a number the
+/// plan stays as it is.
+///
+/// The ids are read here, and the plan compares with the last of them: a join with them would hold the inputs of all
+/// first calls in each.
+pub async fn limit_first_calls(state: &SessionState, plan: LogicalPlan, seeds: Option<usize>) -> Result<LogicalPlan> {
+    let Some(seeds) = seeds else { return Ok(plan) };
+    let mut inputs: Vec<LogicalPlan> = Vec::new();
+    for call in call_nodes(&plan)? {
+        if is_first(call.input())? && !inputs.contains(call.input()) {
+            inputs.push(call.input().clone());
+        }
+    }
+    let last = last_of_first(state, inputs, seeds).await?;
     let limited = plan.transform_down_with_subqueries(|plan| {
-        let LogicalPlan::Extension(extension) = &plan else { return Ok(Transformed::no(plan)) };
-        let Some(call) = extension.node.as_any().downcast_ref::<CallNode>() else { return Ok(Transformed::no(plan)) };
-        if !call_nodes(call.input())?.is_empty() {
+        let Some(call) = as_call(&plan) else { return Ok(Transformed::no(plan)) };
+        if !is_first(call.input())? {
             return Ok(Transformed::no(plan));
         }
-        let input = call.input();
-        let by_id = input.schema().columns().into_iter().find(|column| column.name == SEED_ID);
-        let order = by_id.or_else(|| input.schema().columns().into_iter().next());
-        let sort = |column: Column| SortExpr::new(Expr::Column(column), true, true);
-        let mut limited = LogicalPlanBuilder::from(input.clone());
-        if let Some(column) = order {
-            limited = limited.sort([sort(column)])?;
-        }
-        let input = limited.limit(0, Some(rows))?.build()?;
-        let node = Arc::new(call.with_exprs_and_inputs(Vec::new(), vec![input])?);
+        let input = LogicalPlanBuilder::from(call.input().clone());
+        let input = match (seed_id(call.input()), &last) {
+            (Some(id), Some(last)) => input.filter(Expr::Column(id).lt_eq(lit(last.clone())))?,
+            (id, _) => first_rows(input, id.or_else(|| call.input().schema().columns().into_iter().next()), seeds)?,
+        };
+        let node = Arc::new(call.with_exprs_and_inputs(Vec::new(), vec![input.build()?])?);
         // What is below has no calls: there is nothing more to limit.
         Ok(Transformed::new(LogicalPlan::Extension(Extension { node }), true, TreeNodeRecursion::Jump))
     })?;
     Ok(limited.data)
+}
+
+fn is_first(input: &LogicalPlan) -> Result<bool> {
+    Ok(call_nodes(input)?.is_empty())
+}
+
+fn seed_id(input: &LogicalPlan) -> Option<Column> {
+    let mut fields = input.schema().iter();
+    let (qualifier, field) = fields.find(|(_, field)| field.name() == SEED_ID && field.data_type().is_string())?;
+    Some(Column::new(qualifier.cloned(), field.name()))
+}
+
+fn first_rows(input: LogicalPlanBuilder, by: Option<Column>, rows: usize) -> Result<LogicalPlanBuilder> {
+    let input = match by {
+        Some(column) => input.sort([SortExpr::new(Expr::Column(column), true, false)])?,
+        None => input,
+    };
+    input.limit(0, Some(rows))
+}
+
+/// The greatest of the first `seeds` ids of all these inputs together; `None` where one of them has no ids, and where no
+/// row has one.
+async fn last_of_first(state: &SessionState, inputs: Vec<LogicalPlan>, seeds: usize) -> Result<Option<ScalarValue>> {
+    let mut all: Option<LogicalPlanBuilder> = None;
+    for input in inputs {
+        let Some(id) = seed_id(&input).map(Expr::Column) else { return Ok(None) };
+        let ids = LogicalPlanBuilder::from(input).filter(id.clone().is_not_null())?.project([id.alias(SEED_ID)])?;
+        all = Some(match all {
+            Some(others) => others.union(ids.build()?)?,
+            None => ids,
+        });
+    }
+    let Some(all) = all else { return Ok(None) };
+    let first = first_rows(all.distinct()?, Some(Column::from_name(SEED_ID)), seeds)?.build()?;
+    // So many ids at most, in order.
+    let batches = DataFrame::new(state.clone(), first).collect().await?;
+    let Some(batch) = batches.iter().rfind(|batch| batch.num_rows() > 0) else { return Ok(None) };
+    ScalarValue::try_from_array(batch.column(0), batch.num_rows() - 1).map(Some)
 }

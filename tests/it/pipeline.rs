@@ -270,3 +270,14 @@ fn user_errors_are_one_sentence_without_a_backtrace() {
     assert_eq!(scratch.run(&["no-such-command"]).status.code(), Some(2));
     assert_eq!(server.count(), 0);
 }
+
+/// The standard pipeline has a call for each number of options: so many seeds are so many of all of them.
+#[test]
+fn a_preview_takes_so_many_seeds_whichever_call_they_reach() {
+    let server = FaultServer::start(writer_and_solver);
+    let scratch = workspace(&server);
+    scratch.ok(&[&["run", "--quiet", "--limit-seeds", "5"], &MODELS[..]].concat());
+    let generated = "SELECT count(DISTINCT call_id) FROM call_uses WHERE stage = 'generate_call'";
+    assert_eq!(scratch.value(generated), "5");
+    assert_eq!(scratch.value("SELECT count(*) FROM (SELECT id FROM curated UNION ALL SELECT id FROM rejected)"), "5");
+}
