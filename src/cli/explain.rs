@@ -11,6 +11,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::displayable;
 
 use super::arguments::ExplainArguments;
+use super::prompt_check::check_prompts;
 use super::{EXIT_OK, output};
 use crate::ledger::{Backlog, backlog};
 use crate::model_call::{
@@ -35,6 +36,8 @@ pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Resu
     let optimized = workspace.ctx().state().optimize(&plan)?;
     let physical = workspace.ctx().state().create_physical_plan(&plan).await?;
     let calls = call_nodes(&optimized)?;
+    // Where the part without calls may be run, a template that fails is found here as in a run.
+    let notes = if arguments.count { check_prompts(&workspace, &plan, &calls).await? } else { Vec::new() };
     let counts = if arguments.count { Some(count(&workspace, &calls).await?) } else { None };
     let estimates = match &counts {
         None => estimate(&physical, &history)?,
@@ -51,7 +54,7 @@ pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Resu
         let _ = writeln!(text, "\n{}", displayable(physical.as_ref()).indent(false));
     }
     write_total(&mut text, &estimates, counts.is_some());
-    for warning in workspace.warnings().list() {
+    for warning in workspace.warnings().list().into_iter().chain(notes) {
         let _ = writeln!(text, "note: {warning}");
     }
     if let Some(counts) = counts {

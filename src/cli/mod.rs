@@ -15,6 +15,7 @@ mod interrupt;
 mod model;
 mod output;
 mod progress;
+mod prompt_check;
 mod report;
 mod result_table;
 mod run;

@@ -17,6 +17,7 @@ use super::explain::explain;
 use super::interrupt::interruptible;
 use super::model::fetch_weights;
 use super::progress::Progress;
+use super::prompt_check::check_prompts;
 use super::{EXIT_OK, EXIT_USAGE, output};
 use crate::config::Provider;
 use crate::curate::check_python;
@@ -68,7 +69,9 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
             break;
         }
     }
-    render_one_row(&workspace, &calls).await?;
+    for note in check_prompts(&workspace, &plan, &calls).await? {
+        console.note(format_args!("note: {note}"));
+    }
     if view.is_none() {
         workspace.run.check_target(&workspace.config.out).await?;
     }
@@ -140,19 +143,6 @@ pub(super) async fn count_seeds(workspace: &Workspace, calls: &[CallNode]) -> Re
         }
     }
     Ok(seeds)
-}
-
-/// Renders the prompts of the first calls for one row: a template that fails is found before anything is paid for.
-async fn render_one_row(workspace: &Workspace, calls: &[CallNode]) -> Result<()> {
-    for call in calls {
-        if call_nodes(call.input())?.is_empty() {
-            let frame = DataFrame::new(workspace.ctx().state(), call.input().clone());
-            let spec = call.spec();
-            let rendered = frame.limit(0, Some(1))?.collect().await;
-            rendered.map_err(|e| e.context(format!("{} of {} for its first row", spec.kind.as_str(), spec.call_as)))?;
-        }
-    }
-    Ok(())
 }
 
 /// Has the models of these calls looked for before the first request of all.

@@ -1,10 +1,12 @@
-//! Stops a run in which everything fails alike: a wrong key, a wrong model name, a server that is not there.
+//! Stops a run in which everything fails alike: a wrong key, a wrong model name, a server that is not there, a template
+//! that no row has the values for.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use datafusion::common::{Result, exec_err};
 
+use super::progress::StageProgress;
 use crate::endpoint::SendError;
 
 /// So many calls of a model, the first of the session, must fail in one way.
@@ -45,6 +47,18 @@ impl Breaker {
             return Ok(());
         }
         exec_err!("the first {ALIKE} calls of model {model} all failed alike, so no more are made: {error}")
+    }
+
+    /// A prompt could not be rendered. `Err` where that is so of the first calls of a stage: the stages before it would be
+    /// paid for nothing.
+    pub fn unrendered(stage: &StageProgress, reason: &str) -> Result<()> {
+        match stage.unrendered() {
+            Some(n) if n >= u64::from(ALIKE) => exec_err!(
+                "the first {ALIKE} prompts of {} cannot be rendered, so no more calls are made: {reason}",
+                stage.name()
+            ),
+            _ => Ok(()),
+        }
     }
 }
 

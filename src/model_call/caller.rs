@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use datafusion::common::{Result, exec_err};
+use seedmill_udfs::Unrendered;
 use tokio_util::sync::CancellationToken;
 
+use super::breaker::Breaker;
 use super::call::Call;
 use super::runtime::CallRuntime;
 use crate::endpoint::{Answer, Completion, ErrorKind, Model, Request, SendError};
@@ -91,6 +93,11 @@ impl CallRuntime {
         if stop.is_cancelled() {
             return exec_err!("{INTERRUPTED}");
         }
+        if let Some(unrendered) = unrendered(&call.request) {
+            Breaker::unrendered(&call.shape.stage, unrendered.reason)?;
+            return Ok(Err(format!("unrendered: {}", unrendered.reason)));
+        }
+        call.shape.stage.rendered();
         // Waits while another process asks the same call. The claim is held until the answer is durable.
         let ledger = self.ledger().await?;
         let _claim = match ledger.claim_at_once(&call.id) {
@@ -197,6 +204,11 @@ impl CallRuntime {
         self.ledger().await?.append(records).await?;
         Ok(outcome)
     }
+}
+
+/// Why a request cannot be sent: a text of it could not be rendered.
+pub(super) fn unrendered(request: &Request) -> Option<Unrendered<'_>> {
+    request.messages.iter().find_map(|message| seedmill_udfs::unrendered(&message.content))
 }
 
 /// The record of an attempt before anyone knows what became of it.

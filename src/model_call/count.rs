@@ -9,6 +9,7 @@ use datafusion::dataframe::DataFrame;
 use datafusion::prelude::SessionContext;
 use futures::StreamExt;
 
+use super::caller::unrendered;
 use super::node::CallNode;
 use super::progress::Progress;
 use super::row::{CallTemplate, InputRows};
@@ -23,7 +24,7 @@ pub struct CallCount {
     pub stage: String,
     /// Rows that reach the node.
     pub rows: u64,
-    /// Calls of all rows and samples; a NULL prompt is none.
+    /// Calls of all rows and samples; a NULL prompt is none, nor is one that cannot be rendered.
     pub calls: u64,
     /// Calls that were counted before, here or in another node: they are asked once.
     pub repeated: u64,
@@ -72,7 +73,8 @@ pub async fn count_calls(
         let rows = InputRows::try_new(&batch?, &spec.columns)?;
         for row in 0..rows.passed_through.num_rows() {
             count.rows += 1;
-            for call in template.calls(&rows, row).into_iter().flatten() {
+            let calls = template.calls(&rows, row).into_iter().flatten();
+            for call in calls.filter(|call| unrendered(&call.request).is_none()) {
                 count.calls += 1;
                 let mut key = [0; 16];
                 key.copy_from_slice(&call.id.as_bytes()[..16]);

@@ -2,7 +2,7 @@
 //! In: one handle an exec, on which calls are counted without a lock. Out: sums by stage, at any moment.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -114,6 +114,9 @@ pub struct StageProgress {
     max_in_flight: AtomicU64,
     waited_nanos: AtomicU64,
     open: AtomicU64,
+    /// Whether a prompt could be rendered, and how many could not before that.
+    rendered: AtomicBool,
+    unrendered: AtomicU64,
     /// Failures are rare, and each is written down anyway.
     errors: Mutex<BTreeMap<(&'static str, Option<u16>), u64>>,
 }
@@ -140,6 +143,8 @@ impl StageProgress {
             max_in_flight: zero(),
             waited_nanos: zero(),
             open: zero(),
+            rendered: AtomicBool::new(false),
+            unrendered: zero(),
             errors: Mutex::default(),
         }
     }
@@ -200,6 +205,20 @@ impl StageProgress {
     /// Answers that read brought so many items fewer than were asked for.
     pub fn items_short(&self, items: u64) {
         self.items_short.fetch_add(items, Relaxed);
+    }
+
+    /// A call's prompt could be rendered.
+    pub fn rendered(&self) {
+        // Written once: a line that all calls write to would go from processor to processor.
+        if !self.rendered.load(Relaxed) {
+            self.rendered.store(true, Relaxed);
+        }
+    }
+
+    /// A call's prompt could not be rendered: how many could not before one could, or `None` where one could.
+    pub fn unrendered(&self) -> Option<u64> {
+        let none_could = !self.rendered.load(Relaxed) && self.replayed.load(Relaxed) == 0;
+        none_could.then(|| self.unrendered.fetch_add(1, Relaxed) + 1)
     }
 
     /// A call waited so long for the limiter.

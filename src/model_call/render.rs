@@ -1,5 +1,6 @@
 //! `render('name')`: the Jinja template `prompts/name.jinja` of the pipeline folder over the input's columns.
-//! `render('name', 'key', value, …)` gives variables that are no columns. In: an expression with `render`. Out: the same with `jinja(<text>, named_struct(<the columns it names>))`.
+//! `render('name', 'key', value, …)` gives variables that are no columns. In: an expression with `render`. Out: the same
+//! with `jinja_prompt(<text>, named_struct(<the columns it names>), <the file>)`, whose failures are errors of their rows.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -66,7 +67,9 @@ pub fn expand_render(
         let (name, given) = arguments(&call.args)?;
         let text = prompts.text(&name)?;
         let mut fields = Vec::new();
-        for variable in seedmill_udfs::template_variables(&text)? {
+        let variables = seedmill_udfs::template_variables(&text)
+            .map_err(|e| plan_datafusion_err!("prompts/{name}.jinja: {}", e.message()))?;
+        for variable in variables {
             if let Some((_, value)) = given.iter().find(|(key, _)| *key == variable) {
                 fields.push(lit(variable));
                 fields.push((*value).clone());
@@ -89,7 +92,8 @@ pub fn expand_render(
             fields = vec![lit("none"), Expr::Literal(ScalarValue::Null, None)];
         }
         let values = Expr::ScalarFunction(ScalarFunction::new_udf(function("named_struct")?, fields));
-        let jinja = ScalarFunction::new_udf(function("jinja")?, vec![lit(text), values]);
+        let arguments = vec![lit(text), values, lit(format!("prompts/{name}.jinja"))];
+        let jinja = ScalarFunction::new_udf(Arc::new(seedmill_udfs::jinja_prompt()), arguments);
         Ok(Transformed::yes(Expr::ScalarFunction(jinja)))
     })
     .data()

@@ -108,3 +108,61 @@ fn only_runs_up_to_a_stage_and_the_whole_run_finds_its_answers() {
     assert!(out.contains("1 calls asked and 9 replayed"), "{out}");
     assert_eq!(server.count(), 6);
 }
+
+/// The second stage with a template in the place of its prompt, behind a condition that no row made up meets.
+fn with_solve_template(scratch: &Scratch, template: &str, rows: u32) {
+    scratch.write("sql/prompts/solve.jinja", template);
+    let prompt = "CASE WHEN question = 'nobody asks' THEN 'x' ELSE render('solve') || @more END";
+    scratch.write(STAGES[0].0, &STAGES[0].1.replace("(1, 5)", &format!("(1, {rows})")));
+    scratch.write(STAGES[1].0, &STAGES[1].1.replace("'solve ' || question || @more", prompt));
+}
+
+#[test]
+fn a_filter_that_there_is_not_is_found_in_a_later_stage_before_the_first_call() {
+    let server = server();
+    let scratch = workspace(server.url(), server.url());
+    with_solve_template(&scratch, "{% if question %}{{ question | nosuch }}{% endif %}", 5);
+    for arguments in [&["run"][..], &["run", "--dry-run"]] {
+        let error = refusal(&scratch, arguments);
+        assert!(error.contains("solve_call: template prompts/solve.jinja line 1 at "), "{error}");
+        assert!(error.contains("unknown filter: filter nosuch is unknown"), "{error}");
+    }
+    assert_eq!(server.count(), 0);
+}
+
+#[test]
+fn a_row_whose_prompt_cannot_be_rendered_is_a_row_with_an_error() {
+    let server = FaultServer::start(|body, _| {
+        let question = if body["messages"].to_string().contains("write 3\"") { "q" } else { "a, b, c" };
+        let answer = format!(r#"{{"question": "{question}", "answer_text": "a", "answer": "a"}}"#);
+        Reply::Answer(answer, Duration::ZERO)
+    });
+    let scratch = workspace(server.url(), server.url());
+    with_solve_template(&scratch, "Solve {{ question.split(', ')[1] }}", 5);
+    let output = scratch.run(&["run"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("note: solve_call: template prompts/solve.jinja line 1 at "), "{said}");
+    // Five are written, and four of them solved with the same prompt.
+    assert_eq!(server.count(), 6);
+    let error = "SELECT DISTINCT solve_call.error FROM solved WHERE answer IS NULL";
+    let error = scratch.value(error);
+    assert!(error.contains("unrendered: template prompts/solve.jinja line 1 at "), "{error}");
+    assert_eq!(scratch.value("SELECT count(answer) || ' of ' || count(*) FROM solved"), "4 of 5");
+    assert_eq!(server.count(), 6);
+    assert_eq!(scratch.value("SELECT count(*) FROM attempts"), "6");
+}
+
+#[test]
+fn a_template_that_no_row_has_the_values_for_stops_the_run_early() {
+    let server = server();
+    let scratch = workspace(server.url(), server.url());
+    with_solve_template(&scratch, "Solve {{ question.split(', ')[1] }}", 400);
+    let error = refusal(&scratch, &["run"]);
+    assert!(
+        error.contains("the first 10 prompts of solve_call cannot be rendered, so no more calls are made"),
+        "{error}"
+    );
+    assert!(error.contains("template prompts/solve.jinja line 1 at "), "{error}");
+    assert!(server.count() < 100, "{}", server.count());
+}

@@ -70,6 +70,7 @@ use datafusion_expr::{AggregateUDF, ScalarUDF, WindowUDF};
 
 use crate::function::{Definition, scalar};
 pub use crate::jinja::template_variables;
+pub use crate::jinja::unrendered::{Unrendered, jinja_prompt, unrendered};
 pub use crate::normalize_text::without_punctuation;
 pub use crate::python_list::list as read_python_list;
 pub use crate::rouge_l::longest_common_subsequence;

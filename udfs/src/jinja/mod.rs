@@ -16,6 +16,7 @@ mod dialect;
 mod list;
 pub(crate) mod python_text;
 mod row_values;
+pub(crate) mod unrendered;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -35,7 +36,7 @@ pub(crate) const JINJA: Definition = Definition {
     name: "jinja",
     parameters: &[("template", Kind::Text), ("values", Kind::Struct)],
     optional: 1,
-    invoke: |arguments| invoke(arguments, false),
+    invoke: |arguments| invoke(arguments, Failure::Error),
     check: Some(check),
     description: "Renders a Jinja template with the fields of a struct as variables, as Python's jinja2 does in \
                   lm-evaluation-harness. A row that cannot be rendered is an error.",
@@ -45,7 +46,7 @@ pub(crate) const JINJA: Definition = Definition {
 
 pub(crate) const TRY_JINJA: Definition = Definition {
     name: "try_jinja",
-    invoke: |arguments| invoke(arguments, true),
+    invoke: |arguments| invoke(arguments, Failure::Null),
     description: "Renders a Jinja template as jinja does, and gives NULL for a row that cannot be rendered.",
     example: "SELECT try_jinja('{{options[3]}}', named_struct('options', ['only one']));",
     ..JINJA
@@ -87,7 +88,15 @@ fn check(constants: &[Option<&ScalarValue>]) -> Result<()> {
     Ok(())
 }
 
-fn invoke(arguments: &Arguments, null_on_error: bool) -> Result<ArrayRef> {
+/// What becomes of a row that cannot be rendered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Failure {
+    Error,
+    Null,
+    Mark,
+}
+
+fn invoke(arguments: &Arguments, failure: Failure) -> Result<ArrayRef> {
     let texts = arguments.text(0)?;
     let mut sources: Vec<Cow<str>> = Vec::new();
     let mut places: HashMap<&str, usize> = HashMap::new();
@@ -115,10 +124,15 @@ fn invoke(arguments: &Arguments, null_on_error: bool) -> Result<ArrayRef> {
             rendered.append_null();
             continue;
         };
-        match template.render(values) {
-            Ok(text) => rendered.append_value(text),
-            Err(_) if null_on_error => rendered.append_null(),
-            Err(error) => return exec_err!("{}: {}", arguments.function, sentence(&error, source)),
+        match (template.render(values), failure) {
+            (Ok(text), _) => rendered.append_value(text),
+            (Err(_), Failure::Null) => rendered.append_null(),
+            (Err(error), Failure::Mark) => {
+                rendered.append_value(unrendered::mark(arguments, row, &error, &sentence(&error, source))?);
+            }
+            (Err(error), Failure::Error) => {
+                return exec_err!("{}: {}", arguments.function, sentence(&error, source));
+            }
         }
     }
     Ok(Arc::new(rendered.finish()))
