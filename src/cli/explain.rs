@@ -11,12 +11,13 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::displayable;
 
 use super::arguments::ExplainArguments;
+use super::first_calls::FirstCalls;
 use super::prompt_check::check_prompts;
 use super::{EXIT_OK, output};
 use crate::ledger::{Backlog, backlog};
 use crate::model_call::{
     CallCount, CallEstimate, CallHistory, CallKind, CallNode, CountedCalls, Dollars, TotalEstimate, call_nodes,
-    count_calls, estimate, estimate_counted, limit_first_calls,
+    count_calls, estimate, estimate_counted,
 };
 use crate::session::{OpenOptions, Workspace};
 
@@ -31,14 +32,28 @@ pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Resu
     let options = OpenOptions { root, pipeline: arguments.pipeline, set, ..OpenOptions::default() };
     let workspace = Workspace::open(options).await?;
     let plan = workspace.register_stages().await?.ok_or_else(|| workspace.no_publishing_statement())?;
-    let plan = limit_first_calls(&workspace.ctx().state(), plan, arguments.limit_seeds).await?;
+    // Shown is the plan as it was written; where the part without calls may be run, what it shares is run once.
+    let (plan, shared) = if arguments.count || arguments.limit_seeds.is_some() {
+        let FirstCalls { written, shared } = FirstCalls::of(&workspace, plan, arguments.limit_seeds).await?;
+        (written, Some(shared))
+    } else {
+        (plan, None)
+    };
     let history = workspace.read_history().await?;
     let optimized = workspace.ctx().state().optimize(&plan)?;
     let physical = workspace.ctx().state().create_physical_plan(&plan).await?;
-    let calls = call_nodes(&optimized)?;
-    // Where the part without calls may be run, a template that fails is found here as in a run.
-    let notes = if arguments.count { check_prompts(&workspace, &plan, &calls).await? } else { Vec::new() };
-    let counts = if arguments.count { Some(count(&workspace, &calls).await?) } else { None };
+    let counted = match shared.as_ref().filter(|_| arguments.count) {
+        // A template that fails is found here as in a run.
+        Some(shared) => {
+            let calls = call_nodes(&workspace.ctx().state().optimize(shared)?)?;
+            Some((check_prompts(&workspace, shared, &calls).await?, calls))
+        }
+        None => None,
+    };
+    let (notes, counts) = match &counted {
+        Some((notes, calls)) => (notes.clone(), Some(count(&workspace, calls).await?)),
+        None => (Vec::new(), None),
+    };
     let estimates = match &counts {
         None => estimate(&physical, &history)?,
         Some(counts) => {

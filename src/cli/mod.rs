@@ -9,6 +9,7 @@ mod completion;
 mod console;
 mod ending;
 mod explain;
+mod first_calls;
 mod functions;
 mod init;
 mod interrupt;

@@ -14,6 +14,7 @@ use super::budget_check::{self, Estimate};
 use super::console::Console;
 use super::ending::{Ending, finished_event, settle};
 use super::explain::explain;
+use super::first_calls::FirstCalls;
 use super::interrupt::interruptible;
 use super::model::fetch_weights;
 use super::progress::Progress;
@@ -21,7 +22,7 @@ use super::prompt_check::check_prompts;
 use super::{EXIT_OK, EXIT_USAGE, output};
 use crate::config::Provider;
 use crate::curate::check_python;
-use crate::model_call::{CallKind, CallNode, call_nodes, limit_first_calls};
+use crate::model_call::{CallKind, CallNode, call_nodes};
 use crate::publish::{Published, Report, Stage, Usage};
 use crate::session::{OpenOptions, Workspace};
 
@@ -48,9 +49,9 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
         Some(stage) => workspace.register_stages_to(stage).await.map(|(plan, view)| (plan, Some(view)))?,
         None => (workspace.register_stages().await?.ok_or_else(|| workspace.no_publishing_statement())?, None),
     };
-    let plan = limit_first_calls(&workspace.ctx().state(), plan, arguments.limit_seeds).await?;
     // Everything is checked before the first call: the whole plan is analyzed, optimized and made physical.
-    let optimized = workspace.ctx().state().optimize(&plan)?;
+    let state = workspace.ctx().state();
+    let models: Vec<_> = call_nodes(&state.optimize(&plan)?)?.iter().map(|call| call.spec().model.clone()).collect();
     let mut unused = workspace.variables.unused(names.iter().map(String::as_str));
     // Stages that are not run may use them.
     unused.retain(|name| view.is_none() || !workspace.pipeline.names_variable(name));
@@ -61,15 +62,16 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
             workspace.pipeline.location.display()
         )));
     }
-    let calls = call_nodes(&optimized)?;
-    for call in &calls {
-        let model = workspace.runtime.models.config(&call.spec().model);
+    for model in &models {
+        let model = workspace.runtime.models.config(model);
         if model.is_ok_and(|model| model.provider == Provider::Embedded && model.weights.is_none()) {
             fetch_weights(console).await?;
             break;
         }
     }
-    for note in check_prompts(&workspace, &plan, &calls).await? {
+    let FirstCalls { written, shared } = FirstCalls::of(&workspace, plan, arguments.limit_seeds).await?;
+    let calls = call_nodes(&state.optimize(&shared)?)?;
+    for note in check_prompts(&workspace, &shared, &calls).await? {
         console.note(format_args!("note: {note}"));
     }
     if view.is_none() {
@@ -105,7 +107,7 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
     let progress = Progress::start(console, &workspace.runtime, stages, Some(seeds));
     let work = async {
         let mut rows = 0;
-        let mut stream = workspace.execute_plan(plan).await?.execute_stream().await?;
+        let mut stream = workspace.execute_shared(&written, shared.clone()).await?.execute_stream().await?;
         while let Some(batch) = stream.try_next().await? {
             rows += batch.num_rows() as u64;
         }

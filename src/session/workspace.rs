@@ -205,6 +205,12 @@ impl Workspace {
     }
 
     pub async fn execute_plan(&self, plan: LogicalPlan) -> Result<DataFrame> {
+        let written = plan.clone();
+        self.execute_shared(&written, plan).await
+    }
+
+    /// Executes a plan of which parts have been run already; `written` is the whole one, with the tables that it reads.
+    pub async fn execute_shared(&self, written: &LogicalPlan, plan: LogicalPlan) -> Result<DataFrame> {
         if let LogicalPlan::Copy(copy) = &plan {
             let mut names: Vec<String> = call_nodes(&plan)?.iter().map(|call| call.spec().model.clone()).collect();
             names.sort();
@@ -215,7 +221,7 @@ impl Workspace {
             };
             self.run.set_models(names.into_iter().filter_map(record).collect());
             if copy.file_type.get_ext() == publish::CURATED {
-                declared_over(&plan)?.into_iter().for_each(|note| self.run.note(note));
+                declared_over(written)?.into_iter().for_each(|note| self.run.note(note));
                 self.run.begin(&copy.output_url)?;
             }
         }

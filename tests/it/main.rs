@@ -49,6 +49,7 @@ mod runs;
 mod s3_server;
 mod scratch;
 mod secrets;
+mod shared_inputs;
 mod tasks_check;
 mod tasks_from;
 mod terminal;

@@ -15,37 +15,48 @@ use super::node::{as_call, call_nodes};
 /// The column that tells seeds apart.
 const SEED_ID: &str = "seed_id";
 
-/// The same plan, whose first calls (those with no call below) see `seeds` seeds at most: where the inputs of all of them
-/// have a `seed_id` of text, the first by it, whichever of the calls they reach, so that a preview is the same on each
-/// run. Else each of the calls sees so many rows, the first by its `seed_id` or its first column. Without a number the
-/// plan stays as it is.
-///
-/// The ids are read here, and the plan compares with the last of them: a join with them would hold the inputs of all
-/// first calls in each.
-pub async fn limit_first_calls(state: &SessionState, plan: LogicalPlan, seeds: Option<usize>) -> Result<LogicalPlan> {
-    let Some(seeds) = seeds else { return Ok(plan) };
-    let mut inputs: Vec<LogicalPlan> = Vec::new();
-    for call in call_nodes(&plan)? {
-        if is_first(call.input())? && !inputs.contains(call.input()) {
-            inputs.push(call.input().clone());
+/// The seeds that a preview takes.
+#[derive(Debug, Clone)]
+pub struct Preview {
+    seeds: usize,
+    /// The greatest of their ids; `None` where the first calls have no ids in common.
+    last: Option<ScalarValue>,
+}
+
+impl Preview {
+    /// The first `seeds` seeds by `seed_id` that reach the first calls of a plan (those with no call below), whichever of
+    /// the calls they reach, so that a preview is the same on each run. Their ids are read here, and a plan is compared
+    /// with the last of them: a join with them would hold the inputs of all first calls in each. Where the input of one
+    /// has no `seed_id` of text, each of the calls sees so many rows, the first by its `seed_id` or its first column.
+    pub async fn of(state: &SessionState, plan: &LogicalPlan, seeds: usize) -> Result<Preview> {
+        let mut inputs: Vec<LogicalPlan> = Vec::new();
+        for call in call_nodes(plan)? {
+            if is_first(call.input())? && !inputs.contains(call.input()) {
+                inputs.push(call.input().clone());
+            }
         }
+        Ok(Preview { seeds, last: last_of_first(state, inputs, seeds).await? })
     }
-    let last = last_of_first(state, inputs, seeds).await?;
-    let limited = plan.transform_down_with_subqueries(|plan| {
-        let Some(call) = as_call(&plan) else { return Ok(Transformed::no(plan)) };
-        if !is_first(call.input())? {
-            return Ok(Transformed::no(plan));
-        }
-        let input = LogicalPlanBuilder::from(call.input().clone());
-        let input = match (seed_id(call.input()), &last) {
-            (Some(id), Some(last)) => input.filter(Expr::Column(id).lt_eq(lit(last.clone())))?,
-            (id, _) => first_rows(input, id.or_else(|| call.input().schema().columns().into_iter().next()), seeds)?,
-        };
-        let node = Arc::new(call.with_exprs_and_inputs(Vec::new(), vec![input.build()?])?);
-        // What is below has no calls: there is nothing more to limit.
-        Ok(Transformed::new(LogicalPlan::Extension(Extension { node }), true, TreeNodeRecursion::Jump))
-    })?;
-    Ok(limited.data)
+
+    /// The same plan, whose first calls see these seeds only.
+    pub fn limit(&self, plan: LogicalPlan) -> Result<LogicalPlan> {
+        let limited = plan.transform_down_with_subqueries(|plan| {
+            let Some(call) = as_call(&plan) else { return Ok(Transformed::no(plan)) };
+            if !is_first(call.input())? {
+                return Ok(Transformed::no(plan));
+            }
+            let input = LogicalPlanBuilder::from(call.input().clone());
+            let first_column = || call.input().schema().columns().into_iter().next();
+            let input = match (seed_id(call.input()), &self.last) {
+                (Some(id), Some(last)) => input.filter(Expr::Column(id).lt_eq(lit(last.clone())))?,
+                (id, _) => first_rows(input, id.or_else(first_column), self.seeds)?,
+            };
+            let node = Arc::new(call.with_exprs_and_inputs(Vec::new(), vec![input.build()?])?);
+            // What is below has no calls: there is nothing more to limit.
+            Ok(Transformed::new(LogicalPlan::Extension(Extension { node }), true, TreeNodeRecursion::Jump))
+        })?;
+        Ok(limited.data)
+    }
 }
 
 fn is_first(input: &LogicalPlan) -> Result<bool> {
