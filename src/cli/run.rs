@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::pin::pin;
+use std::time::{Duration, Instant};
 
 use datafusion::common::{DataFusionError, Result};
 use datafusion::dataframe::DataFrame;
 use futures::TryStreamExt;
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::arguments::{ExplainArguments, RunArguments};
 use super::budget_check::{self, Estimate};
@@ -25,6 +27,9 @@ use crate::curate::check_python;
 use crate::model_call::{CallKind, CallNode, call_nodes};
 use crate::publish::{Published, Report, Stage, Usage};
 use crate::session::{OpenOptions, Workspace};
+
+/// What takes longer than this before the first call is said.
+const LONG: Duration = Duration::from_secs(2);
 
 pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Console) -> Result<u8> {
     if arguments.dry_run {
@@ -69,7 +74,16 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
             break;
         }
     }
-    let FirstCalls { written, shared } = FirstCalls::of(&workspace, plan, arguments.limit_seeds).await?;
+    let mut first_calls = pin!(FirstCalls::of(&workspace, plan, arguments.limit_seeds));
+    let FirstCalls { written, shared } = match timeout(LONG, first_calls.as_mut()).await {
+        Ok(first_calls) => first_calls?,
+        Err(_) => {
+            if let Console::Plain = console {
+                console.note("reading what the first calls are made from; none is made before that");
+            }
+            first_calls.await?
+        }
+    };
     let calls = call_nodes(&state.optimize(&shared)?)?;
     for note in check_prompts(&workspace, &shared, &calls).await? {
         console.note(format_args!("note: {note}"));

@@ -4,7 +4,6 @@
 use std::io::Write;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
@@ -18,10 +17,6 @@ use super::{LedgerError, Record, crash_points, folder};
 const GROUP_RECORDS: usize = 256;
 /// So is one with this many bytes of text: it bounds the writer's memory.
 const GROUP_BYTES: usize = 16 << 20;
-/// A group that is not full is begun no sooner than this after the one before: an fsync on a fast disk takes less, and
-/// thousands of them a second take processor time from the calls and operations from a cloud disk's quota. Where endpoints
-/// answer at once a run has been 2 to 8% faster with it; where they do not, it is never waited for.
-const GROUPS_APART: Duration = Duration::from_millis(1);
 
 type Reply = oneshot::Sender<Result<(), LedgerError>>;
 
@@ -93,14 +88,8 @@ impl Writer {
     }
 
     async fn run(&mut self) {
-        // What arrives during one fsync is the next group. A lone caller waits for one fsync, many share it.
-        let mut committed: Option<Instant> = None;
+        // No timer: what arrives during one fsync is the next group. A lone caller waits for one fsync, many share it.
         while let Some(command) = self.queue.recv().await {
-            let left = committed.and_then(|committed| GROUPS_APART.checked_sub(committed.elapsed()));
-            if let Some(left) = left.filter(|_| self.queue.len() < GROUP_RECORDS) {
-                // This thread has nothing else to do.
-                thread::sleep(left);
-            }
             let mut group = Group::default();
             let mut close = group.add(command);
             while close.is_none() && !group.is_full() {
@@ -111,7 +100,6 @@ impl Writer {
             }
             if !group.appends.is_empty() {
                 self.commit(group);
-                committed = Some(Instant::now());
             }
             if let Some(close) = close {
                 // The one who asked may have been dropped; that is no failure.
