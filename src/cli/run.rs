@@ -74,6 +74,13 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
             break;
         }
     }
+    // What is quickly found is found before the seeds are read.
+    if view.is_none() {
+        workspace.run.check_target(&workspace.config.out).await?;
+    }
+    if let Some(settings) = &workspace.config.run_code {
+        check_python(settings).await?;
+    }
     let mut first_calls = pin!(FirstCalls::of(&workspace, plan, arguments.limit_seeds));
     let FirstCalls { written, shared } = match timeout(LONG, first_calls.as_mut()).await {
         Ok(first_calls) => first_calls?,
@@ -88,13 +95,7 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
     for note in check_prompts(&workspace, &shared, &calls).await? {
         console.note(format_args!("note: {note}"));
     }
-    if view.is_none() {
-        workspace.run.check_target(&workspace.config.out).await?;
-    }
     need_models(&workspace, &calls)?;
-    if let Some(settings) = &workspace.config.run_code {
-        check_python(settings).await?;
-    }
     let seeds = count_seeds(&workspace, &calls).await?;
     let estimate = Estimate::of(&workspace, &calls).await?;
     if let Some(sentence) = estimate.over(&workspace.budget())
