@@ -2,6 +2,7 @@
 //! In: one logical request. Out: one raw answer, to be made durable before anyone parses it.
 
 mod completion;
+mod connections;
 mod context_bound;
 #[cfg(feature = "embedded")]
 pub mod embedded;

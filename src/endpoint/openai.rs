@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::Utc;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, RequestBuilder, Response, Url, redirect};
+use hyper::body::Bytes;
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{Method, StatusCode, Uri};
 
+use super::connections::{Failure, Reply};
 use super::context_bound::least_tokens;
 use super::openai_body::{body, reserved};
 use super::openai_error::{cut, refuses_response_format, retry_after, says_too_long, server_message};
@@ -20,8 +22,6 @@ use super::{
 };
 use crate::config::ModelConfig;
 
-/// A server that cannot be reached in this time is not there.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A server that is there lists its models in this time.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Enough of an error's body for its message.
@@ -32,7 +32,9 @@ const MAX_ERROR_BYTES: u64 = 64 << 10;
 pub struct OpenAiEndpoint {
     identity: ModelIdentity,
     config: ModelConfig,
-    client: Client,
+    /// What every request carries but the key.
+    headers: HeaderMap,
+    timeout: Duration,
     replicas: Replicas,
     secrets: Secrets,
     /// The server has said that it takes no `response_format`: the schema is stated in the prompt from then on.
@@ -51,6 +53,8 @@ impl OpenAiEndpoint {
         }
         let replicas = Replicas::new(&config.base_urls, config.api)?;
         let mut headers = HeaderMap::new();
+        headers.insert(USER_AGENT, HeaderValue::from_static(concat!("seedmill/", env!("CARGO_PKG_VERSION"))));
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         for (name, value) in &config.headers {
             let invalid = || wrong(format!("the header {name:?} of model '{}' is not a valid header", config.model));
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid())?;
@@ -60,25 +64,14 @@ impl OpenAiEndpoint {
         }
         let timeout = Duration::try_from_secs_f64(config.timeout_seconds)
             .map_err(|_| wrong(format!("timeout_seconds of model '{}' is no duration", config.model)))?;
-        let mut client = Client::builder()
-            .user_agent(concat!("seedmill/", env!("CARGO_PKG_VERSION")))
-            .default_headers(headers)
-            .timeout(timeout)
-            .connect_timeout(CONNECT_TIMEOUT)
-            .pool_max_idle_per_host(config.max_in_flight)
-            // A redirected POST may become a GET, and a key is for the configured server only.
-            .redirect(redirect::Policy::none());
-        // A proxy of the environment is not for servers on this machine.
-        if replicas.iter().all(Replica::is_loopback) {
-            client = client.no_proxy();
-        }
         Ok(OpenAiEndpoint {
             identity: ModelIdentity {
                 provider: config.provider.as_str().into(),
                 model: config.model.as_str().into(),
                 revision: config.revision.as_str().into(),
             },
-            client: client.build().map_err(|e| wrong(format!("no HTTP client could be made: {}", cause(e))))?,
+            headers,
+            timeout,
             secrets: Secrets::new(config),
             states_schema: AtomicBool::new(!config.response_format),
             config: config.clone(),
@@ -101,21 +94,20 @@ impl OpenAiEndpoint {
     async fn post(
         &self,
         replica: &Replica,
-        url: &Url,
+        url: &Uri,
         key: Option<&str>,
         body: String,
         response_format: bool,
     ) -> Result<(u16, String), SendError> {
-        let post = self.client.post(url.clone()).header(CONTENT_TYPE, "application/json").body(body);
-        let post = self.authorized(post, key)?;
-        let response = post.send().await.map_err(|e| self.failed(replica, e))?;
-        let status = response.status();
-        if !status.is_success() {
-            return Err(self.refused(replica, response, response_format).await);
+        let reply = self.exchange(replica, Method::POST, url, key, body, self.timeout).await?;
+        if !reply.status.is_success() {
+            return Err(self.refused(replica, &reply, response_format));
+        }
+        let Reply { status, body, broken, .. } = reply;
+        if let Some(failure) = broken {
+            return Err(self.failed(replica, failure, self.timeout));
         }
         let limit = self.config.max_response_bytes;
-        let (body, end) = read(response, limit).await;
-        end.map_err(|e| self.failed(replica, e))?;
         if body.len() as u64 > limit {
             let message = format!("the answer of {} is longer than max_response_bytes = {limit}", replica.place);
             return Err(SendError::new(ErrorKind::TooLarge, message));
@@ -124,22 +116,45 @@ impl OpenAiEndpoint {
         Ok((status.as_u16(), self.secrets.hide(body)))
     }
 
-    fn authorized(&self, request: RequestBuilder, key: Option<&str>) -> Result<RequestBuilder, SendError> {
-        let Some(key) = key else { return Ok(request) };
-        let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
-            let message = format!("the key of model '{}' has characters that no header takes", self.config.model);
-            SendError::new(ErrorKind::Request, message)
-        })?;
-        value.set_sensitive(true);
-        Ok(request.header(AUTHORIZATION, value))
+    /// A request to one server, and its reply of whatever status.
+    async fn exchange(
+        &self,
+        replica: &Replica,
+        method: Method,
+        url: &Uri,
+        key: Option<&str>,
+        body: String,
+        timeout: Duration,
+    ) -> Result<Reply, SendError> {
+        let mut request = hyper::Request::new(Bytes::from(body).into());
+        if method == Method::POST {
+            request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        *request.method_mut() = method;
+        *request.uri_mut() = url.clone();
+        for (name, value) in &self.headers {
+            request.headers_mut().insert(name, value.clone());
+        }
+        if let Some(key) = key {
+            let mut value = HeaderValue::from_str(&format!("Bearer {key}")).map_err(|_| {
+                let message = format!("the key of model '{}' has characters that no header takes", self.config.model);
+                SendError::new(ErrorKind::Request, message)
+            })?;
+            value.set_sensitive(true);
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        let limit = self.config.max_response_bytes;
+        let limit = |status: StatusCode| if status.is_success() { limit } else { MAX_ERROR_BYTES };
+        let reply = replica.connections.send(request, limit, timeout).await;
+        reply.map_err(|failure| self.failed(replica, failure, timeout))
     }
 
     /// Asks one server for its list of models. A server without such a list, or too busy for it, is there all the same.
     async fn list_models(&self, replica: &Replica, key: Option<&str>) -> Result<(), SendError> {
-        let list = self.authorized(self.client.get(replica.models.clone()).timeout(PROBE_TIMEOUT), key)?;
-        let response = list.send().await.map_err(|e| self.failed(replica, e))?;
-        if matches!(response.status().as_u16(), 401 | 403) {
-            return Err(self.refused(replica, response, false).await);
+        let url = &replica.models;
+        let reply = self.exchange(replica, Method::GET, url, key, String::new(), PROBE_TIMEOUT).await?;
+        if matches!(reply.status.as_u16(), 401 | 403) {
+            return Err(self.refused(replica, &reply, false));
         }
         Ok(())
     }
@@ -162,26 +177,25 @@ impl OpenAiEndpoint {
     }
 
     /// No answer came: why.
-    fn failed(&self, replica: &Replica, error: reqwest::Error) -> SendError {
+    fn failed(&self, replica: &Replica, failure: Failure, timeout: Duration) -> SendError {
         let place = &replica.place;
-        if error.is_connect() {
-            SendError::new(ErrorKind::Connect, format!("no connection to {place}: {}", cause(error)))
-        } else if error.is_timeout() {
-            let message = format!("{place} gave no answer in {} s", self.config.timeout_seconds);
-            SendError::new(ErrorKind::Timeout, message)
-        } else if error.is_builder() {
-            SendError::new(ErrorKind::Request, format!("the request could not be made: {}", cause(error)))
-        } else {
-            SendError::new(ErrorKind::Reset, format!("the connection to {place} broke: {}", cause(error)))
+        match failure {
+            Failure::Connect(cause) => SendError::new(ErrorKind::Connect, format!("no connection to {place}: {cause}")),
+            Failure::Timeout => {
+                let message = format!("{place} gave no answer in {} s", timeout.as_secs_f64());
+                SendError::new(ErrorKind::Timeout, message)
+            }
+            Failure::Reset(cause) => {
+                SendError::new(ErrorKind::Reset, format!("the connection to {place} broke: {cause}"))
+            }
         }
     }
 
     /// A status other than 2xx. The status counts also where its body cannot be read.
-    async fn refused(&self, replica: &Replica, response: Response, response_format: bool) -> SendError {
-        let status = response.status();
-        let retry_after = retry_after(response.headers(), Utc::now());
-        let (body, _) = read(response, MAX_ERROR_BYTES).await;
-        let body = String::from_utf8_lossy(&body);
+    fn refused(&self, replica: &Replica, reply: &Reply, response_format: bool) -> SendError {
+        let status = reply.status;
+        let retry_after = retry_after(&reply.headers, Utc::now());
+        let body = String::from_utf8_lossy(&reply.body);
         let code = status.as_u16();
         let kind = match code {
             400 | 413 | 422 if says_too_long(&body) => ErrorKind::ContextOverflow(Some(code)),
@@ -277,31 +291,6 @@ fn torn(replica: &Replica, body: &str, missing: String) -> SendError {
         _ => missing,
     };
     SendError::new(ErrorKind::TornBody, format!("{}: {message}", replica.place))
-}
-
-/// The body up to where it passes `limit` bytes, and how it ended.
-async fn read(mut response: Response, limit: u64) -> (Vec<u8>, Result<(), reqwest::Error>) {
-    let mut body = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-            Ok(None) => return (body, Ok(())),
-            Err(error) => return (body, Err(error)),
-        }
-        if body.len() as u64 > limit {
-            return (body, Ok(()));
-        }
-    }
-}
-
-/// An error's innermost cause: the outer ones say where, not what. Never the address, which may hold a secret.
-fn cause(error: reqwest::Error) -> String {
-    let error = error.without_url();
-    let mut cause: &dyn std::error::Error = &error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

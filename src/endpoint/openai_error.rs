@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, NaiveDateTime, Utc};
-use reqwest::header::HeaderMap;
+use hyper::header::HeaderMap;
 use serde_json::Value;
 
 /// An error message is cut to this many characters.

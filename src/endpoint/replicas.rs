@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use reqwest::Url;
+use hyper::Uri;
+use url::Url;
 
+use super::connections::Connections;
 use super::{ErrorKind, SendError};
 use crate::config::Api;
 
@@ -20,11 +22,12 @@ const LONGEST_OUT: Duration = Duration::from_secs(60);
 /// One address.
 #[derive(Debug)]
 pub(super) struct Replica {
-    pub url: Url,
+    pub url: Uri,
     /// The same server's `/embeddings`.
-    pub embeddings: Url,
+    pub embeddings: Uri,
     /// The same server's `/models`.
-    pub models: Url,
+    pub models: Uri,
+    pub connections: Connections,
     /// `host:port`, for messages: the rest of an address may hold a secret.
     pub place: String,
     outstanding: AtomicUsize,
@@ -179,16 +182,20 @@ impl Replica {
             Api::Chat => ["chat", "completions"].as_slice(),
             Api::Completions => &["completions"],
         });
-        Ok(Replica { url, embeddings, models, place, outstanding: AtomicUsize::new(0) })
+        let uri = |url: Url| url.as_str().parse::<Uri>().map_err(|_| wrong());
+        let (url, embeddings, models) = (uri(url)?, uri(embeddings)?, uri(models)?);
+        // A proxy of the environment is not for servers on this machine.
+        let connections = Connections::new(&url, is_loopback(&url));
+        Ok(Replica { url, embeddings, models, connections, place, outstanding: AtomicUsize::new(0) })
     }
+}
 
-    /// Whether it is on this machine.
-    pub fn is_loopback(&self) -> bool {
-        match self.url.host_str() {
-            Some("localhost") => true,
-            Some(host) => host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),
-            None => false,
-        }
+/// Whether it is on this machine.
+fn is_loopback(url: &Uri) -> bool {
+    match url.host() {
+        Some("localhost") => true,
+        Some(host) => host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback()),
+        None => false,
     }
 }
 

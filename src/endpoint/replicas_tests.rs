@@ -46,7 +46,7 @@ fn a_base_url_becomes_the_address_of_its_api() {
 
 #[test]
 fn only_addresses_of_this_machine_are_loopback() {
-    let loopback = |url: &str| Replica::new(url, Api::Chat).unwrap().is_loopback();
+    let loopback = |url: &str| is_loopback(&Replica::new(url, Api::Chat).unwrap().url);
     assert!(loopback("http://127.0.0.1:8000/v1") && loopback("http://[::1]/v1") && loopback("http://localhost/v1"));
     assert!(!loopback("http://10.0.0.1/v1") && !loopback("https://localhost.example/v1"));
 }

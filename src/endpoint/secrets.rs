@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use reqwest::Url;
+use url::Url;
 
 use super::{ErrorKind, SendError};
 use crate::config::ModelConfig;

@@ -35,6 +35,7 @@ mod pipeline_url;
 mod planner;
 mod presigned;
 mod progress;
+mod proxy;
 #[cfg(feature = "peers")]
 mod python_env;
 #[cfg(feature = "peers")]

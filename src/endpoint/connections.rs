@@ -1,0 +1,288 @@
+//! Kept HTTP/1.1 connections to one server, straight or through the proxy of the environment. In: requests, each with
+//! the time it may take. Out: status, headers and the body up to a limit, or how far it came.
+//!
+//! On hyper's connections themselves: a client on top of them takes about 10 µs of a processor more a request
+//! (hyper-util's) or 25 µs (reqwest's), where all the rest takes 30 (64 in flight, a server that answers at once).
+//! HTTP/2 is not spoken: a server lets about 100 requests at once through one connection
+//! (`SETTINGS_MAX_CONCURRENT_STREAMS`, RFC 9113 section 6.5.2), and the others would wait there with their slots.
+
+use std::error::Error;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::future::poll_fn;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION};
+use hyper::rt::{Read, Write};
+use hyper::{Request, Response, StatusCode, Uri};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::Matcher;
+use tower_service::Service;
+
+/// A server that cannot be reached in this time is not there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// What is idle for longer may have been forgotten on the way without a word.
+const KEPT: Duration = Duration::from_secs(90);
+/// An answer may take minutes without a byte; the path between is to know that someone waits.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+const KEEPALIVE_RETRIES: u32 = 3;
+/// Room for a body before it comes is made up to this.
+const MOST_ROOM: u64 = 1 << 20;
+
+type Connection = SendRequest<Full<Bytes>>;
+type Secured<C> = HttpsConnector<C>;
+type BoxError = Box<dyn Error + Send + Sync>;
+
+/// The connections to one server.
+#[derive(Debug)]
+pub(super) struct Connections {
+    /// Scheme, host and port.
+    server: Uri,
+    route: Route,
+    /// The last one that was used is the first to be used again: what is not needed grows old.
+    idle: Mutex<Vec<(Connection, Instant)>>,
+}
+
+#[derive(Debug)]
+enum Route {
+    Straight(Secured<HttpConnector>),
+    /// A proxy that is handed requests in plain text.
+    Forwarded {
+        proxy: Uri,
+        connector: Secured<HttpConnector>,
+        authorization: Option<HeaderValue>,
+    },
+    /// A proxy that is asked for a way through (`CONNECT`).
+    Tunnelled(Secured<Tunnel<Secured<HttpConnector>>>),
+    /// A proxy of a kind that is not spoken.
+    Unknown(String),
+}
+
+/// What a server said.
+#[derive(Debug)]
+pub(super) struct Reply {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    /// Longer than the limit where the limit cut it off.
+    pub body: Vec<u8>,
+    /// Why the body is not whole.
+    pub broken: Option<Failure>,
+}
+
+/// Why there is no whole reply.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// No connection: refused, DNS, TLS, a proxy.
+    Connect(String),
+    /// The time is over.
+    Timeout,
+    /// The connection broke, or what came is not HTTP.
+    Reset(String),
+}
+
+impl Connections {
+    /// None is opened yet. `server` is any address there.
+    pub fn new(server: &Uri, straight: bool) -> Self {
+        let mut origin = hyper::http::uri::Parts::default();
+        origin.scheme = server.scheme().cloned();
+        origin.authority = server.authority().cloned();
+        origin.path_and_query = Some(hyper::http::uri::PathAndQuery::from_static("/"));
+        let server = Uri::from_parts(origin).unwrap_or_default();
+        let proxy = (!straight).then(|| Matcher::from_env().intercept(&server)).flatten();
+        let route = match proxy {
+            None => Route::Straight(secured(tcp())),
+            Some(proxy) => match (proxy.uri().scheme_str(), server.scheme_str()) {
+                (Some("http" | "https"), Some("https")) => {
+                    let tunnel = Tunnel::new(proxy.uri().clone(), secured(tcp()));
+                    Route::Tunnelled(secured(match proxy.basic_auth() {
+                        Some(authorization) => tunnel.with_auth(authorization.clone()),
+                        None => tunnel,
+                    }))
+                }
+                (Some("http" | "https"), _) => Route::Forwarded {
+                    proxy: proxy.uri().clone(),
+                    connector: secured(tcp()),
+                    authorization: proxy.basic_auth().cloned(),
+                },
+                (scheme, _) => Route::Unknown(scheme.unwrap_or_default().to_owned()),
+            },
+        };
+        Connections { server, route, idle: Mutex::default() }
+    }
+
+    /// Sends a request to an address of this server and reads what comes, up to `limit(status)` bytes. What was broken
+    /// off, by the limit or by dropping the future, costs its connection.
+    pub async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        limit: impl Fn(StatusCode) -> u64,
+        time: Duration,
+    ) -> Result<Reply, Failure> {
+        let mut reply = None;
+        let ended = tokio::time::timeout(time, self.exchange(self.addressed(request), limit, &mut reply)).await;
+        let broken = ended.unwrap_or(Err(Failure::Timeout)).err();
+        match (reply, broken) {
+            (Some(reply), broken) => Ok(Reply { broken, ..reply }),
+            (None, broken) => Err(broken.unwrap_or(Failure::Timeout)),
+        }
+    }
+
+    /// The request as it travels on this route.
+    fn addressed(&self, mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
+        let host = request.uri().authority().and_then(|place| HeaderValue::from_str(place.as_str()).ok());
+        if let Some(host) = host {
+            request.headers_mut().entry(HOST).or_insert(host);
+        }
+        match &self.route {
+            Route::Forwarded { authorization, .. } => {
+                if let Some(authorization) = authorization {
+                    request.headers_mut().insert(PROXY_AUTHORIZATION, authorization.clone());
+                }
+            }
+            _ => {
+                if let Some(path) = request.uri().path_and_query() {
+                    *request.uri_mut() = Uri::from(path.clone());
+                }
+            }
+        }
+        request
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        limit: impl Fn(StatusCode) -> u64,
+        reply: &mut Option<Reply>,
+    ) -> Result<(), Failure> {
+        let (connection, response) = self.ask(request).await?;
+        let (head, mut body) = response.into_parts();
+        let limit = limit(head.status);
+        let room = body.size_hint().lower().min(limit).min(MOST_ROOM);
+        let reply = reply.insert(Reply {
+            status: head.status,
+            headers: head.headers,
+            body: Vec::with_capacity(room as usize),
+            broken: None,
+        });
+        while let Some(frame) = body.frame().await {
+            if let Ok(data) = frame.map_err(reset)?.into_data() {
+                reply.body.extend_from_slice(&data);
+            }
+            if reply.body.len() as u64 > limit {
+                return Ok(());
+            }
+        }
+        self.keep(connection);
+        Ok(())
+    }
+
+    /// The response to a request, of which the body is still to come, and the connection that it comes over.
+    async fn ask(&self, mut request: Request<Full<Bytes>>) -> Result<(Connection, Response<Incoming>), Failure> {
+        while let Some(mut kept) = self.kept() {
+            // The server has closed it meanwhile.
+            if kept.ready().await.is_err() {
+                continue;
+            }
+            match kept.try_send_request(request).await {
+                Ok(response) => return Ok((kept, response)),
+                Err(mut failed) => match failed.take_message() {
+                    // Not a byte of it was sent.
+                    Some(unsent) => request = unsent,
+                    None => return Err(reset(failed.into_error())),
+                },
+            }
+        }
+        let mut connection = self.connect().await?;
+        let response = connection.send_request(request).await.map_err(reset)?;
+        Ok((connection, response))
+    }
+
+    fn kept(&self) -> Option<Connection> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let (connection, since) = idle.pop()?;
+        if since.elapsed() > KEPT {
+            // Those below are older still.
+            idle.clear();
+            return None;
+        }
+        Some(connection)
+    }
+
+    fn keep(&self, connection: Connection) {
+        if !connection.is_closed() {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            idle.push((connection, Instant::now()));
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, Failure> {
+        let connect = async {
+            match &self.route {
+                Route::Straight(connector) => open(connector.clone(), self.server.clone()).await,
+                Route::Forwarded { connector, proxy, .. } => open(connector.clone(), proxy.clone()).await,
+                Route::Tunnelled(connector) => open(connector.clone(), self.server.clone()).await,
+                Route::Unknown(scheme) => {
+                    Err(format!("the environment names a proxy of the kind {scheme}, only http and https are known")
+                        .into())
+                }
+            }
+        };
+        match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(Failure::Connect(cause(&*error))),
+            Err(_) => Err(Failure::Connect(format!("no answer in {} s", CONNECT_TIMEOUT.as_secs()))),
+        }
+    }
+}
+
+/// A new connection, driven by a task of its own until either side closes it.
+async fn open<C>(mut connector: C, to: Uri) -> Result<Connection, BoxError>
+where
+    C: Service<Uri, Error: Into<BoxError>, Response: Read + Write + Unpin + Send + 'static>,
+{
+    poll_fn(|cx| connector.poll_ready(cx)).await.map_err(Into::into)?;
+    let stream = connector.call(to).await.map_err(Into::into)?;
+    let (mut sender, connection) = http1::handshake(stream).await?;
+    tokio::spawn(async {
+        // Whoever waits for an answer is told.
+        let _ = connection.await;
+    });
+    sender.ready().await?;
+    Ok(sender)
+}
+
+fn tcp() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_keepalive(Some(KEEPALIVE));
+    connector.set_keepalive_interval(Some(KEEPALIVE));
+    connector.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    connector
+}
+
+/// TLS where the address is https, verified against Mozilla's roots.
+fn secured<C>(connector: C) -> Secured<C> {
+    HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().wrap_connector(connector)
+}
+
+fn reset(error: hyper::Error) -> Failure {
+    Failure::Reset(cause(&error))
+}
+
+/// An error's innermost cause: the outer ones say where, not what.
+fn cause(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+#[path = "connections_tests.rs"]
+mod tests;
