@@ -3,6 +3,7 @@
 
 mod answer;
 mod arguments;
+mod askers;
 mod assemble;
 mod breaker;
 mod call;

@@ -10,16 +10,17 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::metrics::{BaselineMetrics, Count};
+use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use futures::{FutureExt, StreamExt};
 use tokio::sync::mpsc::Sender;
 use tokio::task::{JoinError, JoinHandle};
 use tokio::time::Instant;
 
+use super::askers::Askers;
 use super::assemble::{Assembler, FinishedRow};
 use super::progress::OpenPartition;
 use super::row::InputRows;
-use super::row_caller::{LookedUp, RowCaller, UnansweredRow};
+use super::row_caller::{LookedUp, RowCaller};
 use crate::ledger::{CallId, Pending, Record, UseRecord};
 
 /// A batch goes out when this many rows wait …
@@ -70,11 +71,9 @@ struct Finished {
 }
 
 impl Finished {
-    fn extend(&mut self, rows: impl IntoIterator<Item = FinishedRow>) {
-        self.rows.extend(rows);
-        if !self.rows.is_empty() {
-            self.flush_at.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
-        }
+    /// Something waits: it goes out in time.
+    fn schedule(&mut self) {
+        self.flush_at.get_or_insert_with(|| Instant::now() + FLUSH_AFTER);
     }
 }
 
@@ -88,20 +87,15 @@ impl Pump {
             .div_ceil(spec.sample_count() as usize)
             .max(1);
         let look_up_rows = (LOOK_UP_CALLS / spec.sample_count() as usize).max(1);
-        let mut asking: FuturesUnordered<JoinHandle<Result<FinishedRow>>> = FuturesUnordered::new();
+        let mut askers = Askers::new(Arc::clone(&self.caller), capacity, FLUSH_ROWS);
         let mut looking: FuturesUnordered<JoinHandle<Result<LookedUp>>> = FuturesUnordered::new();
-        let mut waiting: VecDeque<UnansweredRow> = VecDeque::new();
         let mut finished = Finished::default();
         let mut current: Option<(Arc<InputRows>, usize)> = None;
         let mut input_done = false;
         loop {
-            while asking.len() < capacity
-                && let Some(row) = waiting.pop_front()
-            {
-                asking.push(tokio::spawn(Arc::clone(&self.caller).ask(row)));
-            }
+            askers.start();
             while looking.len() < LOOK_UPS
-                && waiting.len() < capacity
+                && askers.wants_rows()
                 && let Some((rows, first)) = current.take()
             {
                 let end = rows.passed_through.num_rows().min(first + look_up_rows);
@@ -110,26 +104,19 @@ impl Pump {
                     current = Some((rows, end));
                 }
             }
-            if asking.is_empty() && looking.is_empty() && current.is_none() && input_done {
+            if askers.is_idle() && looking.is_empty() && current.is_none() && input_done {
                 break;
             }
             let deadline = finished.flush_at;
             tokio::select! {
                 biased;
                 () = output.closed() => return Ok(()),
-                () = sleep_until(deadline), if deadline.is_some() => self.flush(&mut finished, &output).await?,
-                Some(row) = asking.next(), if !asking.is_empty() => {
-                    finished.extend([joined(row)?]);
-                    while finished.rows.len() < FLUSH_ROWS
-                        && let Some(Some(row)) = asking.next().now_or_never()
-                    {
-                        finished.extend([joined(row)?]);
-                    }
-                }
+                () = sleep_until(deadline), if deadline.is_some() => self.flush(&mut finished, &mut askers, &output).await?,
+                news = askers.news() => news?,
                 Some(looked_up) = looking.next(), if !looking.is_empty() => {
                     let looked_up = joined(looked_up)?;
-                    finished.extend(looked_up.finished);
-                    waiting.extend(looked_up.unanswered);
+                    finished.rows.extend(looked_up.finished);
+                    askers.extend(looked_up.unanswered);
                 }
                 batch = input.next(), if current.is_none() && !input_done => match batch {
                     Some(batch) => {
@@ -140,23 +127,31 @@ impl Pump {
                     None => input_done = true,
                 },
             }
-            if finished.rows.len() >= FLUSH_ROWS {
-                self.flush(&mut finished, &output).await?;
+            match finished.rows.len() + askers.finished() {
+                0 => {}
+                rows if rows < FLUSH_ROWS => finished.schedule(),
+                _ => self.flush(&mut finished, &mut askers, &output).await?,
             }
         }
-        self.flush(&mut finished, &output).await?;
+        self.flush(&mut finished, &mut askers, &output).await?;
         for uses in finished.uses {
             uses.durable().await?;
         }
         Ok(())
     }
 
-    async fn flush(&self, finished: &mut Finished, output: &Sender<Result<RecordBatch>>) -> Result<()> {
+    async fn flush(
+        &self,
+        finished: &mut Finished,
+        askers: &mut Askers,
+        output: &Sender<Result<RecordBatch>>,
+    ) -> Result<()> {
         finished.flush_at = None;
-        if finished.rows.is_empty() {
+        let mut rows = std::mem::take(&mut finished.rows);
+        rows.extend(askers.take_finished());
+        if rows.is_empty() {
             return Ok(());
         }
-        let rows = std::mem::take(&mut finished.rows);
         if let Some(uses) = self.record_uses(&rows).await? {
             finished.uses.push_back(uses);
         }

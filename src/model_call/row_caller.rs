@@ -100,11 +100,11 @@ impl RowCaller {
     }
 
     /// Asks for a row's samples at once, and reads each as soon as it is durable.
-    pub async fn ask(self: Arc<Self>, row: UnansweredRow) -> Result<FinishedRow> {
+    pub async fn ask(self: &Arc<Self>, row: UnansweredRow) -> Result<FinishedRow> {
         let UnansweredRow { rows, row, calls } = row;
         let ask = async |call: Option<Call>| {
             let Some(call) = call else { return Ok(None) };
-            repair::ask(&self, call).await.map(Some)
+            repair::ask(self, call).await.map(Some)
         };
         let samples = match <[_; 1]>::try_from(calls) {
             Ok([call]) => vec![ask(call).await?],
