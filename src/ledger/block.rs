@@ -41,7 +41,7 @@ impl Block {
 impl From<CallRecord> for StoredAnswer {
     fn from(call: CallRecord) -> Self {
         StoredAnswer {
-            response: call.response,
+            response: call.response.into(),
             cost_usd: call.cost_usd,
             prompt_tokens: call.prompt_tokens,
             completion_tokens: call.completion_tokens,

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use tokio_util::sync::CancellationToken;
 
 use super::LedgerError;
 use super::columns::Table;
@@ -94,7 +95,7 @@ pub(super) fn merge(
             break (listing, shared);
         }
         for log in &orphans {
-            shared.seal(log)?;
+            shared.seal(log, &CancellationToken::new())?;
         }
     };
     let before = totals(folder, &listing)?;

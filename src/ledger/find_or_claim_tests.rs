@@ -24,7 +24,7 @@ fn call(n: u32) -> Vec<Record> {
         sample: 0,
         messages: "[]".into(),
         parameters: "{}".into(),
-        response: format!("answer {n}").into(),
+        response: format!("answer {n}"),
         finish_reason: None,
         prompt_tokens: None,
         completion_tokens: None,

@@ -87,7 +87,11 @@ impl Followed {
 }
 
 fn changed(shared: &Shared) -> Result<SystemTime, LedgerError> {
-    fs::metadata(&shared.folder).and_then(|m| m.modified()).map_err(LedgerError::io("read", &shared.folder))
+    let metadata = match &shared.opened {
+        Some(folder) => folder.metadata(),
+        None => fs::metadata(&shared.folder),
+    };
+    metadata.and_then(|m| m.modified()).map_err(LedgerError::io("read", &shared.folder))
 }
 
 impl State {

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::bytes::Bytes;
 
+use super::lines::Lines;
 use super::{LedgerError, Record};
 
 const MAGIC: &[u8; 8] = b"seedmill";
@@ -29,10 +30,10 @@ pub(super) fn header() -> [u8; HEADER_LEN as usize] {
     header
 }
 
-/// Turns groups of records into frames.
+/// Turns groups of appends into frames.
 pub(super) struct FrameEncoder {
     compressor: zstd::bulk::Compressor<'static>,
-    lines: Vec<u8>,
+    group: Vec<u8>,
 }
 
 impl FrameEncoder {
@@ -41,16 +42,15 @@ impl FrameEncoder {
     }
 
     pub(super) fn of_level(level: i32) -> io::Result<FrameEncoder> {
-        Ok(FrameEncoder { compressor: zstd::bulk::Compressor::new(level)?, lines: Vec::new() })
+        Ok(FrameEncoder { compressor: zstd::bulk::Compressor::new(level)?, group: Vec::new() })
     }
 
-    pub(super) fn encode<'a>(&mut self, records: impl IntoIterator<Item = &'a Record>) -> io::Result<Vec<u8>> {
-        self.lines.clear();
-        for record in records {
-            serde_json::to_writer(&mut self.lines, record)?;
-            self.lines.push(b'\n');
+    pub(super) fn encode<'a>(&mut self, appends: impl IntoIterator<Item = &'a Lines>) -> io::Result<Vec<u8>> {
+        self.group.clear();
+        for lines in appends {
+            self.group.extend_from_slice(&lines.bytes);
         }
-        let payload = self.compressor.compress(&self.lines)?;
+        let payload = self.compressor.compress(&self.group)?;
         let length = u32::try_from(payload.len())
             .map_err(|_| io::Error::new(io::ErrorKind::FileTooLarge, "a group of records takes 4 GiB or more"))?;
         let mut frame = Vec::with_capacity(payload.len() + FRAME_HEADER_LEN as usize);

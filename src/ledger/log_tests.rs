@@ -19,7 +19,7 @@ fn three_frames() -> (Vec<u8>, [u64; 4]) {
     let mut bytes = header().to_vec();
     let mut offsets = [HEADER_LEN; 4];
     for n in 0..3 {
-        bytes.extend(encoder.encode(&[use_of(n), use_of(n + 100)]).unwrap());
+        bytes.extend(encoder.encode([&Lines::of(&[use_of(n), use_of(n + 100)]).unwrap()]).unwrap());
         offsets[n as usize + 1] = bytes.len() as u64;
     }
     (bytes, offsets)
@@ -130,7 +130,7 @@ fn costs_come_back_to_the_last_bit_and_not_a_number_harms_no_group() {
             billed: true,
             cost_usd: cost,
         });
-        let frame = FrameEncoder::new().unwrap().encode(&[record]).unwrap();
+        let frame = FrameEncoder::new().unwrap().encode([&Lines::of(&[record]).unwrap()]).unwrap();
         let Record::Attempt(back) = &decode(&frame[8..]).unwrap()[0] else { panic!("not an attempt") };
         assert!(back.cost_usd.to_bits() == cost.to_bits() || (back.cost_usd.is_nan() && cost.is_nan()));
     }

@@ -55,6 +55,7 @@ mod identity;
 mod index;
 #[cfg(test)]
 mod invariants;
+mod lines;
 mod location;
 mod log;
 mod log_scan;
@@ -70,6 +71,7 @@ mod object_writer;
 mod objects;
 mod opened_log;
 mod record;
+mod replies;
 mod rewrite;
 mod segment;
 mod segments_scan;

@@ -12,11 +12,12 @@ use super::background_merge::BackgroundMerge;
 use super::log::{FrameEncoder, header};
 use super::object_log;
 use super::objects::{Listing, Objects};
+use super::replies::Replies;
 use super::shared::Shared;
 use super::source::Source;
 use super::unsent::Unsent;
-use super::writer::{Append, Command, Group, text_bytes};
-use super::{CallId, LedgerError, Record};
+use super::writer::{Append, Command, Group};
+use super::{CallId, LedgerError};
 
 /// A group waits for more as long as more comes in so quick succession, ...
 const QUIET: Duration = Duration::from_millis(150);
@@ -80,9 +81,7 @@ impl ObjectWriter {
             }
             if !group.appends.is_empty() {
                 let result = self.put(&group).await;
-                for append in group.appends {
-                    let _ = append.reply.send(result.clone());
-                }
+                Replies::send(group.appends, result);
                 self.merging.look();
             }
             if let Some(close) = close {
@@ -103,13 +102,9 @@ impl ObjectWriter {
         while !left.is_empty() {
             let frame;
             (frame, left) = left.split_at(appends_of_a_frame(left));
-            let records = || frame.iter().flat_map(|append| &append.records);
-            let called = records().filter_map(|record| match record {
-                Record::Call(call) => Some(call.call_id),
-                Record::Attempt(_) | Record::Use(_) => None,
-            });
-            calls.push((bytes.len() as u64, called.collect()));
-            let encoded = self.encoder.encode(records());
+            let lines = || frame.iter().map(|append| &append.lines);
+            calls.push((bytes.len() as u64, lines().flat_map(|lines| &lines.calls).copied().collect()));
+            let encoded = self.encoder.encode(lines());
             bytes.extend(encoded.map_err(LedgerError::io("encode records for", &self.shared.folder))?);
         }
         // A number is used once, also where its put has failed: that may have arrived.
@@ -161,8 +156,8 @@ impl ObjectWriter {
 fn appends_of_a_frame(appends: &[Append]) -> usize {
     let (mut records, mut bytes) = (0, 0);
     let is_full = |append: &Append| {
-        records += append.records.len();
-        bytes += append.records.iter().map(text_bytes).sum::<usize>();
+        records += append.lines.records;
+        bytes += append.lines.bytes.len();
         records >= FRAME_RECORDS || bytes >= FRAME_BYTES
     };
     appends.iter().position(is_full).map_or(appends.len(), |at| at + 1)
@@ -173,19 +168,13 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::ledger::UseRecord;
+    use crate::ledger::lines::Lines;
 
     #[test]
     fn a_frame_ends_with_the_append_that_fills_it() {
         let append = |records: usize| {
-            let used = Record::Use(UseRecord {
-                run_id: "r".into(),
-                call_ids: Vec::new(),
-                stage: "s".into(),
-                replayed: false,
-                time_ms: 0,
-            });
-            Append { records: vec![used; records], reply: oneshot::channel().0 }
+            let lines = Lines { bytes: vec![b'x'; 100 * records], records, calls: Vec::new() };
+            Append { lines, reply: oneshot::channel().0, runtime: None }
         };
         assert_eq!(appends_of_a_frame(&[append(3), append(3)]), 2);
         assert_eq!(appends_of_a_frame(&[append(3), append(FRAME_RECORDS), append(1)]), 2);

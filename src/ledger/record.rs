@@ -36,8 +36,7 @@ pub struct CallRecord {
     #[serde(with = "shared_text")]
     pub parameters: Arc<str>,
     /// The raw body.
-    #[serde(with = "shared_text")]
-    pub response: Arc<str>,
+    pub response: String,
     pub finish_reason: Option<String>,
     pub prompt_tokens: Option<u64>,
     pub completion_tokens: Option<u64>,

@@ -18,6 +18,7 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
+use tokio_util::sync::CancellationToken;
 
 use super::block::Block;
 use super::columns::{Rows, Table};
@@ -34,8 +35,13 @@ const ROW_GROUP_ROWS: usize = 100_000;
 /// Seals a log: writes its segment, makes it durable, gives it its name, and only then deletes the log. `Ok` is the
 /// ids of the segment's calls in the order of its rows; none and no segment for a log without records.
 ///
-/// On an error the log is as it was; the caller keeps its lock and may try again.
-pub(super) fn seal(folder: &Path, log: &OwnedLog) -> Result<Vec<Key>, LedgerError> {
+/// On an error the log is as it was; the caller keeps its lock and may try again. So it is where `given_up` was cancelled
+/// on the way, which gives `None`.
+pub(super) fn seal(
+    folder: &Path,
+    log: &OwnedLog,
+    given_up: &CancellationToken,
+) -> Result<Option<Vec<Key>>, LedgerError> {
     let path = folder::log_path(folder, &log.unique);
     let unfinished = folder::unfinished_segment_path(folder, &log.unique);
     folder::ignore_not_found(fs::remove_dir_all(&unfinished)).map_err(LedgerError::io("remove", &unfinished))?;
@@ -51,6 +57,9 @@ pub(super) fn seal(folder: &Path, log: &OwnedLog) -> Result<Vec<Key>, LedgerErro
         .map(|table| SegmentFile::create(&unfinished, table))
         .collect::<Result<Vec<_>, LedgerError>>()?;
     while let Some(frame) = reader.next_frame()? {
+        if given_up.is_cancelled() {
+            return Ok(None);
+        }
         any = true;
         rows.extend(frame.records.into_iter().filter(|record| match record {
             Record::Call(call) => {
@@ -92,7 +101,7 @@ pub(super) fn seal(folder: &Path, log: &OwnedLog) -> Result<Vec<Key>, LedgerErro
     } else {
         fs::remove_file(&path).map_err(LedgerError::io("remove", &path))?;
     }
-    Ok(keys)
+    Ok(Some(keys))
 }
 
 /// One Parquet file being written.

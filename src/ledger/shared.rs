@@ -1,9 +1,11 @@
 //! What readers and the writer of an open ledger share: which calls are known, and where their answers lie.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use tokio_util::sync::CancellationToken;
 
 use super::block::BlockCache;
 use super::claims::Claims;
@@ -26,6 +28,8 @@ const BLOCK_CACHE_BYTES: usize = 64 << 20;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) folder: PathBuf,
+    /// The folder, to be looked at without a walk through its path; `None` where the system opens no folders.
+    pub(super) opened: Option<File>,
     pub(super) index: RwLock<Index>,
     /// By number; `None` once a log has become a segment.
     sources: RwLock<Vec<Option<Source>>>,
@@ -111,6 +115,7 @@ impl Shared {
         write_distinct(&folder, &listing, &sealed, &repeats);
         let shared = Shared {
             claims: Claims::new(folder.join("claims")),
+            opened: File::open(&folder).ok(),
             folder,
             index: RwLock::new(index),
             sources: RwLock::new(sources),
@@ -129,6 +134,7 @@ impl Shared {
     pub(super) fn of_objects(url: PathBuf, objects: Arc<Objects>) -> Shared {
         Shared {
             folder: url,
+            opened: None,
             index: RwLock::new(Index::build([]).0),
             sources: RwLock::default(),
             segments: RwLock::default(),
@@ -231,10 +237,11 @@ impl Shared {
         self.add_places(&places);
     }
 
-    /// Seals a log and moves its answers' places into the segment.
-    pub(super) fn seal(&self, log: &NumberedLog) -> Result<(), LedgerError> {
+    /// Seals a log and moves its answers' places into the segment. `false` where `given_up` was cancelled on the way: the
+    /// log is as it was.
+    pub(super) fn seal(&self, log: &NumberedLog, given_up: &CancellationToken) -> Result<bool, LedgerError> {
         let unique = &log.log.unique;
-        let keys = segment::seal(&self.folder, &log.log)?;
+        let Some(keys) = segment::seal(&self.folder, &log.log, given_up)? else { return Ok(false) };
         self.write_distinct(log, &keys)?;
         let to = self.add_source(Source::Segment(Arc::new(Segment::new(&self.folder, unique))));
         self.segments.write().unwrap_or_else(PoisonError::into_inner).insert(unique.clone(), to);
@@ -247,7 +254,7 @@ impl Shared {
         if let Some(sealed) = sources.get_mut(log.source as usize) {
             *sealed = None;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Writes down which rows of a new segment repeat an older call, if all older files are known here.

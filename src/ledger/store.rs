@@ -4,18 +4,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::block::Block;
 use super::claims::Claim;
 use super::index;
+use super::lines::Lines;
 use super::location::Location;
 use super::objects::{Objects, RELISTS};
 use super::shared::Shared;
 use super::source::Source;
 use super::unsent::Unsent;
-use super::writer::{Closing, Command, Writer};
+use super::writer::{Append, Closing, Command, Writer};
 use super::{CallId, LedgerError, Record, object_writer};
 
 /// Appends that may wait for the writer; more wait at the door.
@@ -178,7 +180,9 @@ impl Ledger {
         let (reply, answer) = oneshot::channel();
         let pending = Pending { answer: (!records.is_empty()).then_some(answer), shared: Arc::clone(&self.shared) };
         if pending.answer.is_some() {
-            self.commands.send(Command::Append { records, reply }).await.map_err(|_| self.shared.writer_ended())?;
+            let lines = Lines::of(&records).map_err(LedgerError::io("encode records for", &self.shared.folder))?;
+            let append = Command::Append(Append { lines, reply, runtime: Handle::try_current().ok() });
+            self.commands.send(append).await.map_err(|_| self.shared.writer_ended())?;
         }
         Ok(pending)
     }

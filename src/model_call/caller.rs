@@ -247,7 +247,7 @@ pub(super) fn record(
         // Texts have no value that JSON lacks.
         messages: serde_json::to_string(&call.request.messages).unwrap_or_default(),
         parameters: Arc::clone(&call.shape.recorded_parameters),
-        response: body.into(),
+        response: body,
         finish_reason: completion.finish_reason.clone(),
         prompt_tokens: completion.prompt_tokens,
         completion_tokens: completion.completion_tokens,
