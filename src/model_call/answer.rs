@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, ListArray, StringBuilder, StructArray,
+    ArrayRef, BooleanBuilder, Float64Builder, Int64Builder, ListArray, StringArray, StringBuilder, StructArray,
 };
 use datafusion::arrow::buffer::{NullBuffer, OffsetBuffer};
 use datafusion::arrow::datatypes::Field;
@@ -210,13 +210,20 @@ fn excerpt(text: &str) -> String {
     }
 }
 
+/// Texts as an array, whose bytes are allocated once.
+pub fn text_array(texts: &[Option<&str>]) -> StringArray {
+    let bytes = texts.iter().flatten().map(|text| text.len()).sum();
+    let mut builder = StringBuilder::with_capacity(texts.len(), bytes);
+    texts.iter().for_each(|text| builder.append_option(*text));
+    builder.finish()
+}
+
 /// Checked values as one Arrow array; `None` and JSON null give NULL.
 pub fn to_array(ty: &ReturnType, values: &[Option<&Value>]) -> Result<ArrayRef> {
     Ok(match ty {
         ReturnType::Text { .. } | ReturnType::Enum(_) => {
-            let mut builder = StringBuilder::with_capacity(values.len(), values.len() * 32);
-            values.iter().for_each(|v| builder.append_option(v.and_then(Value::as_str)));
-            Arc::new(builder.finish())
+            let texts: Vec<Option<&str>> = values.iter().map(|value| value.and_then(Value::as_str)).collect();
+            Arc::new(text_array(&texts))
         }
         ReturnType::Integer => {
             let mut builder = Int64Builder::with_capacity(values.len());

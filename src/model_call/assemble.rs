@@ -14,7 +14,7 @@ use datafusion::arrow::datatypes::{Field, SchemaRef};
 use datafusion::common::{Result, exec_err};
 use serde_json::Value;
 
-use super::answer::to_array;
+use super::answer::{text_array, to_array};
 use super::embed_vector;
 use super::returns::{ReturnColumn, ReturnType};
 use super::row::{InputRows, SampleResult};
@@ -38,6 +38,14 @@ struct Cell<'a> {
     item: Option<i64>,
     sample: i64,
     error: Option<&'a str>,
+}
+
+/// The text of each completion that reads.
+fn texts<'a>(cells: &[Option<Cell<'a>>]) -> Vec<Option<&'a str>> {
+    let text = |cell: &Option<Cell<'a>>| {
+        cell.filter(|cell| cell.value.is_some()).map(|cell| cell.result.completion.text.as_str())
+    };
+    cells.iter().map(text).collect()
 }
 
 /// Puts finished rows together.
@@ -96,14 +104,14 @@ impl Assembler {
         let mut arrays = self.passed_through(finished, &sources)?;
         let flat: Vec<Option<Cell>> = rows.iter().flatten().copied().collect();
         for column in &self.columns {
-            let values: Vec<Option<&Value>> =
-                flat.iter().map(|cell| cell.and_then(|cell| cell.value?.get(&column.name))).collect();
-            let array = match self.spec.kind {
-                CallKind::Embed => {
-                    let texts: Vec<Option<&str>> = values.iter().map(|value| value.and_then(Value::as_str)).collect();
-                    embed_vector::to_array(&texts, self.spec.dimensions)
+            let array = match (self.spec.kind, &self.spec.returns) {
+                (CallKind::Embed, _) => embed_vector::to_array(&texts(&flat), self.spec.dimensions),
+                (_, None) => Arc::new(text_array(&texts(&flat))),
+                _ => {
+                    let values: Vec<Option<&Value>> =
+                        flat.iter().map(|cell| cell.and_then(|cell| cell.value?.get(&column.name))).collect();
+                    to_array(&column.ty, &values)?
                 }
-                _ => to_array(&column.ty, &values)?,
             };
             arrays.push(self.listed(&rows, array)?);
         }

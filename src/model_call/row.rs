@@ -6,7 +6,7 @@ use datafusion::arrow::array::{Array, ArrayRef, AsArray, ListArray, RecordBatch,
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Field, Fields};
 use datafusion::common::{DataFusionError, Result, plan_datafusion_err};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::answer::read_items;
 use super::call::{Call, CallShape};
@@ -140,7 +140,8 @@ pub struct SampleResult {
     pub repaired: Vec<CallOutcome>,
     /// Empty where the call failed.
     pub completion: Arc<Completion>,
-    /// One object an item with the returned columns as keys, or the row's error.
+    /// One object an item with the returned columns as keys, or the row's error. Without `returns` one NULL: the text is
+    /// the completion's.
     pub items: Result<Vec<Value>, String>,
 }
 
@@ -187,9 +188,10 @@ fn read_completion(completion: &Completion, spec: &CallSpec) -> Result<Vec<Value
         return Err(format!("the model refused: {refusal}"));
     }
     let read = match &spec.returns {
-        None if spec.kind == CallKind::Embed => embed_vector::read(&completion.text, spec.dimensions)
-            .map(|_| vec![Value::Object(Map::from_iter([(spec.output.clone(), completion.text.clone().into())]))]),
-        None => Ok(vec![Value::Object(Map::from_iter([(spec.output.clone(), completion.text.clone().into())]))]),
+        None if spec.kind == CallKind::Embed => {
+            embed_vector::read(&completion.text, spec.dimensions).map(|_| vec![Value::Null])
+        }
+        None => Ok(vec![Value::Null]),
         Some(returns) => read_items(&completion.text, returns, spec.items),
     };
     let read = read.map_err(|error| match completion.finish_reason.as_deref() {
