@@ -42,6 +42,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 pub(super) struct Connections {
     /// Scheme, host and port.
     server: Uri,
+    host: Option<HeaderValue>,
     route: Route,
     /// The last one that was used is the first to be used again: what is not needed grows old.
     idle: Mutex<Vec<(Connection, Instant)>>,
@@ -111,7 +112,17 @@ impl Connections {
                 (scheme, _) => Route::Unknown(scheme.unwrap_or_default().to_owned()),
             },
         };
-        Connections { server, route, idle: Mutex::default() }
+        let host = server.authority().and_then(|place| HeaderValue::from_str(place.as_str()).ok());
+        Connections { server, host, route, idle: Mutex::default() }
+    }
+
+    /// A request to be completed: `Host` comes first (RFC 9110, section 7.2).
+    pub fn request(&self, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body.into()));
+        if let Some(host) = &self.host {
+            request.headers_mut().insert(HOST, host.clone());
+        }
+        request
     }
 
     /// Sends a request to an address of this server and reads what comes, up to `limit(status)` bytes. What was broken
@@ -133,10 +144,6 @@ impl Connections {
 
     /// The request as it travels on this route.
     fn addressed(&self, mut request: Request<Full<Bytes>>) -> Request<Full<Bytes>> {
-        let host = request.uri().authority().and_then(|place| HeaderValue::from_str(place.as_str()).ok());
-        if let Some(host) = host {
-            request.headers_mut().entry(HOST).or_insert(host);
-        }
         match &self.route {
             Route::Forwarded { authorization, .. } => {
                 if let Some(authorization) = authorization {

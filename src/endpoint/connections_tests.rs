@@ -36,7 +36,7 @@ impl Server {
     }
 
     async fn send(&self, limit: u64) -> Result<Reply, Failure> {
-        let mut request = Request::new(Full::from("{}"));
+        let mut request = self.connections.request("{}");
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.url.clone();
         self.connections.send(request, |_| limit, Duration::from_millis(500)).await

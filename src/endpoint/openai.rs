@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use chrono::Utc;
-use hyper::body::Bytes;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, StatusCode, Uri};
 
@@ -126,7 +125,7 @@ impl OpenAiEndpoint {
         body: String,
         timeout: Duration,
     ) -> Result<Reply, SendError> {
-        let mut request = hyper::Request::new(Bytes::from(body).into());
+        let mut request = replica.connections.request(body);
         if method == Method::POST {
             request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }

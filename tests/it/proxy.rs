@@ -7,8 +7,7 @@ use std::process::Output;
 use crate::fault_server::{FaultServer, answer};
 use crate::scratch::Scratch;
 
-const SQL: &str =
-    "SELECT completion FROM generate(TABLE (SELECT 'a' AS q UNION ALL SELECT 'b'), model => 'm', prompt => q)";
+const SQL: &str = "SELECT completion FROM generate((SELECT 'a' AS q UNION ALL SELECT 'b'), model => 'm', prompt => q)";
 /// Never printed: a proxy's password is a secret too.
 const PASSWORD: &str = "hush-proxy-4711";
 
