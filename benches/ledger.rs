@@ -36,7 +36,7 @@ fn records(n: u64) -> [Record; 3] {
         sample: 0,
         messages: format!(r#"[{{"role":"user","content":"question {n}: {}"}}]"#, &text[..200]),
         parameters: r#"{"parameters":{"temperature":0.7},"items":null,"schema":null}"#.into(),
-        response: text.into(),
+        response: text,
         finish_reason: Some("stop".into()),
         prompt_tokens: Some(100 + n % 50),
         completion_tokens: Some(200 + n % 90),
