@@ -177,7 +177,7 @@ impl Writer {
         if log.log.len > self.log_bytes {
             let (shared, given_up) = (Arc::clone(&self.shared), self.given_up.clone());
             self.sealing.spawn_blocking(move || {
-                idle_priority();
+                lower_priority();
                 match shared.seal(&log, &given_up) {
                     Ok(is_sealed) => Ok((!is_sealed).then_some(log)),
                     Err(e) => Err((log, e)),
@@ -216,20 +216,8 @@ impl Writer {
     }
 }
 
-/// The thread only seals, beside calls in flight: it runs where no other wants to. With a low priority alone it would
-/// keep a processor for milliseconds after one of theirs wakes up (10,000 calls in 1.26 s, not 1.12). What waits takes
-/// room on the disk alone.
-fn idle_priority() {
-    lower_priority();
-    #[cfg(target_os = "linux")]
-    // SAFETY: plain numbers go in, and a pointer that is read before it returns; 0 stands for the calling thread
-    // (sched_setscheduler(2)). Where it is refused, the low priority stays.
-    unsafe {
-        nix::libc::sched_setscheduler(0, nix::libc::SCHED_IDLE, &nix::libc::sched_param { sched_priority: 0 });
-    }
-}
-
-/// Merging can wait, calls in flight cannot: while both want the processor, they have it. The thread does nothing else.
+/// Sealing and merging can wait, calls in flight cannot: while both want the processor, they have it. The thread does
+/// nothing else.
 pub(super) fn lower_priority() {
     #[cfg(target_os = "linux")]
     // SAFETY: plain numbers go in; on Linux 0 stands for the calling thread (setpriority(2), "C library/kernel

@@ -44,10 +44,9 @@ impl Askers {
         Askers { desk: Arc::new(desk), tasks: FuturesUnordered::new() }
     }
 
-    /// More rows to ask.
+    /// More rows to ask, by askers that [`Askers::start`] starts.
     pub fn extend(&mut self, rows: Vec<UnansweredRow>) {
         self.desk.state().waiting.extend(rows);
-        self.start();
     }
 
     /// Starts askers for the rows that wait, where there is room for them.
