@@ -7,10 +7,14 @@
 //! (`SETTINGS_MAX_CONCURRENT_STREAMS`, RFC 9113 section 6.5.2), and the others would wait there with their slots.
 
 use std::error::Error;
+use std::fmt;
+use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use futures::future::poll_fn;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Fuse, poll_fn};
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -33,12 +37,17 @@ const KEEPALIVE_RETRIES: u32 = 3;
 /// Room for a body before it comes is made up to this.
 const MOST_ROOM: u64 = 1 << 20;
 
-type Connection = SendRequest<Full<Bytes>>;
+/// Goes on while it is polled by the one who waits for something of it: a task of its own would be woken three times a
+/// request, and wake the other as often.
+struct Connection {
+    sender: SendRequest<Full<Bytes>>,
+    driver: Fuse<BoxFuture<'static, ()>>,
+}
+
 type Secured<C> = HttpsConnector<C>;
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// The connections to one server.
-#[derive(Debug)]
 pub(super) struct Connections {
     /// Scheme, host and port.
     server: Uri,
@@ -61,6 +70,12 @@ enum Route {
     Tunnelled(Secured<Tunnel<Secured<HttpConnector>>>),
     /// A proxy of a kind that is not spoken.
     Unknown(String),
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").field("server", &self.server).finish_non_exhaustive()
+    }
 }
 
 /// What a server said.
@@ -165,7 +180,7 @@ impl Connections {
         limit: impl Fn(StatusCode) -> u64,
         reply: &mut Option<Reply>,
     ) -> Result<(), Failure> {
-        let (connection, response) = self.ask(request).await?;
+        let (mut connection, response) = self.ask(request).await?;
         let (head, mut body) = response.into_parts();
         let limit = limit(head.status);
         let room = body.size_hint().lower().min(limit).min(MOST_ROOM);
@@ -175,7 +190,7 @@ impl Connections {
             body: Vec::with_capacity(room as usize),
             broken: None,
         });
-        while let Some(frame) = body.frame().await {
+        while let Some(frame) = connection.driver.drive(body.frame()).await {
             if let Ok(data) = frame.map_err(reset)?.into_data() {
                 reply.body.extend_from_slice(&data);
             }
@@ -194,7 +209,8 @@ impl Connections {
             if kept.ready().await.is_err() {
                 continue;
             }
-            match kept.try_send_request(request).await {
+            let response = kept.sender.try_send_request(request);
+            match kept.driver.drive(response).await {
                 Ok(response) => return Ok((kept, response)),
                 Err(mut failed) => match failed.take_message() {
                     // Not a byte of it was sent.
@@ -204,7 +220,8 @@ impl Connections {
             }
         }
         let mut connection = self.connect().await?;
-        let response = connection.send_request(request).await.map_err(reset)?;
+        let response = connection.sender.send_request(request);
+        let response = connection.driver.drive(response).await.map_err(reset)?;
         Ok((connection, response))
     }
 
@@ -220,10 +237,15 @@ impl Connections {
     }
 
     fn keep(&self, connection: Connection) {
-        if !connection.is_closed() {
-            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-            idle.push((connection, Instant::now()));
+        if connection.sender.is_closed() {
+            return;
         }
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.first().is_some_and(|(_, since)| since.elapsed() > KEPT) {
+            let old = idle.partition_point(|(_, since)| since.elapsed() > KEPT);
+            idle.drain(..old);
+        }
+        idle.push((connection, Instant::now()));
     }
 
     async fn connect(&self) -> Result<Connection, Failure> {
@@ -246,20 +268,46 @@ impl Connections {
     }
 }
 
-/// A new connection, driven by a task of its own until either side closes it.
 async fn open<C>(mut connector: C, to: Uri) -> Result<Connection, BoxError>
 where
     C: Service<Uri, Error: Into<BoxError>, Response: Read + Write + Unpin + Send + 'static>,
 {
     poll_fn(|cx| connector.poll_ready(cx)).await.map_err(Into::into)?;
     let stream = connector.call(to).await.map_err(Into::into)?;
-    let (mut sender, connection) = http1::handshake(stream).await?;
-    tokio::spawn(async {
-        // Whoever waits for an answer is told.
-        let _ = connection.await;
-    });
-    sender.ready().await?;
-    Ok(sender)
+    let (sender, driver) = http1::handshake(stream).await?;
+    // Whoever waits for an answer is told of an error.
+    let mut connection = Connection { sender, driver: driver.map(drop).boxed().fuse() };
+    connection.ready().await?;
+    Ok(connection)
+}
+
+impl Connection {
+    /// An error where the server has closed it.
+    async fn ready(&mut self) -> hyper::Result<()> {
+        self.driver.drive(self.sender.ready()).await
+    }
+}
+
+trait Drive {
+    /// Waits for something that comes over this connection. Cancel-safe where the future is.
+    async fn drive<T>(&mut self, future: impl Future<Output = T>) -> T;
+}
+
+impl Drive for Fuse<BoxFuture<'static, ()>> {
+    async fn drive<T>(&mut self, future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        poll_fn(|cx| {
+            // Twice: what waits tells the connection only when it is polled that it wants more.
+            for _ in 0..2 {
+                let _ = self.poll_unpin(cx);
+                if let Poll::Ready(value) = future.as_mut().poll(cx) {
+                    return Poll::Ready(value);
+                }
+            }
+            Poll::Pending
+        })
+        .await
+    }
 }
 
 fn tcp() -> HttpConnector {
