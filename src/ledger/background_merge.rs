@@ -14,8 +14,8 @@ use super::LedgerError;
 use super::object_merge::{merge, sources, sweep};
 use super::object_rewrite::Input;
 use super::objects::{Listing, Objects};
+use super::priority;
 use super::shared::Shared;
-use super::writer::lower_priority;
 
 /// So many logs are merged: each is a request when the ledger is opened.
 pub const MANY_LOGS: usize = 100;
@@ -118,7 +118,7 @@ impl BackgroundMerge {
         let (shared, objects, at_least) = (Arc::clone(&self.shared), Arc::clone(&self.objects), self.at_least);
         let runtime = Handle::current();
         let work = move || {
-            lower_priority();
+            priority::lower();
             let result = runtime.block_on(async {
                 tokio::select! {
                     biased;

@@ -22,7 +22,7 @@ use super::log;
 
 /// Room behind a log's last frame.
 const LEAST_ROOM: u64 = 64 << 10;
-const MOST_ROOM: u64 = 4 << 20;
+const MOST_ROOM: u64 = 1 << 20;
 
 pub(super) fn log_path(folder: &Path, unique: &str) -> PathBuf {
     folder.join(format!("log-{unique}.log"))

@@ -418,7 +418,7 @@ async fn every_column_reads_the_same_from_a_log_and_from_a_segment() {
 #[tokio::test]
 async fn a_full_log_is_sealed_while_the_ledger_goes_on() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = Ledger::open_with(folder.path(), 50_000).await.unwrap();
+    let ledger = Ledger::open_with(folder.path(), 400_000).await.unwrap();
     for n in 0..25 {
         ledger.append((n * 100..(n + 1) * 100).flat_map(whole).collect()).await.unwrap();
     }
@@ -429,6 +429,27 @@ async fn a_full_log_is_sealed_while_the_ledger_goes_on() {
     assert_finds(&ledger, 2_500).await;
     assert_finds(&Ledger::open(folder.path()).await.unwrap(), 2_500).await;
     assert_eq!(counts(folder.path()).await, "2500 2500 2500");
+}
+
+/// More full logs at once than may wait for a processor that nobody wants, and `close` while they are being sealed.
+#[tokio::test]
+async fn logs_that_fill_faster_than_they_are_sealed_lose_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = Ledger::open_with(folder.path(), 20_000).await.unwrap();
+    let append = async |numbers: std::ops::Range<u32>| {
+        for n in numbers {
+            ledger.append((n * 100..(n + 1) * 100).flat_map(whole).collect()).await.unwrap();
+        }
+    };
+    append(0..20).await;
+    ledger.close().await.unwrap();
+    append(20..40).await;
+    assert_finds(&ledger, 4_000).await;
+    ledger.close().await.unwrap();
+    assert!(files(folder.path(), ".log").is_empty() && files(folder.path(), ".tmp").is_empty());
+    assert_finds(&ledger, 4_000).await;
+    assert_finds(&Ledger::open(folder.path()).await.unwrap(), 4_000).await;
+    assert_eq!(counts(folder.path()).await, "4000 4000 4000");
 }
 
 #[tokio::test]

@@ -15,11 +15,11 @@ fn use_of(n: u64) -> Record {
 
 /// A log of three frames, and the offsets at which they begin and the last one ends.
 fn three_frames() -> (Vec<u8>, [u64; 4]) {
-    let mut encoder = FrameEncoder::new().unwrap();
+    let mut encoder = FrameEncoder::storing();
     let mut bytes = header().to_vec();
     let mut offsets = [HEADER_LEN; 4];
     for n in 0..3 {
-        bytes.extend(encoder.encode([&Lines::of(&[use_of(n), use_of(n + 100)]).unwrap()]).unwrap());
+        bytes.extend(encoder.encode([&Lines::of(vec![use_of(n), use_of(n + 100)]).unwrap()]).unwrap());
         offsets[n as usize + 1] = bytes.len() as u64;
     }
     (bytes, offsets)
@@ -130,8 +130,24 @@ fn costs_come_back_to_the_last_bit_and_not_a_number_harms_no_group() {
             billed: true,
             cost_usd: cost,
         });
-        let frame = FrameEncoder::new().unwrap().encode([&Lines::of(&[record]).unwrap()]).unwrap();
+        let mut encoder = FrameEncoder::storing();
+        let frame = encoder.encode([&Lines::of(vec![record]).unwrap()]).unwrap();
         let Record::Attempt(back) = &decode(&frame[8..]).unwrap()[0] else { panic!("not an attempt") };
         assert!(back.cost_usd.to_bits() == cost.to_bits() || (back.cost_usd.is_nan() && cost.is_nan()));
+    }
+}
+
+/// A reader of zstd that knows nothing of this log reads what it stores; blocks are no longer than they may be.
+#[test]
+fn what_is_stored_and_what_is_compressed_is_zstd() {
+    let records = |n: usize| vec![use_of(n as u64); n];
+    for sizes in [vec![1], vec![2, 1, 3], vec![4_000, 1]] {
+        let lines: Vec<Lines> = sizes.into_iter().map(|n| Lines::of(records(n)).unwrap()).collect();
+        let whole = lines.iter().flat_map(|lines| lines.bytes.clone()).collect::<Vec<u8>>();
+        for mut encoder in [FrameEncoder::storing(), FrameEncoder::compressing(3).unwrap()] {
+            let frame = encoder.encode(&lines).unwrap();
+            assert_eq!(zstd::stream::decode_all(&frame[8..]).unwrap(), whole);
+            assert_eq!(decode(&frame[8..]).unwrap(), Lines::read(&whole).unwrap());
+        }
     }
 }

@@ -57,7 +57,7 @@ pub(super) fn start(
     listing: &Listing,
 ) -> Result<(), LedgerError> {
     let encoder =
-        FrameEncoder::of_level(COMPRESSION_LEVEL).map_err(LedgerError::io("start the writer of", &shared.folder))?;
+        FrameEncoder::compressing(COMPRESSION_LEVEL).map_err(LedgerError::io("start the writer of", &shared.folder))?;
     let unique = object_log::unique();
     let merging = BackgroundMerge::new(Arc::clone(&shared), Arc::clone(&objects), &unique, listing);
     let mut writer =

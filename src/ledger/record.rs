@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::CallId;
 
-/// One thing to write down. In a log it is one line of JSON, `{"call": {…}}`; a field that is added later needs a
-/// default, so that older logs stay readable.
+/// One thing to write down. In a log it is JSON, `{"call": {…}}`, with a call's texts behind it; a field that is added
+/// later needs a default, so that older logs stay readable.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Record {

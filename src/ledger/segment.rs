@@ -31,6 +31,9 @@ use super::{CallId, LedgerError, Record, StoredAnswer, crash_points};
 pub(super) const BLOCK_ROWS: u64 = 50;
 pub(super) const CALLS_ROW_GROUP_ROWS: usize = 1_000;
 const ROW_GROUP_ROWS: usize = 100_000;
+/// A segment is made durable in steps of this many bytes: all at once it would keep the disk from the syncs of the log
+/// that is written meanwhile.
+const SYNC_BYTES: usize = 4 << 20;
 
 /// Seals a log: writes its segment, makes it durable, gives it its name, and only then deletes the log. `Ok` is the
 /// ids of the segment's calls in the order of its rows; none and no segment for a log without records.
@@ -110,6 +113,8 @@ pub(super) struct SegmentFile {
     path: PathBuf,
     columns: Vec<usize>,
     writer: ArrowWriter<File>,
+    /// Bytes that are durable.
+    synced: usize,
 }
 
 impl SegmentFile {
@@ -120,7 +125,7 @@ impl SegmentFile {
         let options = ArrowWriterOptions::new().with_properties(properties(table)?).with_skip_arrow_metadata(true);
         let writer = ArrowWriter::try_new_with_options(file, Arc::clone(table.schema()), options)
             .map_err(LedgerError::parquet("created", &path))?;
-        Ok(SegmentFile { table, path, columns: (0..table.schema().fields().len()).collect(), writer })
+        Ok(SegmentFile { table, path, columns: (0..table.schema().fields().len()).collect(), writer, synced: 0 })
     }
 
     fn write(&mut self, rows: &mut Rows) -> Result<(), LedgerError> {
@@ -130,7 +135,13 @@ impl SegmentFile {
 
     /// Adds rows with all columns of the table.
     pub(super) fn write_batch(&mut self, batch: &RecordBatch) -> Result<(), LedgerError> {
-        self.writer.write(batch).map_err(LedgerError::parquet("written", &self.path))
+        self.writer.write(batch).map_err(LedgerError::parquet("written", &self.path))?;
+        let written = self.writer.bytes_written();
+        if written - self.synced > SYNC_BYTES {
+            self.writer.inner().sync_data().map_err(LedgerError::io("sync", &self.path))?;
+            self.synced = written;
+        }
+        Ok(())
     }
 
     pub(super) fn finish(self) -> Result<(), LedgerError> {

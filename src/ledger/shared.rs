@@ -24,6 +24,9 @@ use super::{CallId, LedgerError};
 /// Decoded answers kept in memory.
 const BLOCK_CACHE_BYTES: usize = 64 << 20;
 
+/// Who seals may get next to nothing of the processor, and is not to keep the index from calls meanwhile.
+const KEYS_AT_ONCE: usize = 256;
+
 /// All that is known of a ledger.
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -245,11 +248,13 @@ impl Shared {
         self.write_distinct(log, &keys)?;
         let to = self.add_source(Source::Segment(Arc::new(Segment::new(&self.folder, unique))));
         self.segments.write().unwrap_or_else(PoisonError::into_inner).insert(unique.clone(), to);
-        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        for (key, row) in keys.iter().zip(0..) {
-            index.relocate(key, log.source, Place::new(to, row));
+        let mut rows = keys.iter().zip(0..).peekable();
+        while rows.peek().is_some() {
+            let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+            for (key, row) in rows.by_ref().take(KEYS_AT_ONCE) {
+                index.relocate(key, log.source, Place::new(to, row));
+            }
         }
-        drop(index);
         let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(sealed) = sources.get_mut(log.source as usize) {
             *sealed = None;
@@ -268,9 +273,13 @@ impl Shared {
         }
         // What others have written since is younger: it repeats this segment, not this segment it.
         let older: BTreeSet<u32> = segments.values().copied().collect();
-        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
-        let repeated = |key: &Key| index.get(key).is_some_and(|place| older.contains(&place.source()));
-        let repeats = keys.iter().zip(0..).filter(|(key, _)| repeated(key)).map(|(_, row)| row).collect();
+        drop(segments);
+        let mut repeats = Vec::new();
+        for (keys, first) in keys.chunks(KEYS_AT_ONCE).zip((0..).step_by(KEYS_AT_ONCE)) {
+            let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+            let repeated = |key: &Key| index.get(key).is_some_and(|place| older.contains(&place.source()));
+            repeats.extend(keys.iter().zip(first..).filter(|(key, _)| repeated(key)).map(|(_, row)| row));
+        }
         Distinct { rows: keys.len() as u64, repeats }.write(&folder::segment_path(&self.folder, unique));
         Ok(())
     }

@@ -24,7 +24,7 @@ use super::{CallId, LedgerError, Record, object_writer};
 const QUEUE: usize = 1_024;
 
 /// A log longer than this is sealed, and another begun.
-const LOG_BYTES: u64 = 64 << 20;
+const LOG_BYTES: u64 = 256 << 20;
 
 /// What is stored of an answer: all that a replay needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -134,15 +134,15 @@ impl Ledger {
     }
 
     /// The right to ask a call that nobody has answered or asks, as one look shows. `None` says nothing: look again with
-    /// [`Ledger::find_or_claim`], which may have to read or to wait.
+    /// [`Ledger::find_or_claim`], which may have to read or to wait. Of use where the call was not known a while ago.
     pub fn claim_at_once(&self, id: &CallId) -> Option<Claim> {
-        let key = index::key(id);
-        if self.shared.objects.is_some() || self.shared.place(&key).is_some() {
+        if self.shared.objects.is_some() {
             return None;
         }
         let claim = self.claim(id)?;
         // The last holder let go of its claim only when its answer was durable: look after, not before.
-        let nothing_new = matches!(self.shared.others_wrote(), Ok(false)) && self.shared.place(&key).is_none();
+        let nothing_new =
+            matches!(self.shared.others_wrote(), Ok(false)) && self.shared.place(&index::key(id)).is_none();
         nothing_new.then_some(claim)
     }
 
@@ -180,7 +180,7 @@ impl Ledger {
         let (reply, answer) = oneshot::channel();
         let pending = Pending { answer: (!records.is_empty()).then_some(answer), shared: Arc::clone(&self.shared) };
         if pending.answer.is_some() {
-            let lines = Lines::of(&records).map_err(LedgerError::io("encode records for", &self.shared.folder))?;
+            let lines = Lines::of(records).map_err(LedgerError::io("encode records for", &self.shared.folder))?;
             let append = Command::Append(Append { lines, reply, runtime: Handle::try_current().ok() });
             self.commands.send(append).await.map_err(|_| self.shared.writer_ended())?;
         }

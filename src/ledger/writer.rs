@@ -7,12 +7,13 @@ use std::thread;
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::lines::Lines;
 use super::log::FrameEncoder;
 use super::replies::Replies;
+use super::sealing::Sealing;
 use super::shared::{NumberedLog, Shared};
 use super::{LedgerError, crash_points, folder};
 
@@ -56,9 +57,7 @@ pub(super) struct Writer {
     log: Option<NumberedLog>,
     /// Complete logs that `close` seals: of dead processes, and those after a failed write.
     unsealed: Vec<NumberedLog>,
-    /// Full logs being sealed in what time is left; a failure gives the log back, and so does being given up.
-    sealing: JoinSet<Result<Option<NumberedLog>, (NumberedLog, LedgerError)>>,
-    given_up: CancellationToken,
+    sealing: Sealing,
     /// A log longer than this is sealed, and another begun.
     log_bytes: u64,
 }
@@ -75,17 +74,8 @@ impl Writer {
         let failed = LedgerError::io("start the writer of", folder);
         let start = || {
             let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-            let encoder = FrameEncoder::new()?;
-            let mut writer = Writer {
-                shared,
-                queue,
-                encoder,
-                log: None,
-                unsealed: Vec::new(),
-                sealing: JoinSet::new(),
-                given_up: CancellationToken::new(),
-                log_bytes,
-            };
+            let (encoder, sealing) = (FrameEncoder::storing(), Sealing::new(Arc::clone(&shared)));
+            let mut writer = Writer { shared, queue, encoder, log: None, unsealed: Vec::new(), sealing, log_bytes };
             thread::Builder::new().name("ledger".into()).spawn(move || {
                 runtime.block_on(async {
                     for log in adopted {
@@ -155,7 +145,7 @@ impl Writer {
         crash_points::pass_after("group half written", || {
             let _ = log.log.file.write_all(&frame[..frame.len() / 2]);
         });
-        match room.and_then(|()| log.log.file.write_all(&frame)).and_then(|()| log.log.file.sync_data()) {
+        match room.and_then(|()| log.log.file.write_all(frame)).and_then(|()| log.log.file.sync_data()) {
             Ok(()) => {
                 log.log.len += frame.len() as u64;
                 let source = log.source;
@@ -172,17 +162,10 @@ impl Writer {
         }
     }
 
-    /// Lets go of a log that gets no more records: sealed now if it is large, else at `close`.
+    /// Lets go of a log that gets no more records: sealed soon if it is large, else at `close`.
     fn retire(&mut self, log: NumberedLog) {
         if log.log.len > self.log_bytes {
-            let (shared, given_up) = (Arc::clone(&self.shared), self.given_up.clone());
-            self.sealing.spawn_blocking(move || {
-                lower_priority();
-                match shared.seal(&log, &given_up) {
-                    Ok(is_sealed) => Ok((!is_sealed).then_some(log)),
-                    Err(e) => Err((log, e)),
-                }
-            });
+            self.sealing.add(log);
         } else {
             self.unsealed.push(log);
         }
@@ -191,39 +174,21 @@ impl Writer {
     /// Seals what is left. What was being sealed beside the calls is begun again here: it has waited for the processor
     /// then, and someone waits for it now.
     async fn seal_all(&mut self) -> Result<(), LedgerError> {
-        std::mem::take(&mut self.given_up).cancel();
-        while let Some(sealed) = self.sealing.join_next().await {
-            match sealed {
-                Ok(Ok(log)) => self.unsealed.extend(log),
-                Ok(Err((log, e))) => {
-                    tracing::warn!("{e}; sealing is tried again");
-                    self.unsealed.push(log);
-                }
-                Err(e) => {
-                    return Err(LedgerError::Cancelled { path: self.shared.folder.clone(), detail: e.to_string() });
-                }
-            }
-        }
+        let given_back = self.sealing.give_up().await;
+        let folder = &self.shared.folder;
+        let cancelled = |e: JoinError| LedgerError::Cancelled { path: folder.clone(), detail: e.to_string() };
+        self.unsealed.extend(given_back.map_err(cancelled)?);
         self.unsealed.extend(self.log.take());
+        // A younger segment is best sealed when it is known what the older ones hold.
+        self.unsealed.sort_by(|one, other| one.log.unique.cmp(&other.log.unique));
         let mut failed = None;
         for log in std::mem::take(&mut self.unsealed) {
-            if let Err(e) = self.shared.seal(&log, &self.given_up) {
+            if let Err(e) = self.shared.seal(&log, &CancellationToken::new()) {
                 self.unsealed.push(log);
                 failed = failed.or(Some(e));
             }
         }
         failed.map_or(Ok(()), Err)
-    }
-}
-
-/// Sealing and merging can wait, calls in flight cannot: while both want the processor, they have it. The thread does
-/// nothing else.
-pub(super) fn lower_priority() {
-    #[cfg(target_os = "linux")]
-    // SAFETY: plain numbers go in; on Linux 0 stands for the calling thread (setpriority(2), "C library/kernel
-    // differences"). Where it is refused, sealing goes on as before.
-    unsafe {
-        nix::libc::setpriority(nix::libc::PRIO_PROCESS, 0, 19);
     }
 }
 

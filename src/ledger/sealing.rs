@@ -1,0 +1,114 @@
+//! Seals full logs beside the calls, one after the other, the oldest first. In: logs that get no more records. Out:
+//! their segments, or the logs back where sealing failed or was broken off.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::priority;
+use super::shared::{NumberedLog, Shared};
+
+/// Sealing takes about 30 µs of a processor a call, which calls in flight may want: it waits until they want none, or
+/// until so many logs wait.
+const MOST_WAITING: usize = 4;
+
+/// The logs that wait, and the thread that seals them.
+pub(super) struct Sealing {
+    desk: Arc<Desk>,
+    threads: JoinSet<()>,
+}
+
+struct Desk {
+    shared: Arc<Shared>,
+    /// Held while a log is sealed.
+    turn: Mutex<()>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<NumberedLog>,
+    failed: Vec<NumberedLog>,
+    sealer: Option<Sealer>,
+}
+
+/// The thread that seals now.
+#[derive(Clone)]
+struct Sealer {
+    given_up: CancellationToken,
+    is_idle: bool,
+}
+
+impl Sealing {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let desk = Desk { shared, turn: Mutex::default(), state: Mutex::default() };
+        Sealing { desk: Arc::new(desk), threads: JoinSet::new() }
+    }
+
+    /// One more full log. To be called within the runtime whose threads seal.
+    pub(super) fn add(&mut self, log: NumberedLog) {
+        while self.threads.try_join_next().is_some() {}
+        let mut state = self.desk.state();
+        state.waiting.push_back(log);
+        let is_idle = state.waiting.len() < MOST_WAITING;
+        match &state.sealer {
+            Some(sealer) if is_idle || !sealer.is_idle => return,
+            // A thread that is idle stays idle: another takes over, and begins its log again.
+            Some(sealer) => sealer.given_up.cancel(),
+            None => {}
+        }
+        let sealer = Sealer { given_up: CancellationToken::new(), is_idle };
+        state.sealer = Some(sealer.clone());
+        drop(state);
+        let desk = Arc::clone(&self.desk);
+        self.threads.spawn_blocking(move || desk.seal(&sealer));
+    }
+
+    /// Breaks off what is being sealed, and gives back all logs that are not, the oldest first.
+    pub(super) async fn give_up(&mut self) -> Result<Vec<NumberedLog>, JoinError> {
+        if let Some(sealer) = self.desk.state().sealer.take() {
+            sealer.given_up.cancel();
+        }
+        while let Some(ended) = self.threads.join_next().await {
+            ended?;
+        }
+        let State { waiting, failed, .. } = std::mem::take(&mut *self.desk.state());
+        Ok(failed.into_iter().chain(waiting).collect())
+    }
+}
+
+impl Desk {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Seals until no log waits.
+    fn seal(&self, sealer: &Sealer) {
+        if sealer.is_idle {
+            priority::idle()
+        } else {
+            priority::lower()
+        }
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        while !sealer.given_up.is_cancelled() {
+            let log = {
+                let mut state = self.state();
+                let Some(log) = state.waiting.pop_front() else {
+                    state.sealer = None;
+                    return;
+                };
+                log
+            };
+            match self.shared.seal(&log, &sealer.given_up) {
+                Ok(true) => {}
+                Ok(false) => self.state().waiting.push_front(log),
+                Err(e) => {
+                    tracing::warn!("{e}; sealing is tried again");
+                    self.state().failed.push(log);
+                }
+            }
+        }
+    }
+}
