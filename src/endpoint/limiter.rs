@@ -114,6 +114,17 @@ impl Limiter {
         }
     }
 
+    /// How many requests more could be in flight than are, or wait for a rate or a pause.
+    pub fn free_slots(&self) -> usize {
+        let state = self.0.state();
+        state.allowed.saturating_sub(state.in_flight + state.waiting.len())
+    }
+
+    /// Whether some wait to send a request.
+    pub fn has_waiting(&self) -> bool {
+        !self.0.state().waiting.is_empty()
+    }
+
     /// How many requests may be in flight now.
     pub fn allowed_in_flight(&self) -> usize {
         self.0.state().allowed

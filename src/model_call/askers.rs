@@ -23,7 +23,7 @@ pub(super) struct Askers {
 /// What pump and askers share.
 struct Desk {
     caller: Arc<RowCaller>,
-    /// So many ask at once, and from so many waiting rows on no more are wanted.
+    /// At most so many ask at once, mostly half of them; from so many waiting rows on no more are wanted.
     capacity: usize,
     /// So many finished rows are worth a batch.
     batch_rows: usize,
@@ -36,6 +36,8 @@ struct Desk {
 struct State {
     waiting: VecDeque<UnansweredRow>,
     finished: Vec<FinishedRow>,
+    /// Tasks that ask, or are about to.
+    askers: usize,
 }
 
 impl Askers {
@@ -49,11 +51,17 @@ impl Askers {
         self.desk.state().waiting.extend(rows);
     }
 
-    /// Starts askers for the rows that wait, where there is room for them.
+    /// Starts askers for the rows that wait: as many as fill the model's slots, and more where slots are free all the
+    /// same, since some wait for their next attempt then, or for another process.
     pub fn start(&mut self) {
         let waiting = self.desk.state().waiting.len();
-        let room = self.desk.capacity.saturating_sub(self.tasks.len());
+        let (running, capacity) = (self.tasks.len(), self.desk.capacity);
+        let room = match capacity.div_ceil(2).saturating_sub(running) {
+            0 => self.desk.caller.model.limiter.free_slots().min(capacity.saturating_sub(running)),
+            room => room,
+        };
         for _ in 0..waiting.min(room) {
+            self.desk.state().askers += 1;
             self.tasks.push(tokio::spawn(Arc::clone(&self.desk).ask()));
         }
     }
@@ -93,7 +101,8 @@ impl Desk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks rows until none waits, or until more than a batch of finished ones waits for a pump that is held up.
+    /// Asks rows until none waits, until more than a batch of finished ones waits for a pump that is held up, or until
+    /// there are more askers than the model has slots for.
     async fn ask(self: Arc<Self>) -> Result<()> {
         while let Some(row) = self.next() {
             let row = self.caller.ask(row).await?;
@@ -105,10 +114,13 @@ impl Desk {
     fn next(&self) -> Option<UnansweredRow> {
         let (row, is_low) = {
             let mut state = self.state();
-            if state.finished.len() >= self.batch_rows + self.capacity {
+            let is_held_up = state.finished.len() >= self.batch_rows + self.capacity;
+            let is_spare = state.askers > self.capacity.div_ceil(2) && self.caller.model.limiter.has_waiting();
+            let row = if is_held_up || is_spare { None } else { state.waiting.pop_front() };
+            let Some(row) = row else {
+                state.askers -= 1;
                 return None;
-            }
-            let row = state.waiting.pop_front()?;
+            };
             (row, state.waiting.len() + 1 == self.capacity)
         };
         if is_low {
