@@ -24,7 +24,7 @@ use super::{CallId, LedgerError, Record, object_writer};
 const QUEUE: usize = 1_024;
 
 /// A log longer than this is sealed, and another begun.
-const LOG_BYTES: u64 = 256 << 20;
+const LOG_BYTES: u64 = 128 << 20;
 
 /// What is stored of an answer: all that a replay needs.
 #[derive(Debug, Clone, PartialEq)]
