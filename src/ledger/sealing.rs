@@ -3,8 +3,8 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 
-use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::priority;
@@ -17,7 +17,8 @@ const MOST_WAITING: usize = 4;
 /// The logs that wait, and the thread that seals them.
 pub(super) struct Sealing {
     desk: Arc<Desk>,
-    threads: JoinSet<()>,
+    /// None of a pool: one that has been made idle stays so, and would seal another time for those who are in a hurry.
+    threads: Vec<JoinHandle<()>>,
 }
 
 struct Desk {
@@ -44,12 +45,12 @@ struct Sealer {
 impl Sealing {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let desk = Desk { shared, turn: Mutex::default(), state: Mutex::default() };
-        Sealing { desk: Arc::new(desk), threads: JoinSet::new() }
+        Sealing { desk: Arc::new(desk), threads: Vec::new() }
     }
 
-    /// One more full log. To be called within the runtime whose threads seal.
+    /// One more full log.
     pub(super) fn add(&mut self, log: NumberedLog) {
-        while self.threads.try_join_next().is_some() {}
+        self.threads.retain(|thread| !thread.is_finished());
         let mut state = self.desk.state();
         state.waiting.push_back(log);
         let is_idle = state.waiting.len() < MOST_WAITING;
@@ -63,19 +64,24 @@ impl Sealing {
         state.sealer = Some(sealer.clone());
         drop(state);
         let desk = Arc::clone(&self.desk);
-        self.threads.spawn_blocking(move || desk.seal(&sealer));
+        match thread::Builder::new().name("sealing".into()).spawn(move || desk.seal(&sealer)) {
+            Ok(thread) => self.threads.push(thread),
+            // Tried again with the next full log, or done at `close`.
+            Err(e) => {
+                tracing::warn!("no thread to seal the ledger's logs: {e}");
+                self.desk.state().sealer = None;
+            }
+        }
     }
 
-    /// Breaks off what is being sealed, and gives back all logs that are not, the oldest first.
-    pub(super) async fn give_up(&mut self) -> Result<Vec<NumberedLog>, JoinError> {
+    /// Breaks off what is being sealed, and gives back all logs that are not; `false` where one may be lost to a panic.
+    pub(super) fn give_up(&mut self) -> (Vec<NumberedLog>, bool) {
         if let Some(sealer) = self.desk.state().sealer.take() {
             sealer.given_up.cancel();
         }
-        while let Some(ended) = self.threads.join_next().await {
-            ended?;
-        }
+        let ended = self.threads.drain(..).map(JoinHandle::join).fold(true, |all, ended| all & ended.is_ok());
         let State { waiting, failed, .. } = std::mem::take(&mut *self.desk.state());
-        Ok(failed.into_iter().chain(waiting).collect())
+        (failed.into_iter().chain(waiting).collect(), ended)
     }
 }
 

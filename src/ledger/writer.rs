@@ -7,7 +7,6 @@ use std::thread;
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinError;
 use tokio_util::sync::CancellationToken;
 
 use super::lines::Lines;
@@ -104,7 +103,7 @@ impl Writer {
             }
             if let Some(close) = close {
                 // The one who asked may have been dropped; that is no failure.
-                let _ = close.reply.send(self.seal_all().await);
+                let _ = close.reply.send(self.seal_all());
             }
         }
     }
@@ -173,15 +172,14 @@ impl Writer {
 
     /// Seals what is left. What was being sealed beside the calls is begun again here: it has waited for the processor
     /// then, and someone waits for it now.
-    async fn seal_all(&mut self) -> Result<(), LedgerError> {
-        let given_back = self.sealing.give_up().await;
-        let folder = &self.shared.folder;
-        let cancelled = |e: JoinError| LedgerError::Cancelled { path: folder.clone(), detail: e.to_string() };
-        self.unsealed.extend(given_back.map_err(cancelled)?);
+    fn seal_all(&mut self) -> Result<(), LedgerError> {
+        let (given_back, is_whole) = self.sealing.give_up();
+        self.unsealed.extend(given_back);
         self.unsealed.extend(self.log.take());
         // A younger segment is best sealed when it is known what the older ones hold.
         self.unsealed.sort_by(|one, other| one.log.unique.cmp(&other.log.unique));
-        let mut failed = None;
+        let lost = || LedgerError::Cancelled { path: self.shared.folder.clone(), detail: "sealing panicked".into() };
+        let mut failed = (!is_whole).then(lost);
         for log in std::mem::take(&mut self.unsealed) {
             if let Err(e) = self.shared.seal(&log, &CancellationToken::new()) {
                 self.unsealed.push(log);
