@@ -42,7 +42,7 @@ async fn assert_found(ledger: &Ledger, n: u32) {
     let lookup =
         timeout(Duration::from_secs(20), ledger.find_or_claim(&id(n))).await.expect("somebody holds its claim");
     match lookup.unwrap() {
-        Lookup::Found(answer) => assert_eq!(&*answer.response, format!("answer {n}")),
+        Lookup::Found(answer) => assert_eq!(answer.response(), format!("answer {n}")),
         Lookup::Claimed(_) => panic!("call {n} is not found"),
     }
 }

@@ -124,8 +124,7 @@ impl State {
                 continue;
             }
             // Its log was begun and sealed between two looks.
-            let segment = Segment::new(&shared.folder, unique);
-            let keys = segment.keys()?;
+            let (segment, keys) = Segment::open(&shared.folder, unique)?;
             shared.add_segment(segment, &keys);
             self.known.insert(unique.to_owned());
         }

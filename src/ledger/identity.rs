@@ -63,10 +63,14 @@ impl Serialize for CallId {
 
 impl<'de> Deserialize<'de> for CallId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let hex = Cow::<str>::deserialize(deserializer)?;
+        let Text(hex) = Text::deserialize(deserializer)?;
         CallId::from_hex(&hex).ok_or_else(|| D::Error::custom(format!("'{hex}' is no call id: 64 hex digits are")))
     }
 }
+
+/// A string that is read where it stands, if it can be; `Cow` by itself is always a copy.
+#[derive(Deserialize)]
+pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
 /// Everything that makes two calls the same call. Position, run, URL, batching and the way the schema travels
 /// are no part of it.

@@ -38,6 +38,7 @@
 mod background_merge;
 mod backlog;
 mod block;
+mod block_cache;
 mod claims;
 mod columns;
 mod compact;
@@ -87,6 +88,7 @@ mod writer;
 
 pub use background_merge::MANY_LOGS;
 pub use backlog::{Backlog, backlog};
+pub use block::StoredAnswer;
 pub use claims::Claim;
 pub use compact::{Compacted, Totals, compact};
 pub use error::LedgerError;
@@ -95,5 +97,5 @@ pub use gc::{GarbageCollector, Share, Unused};
 pub use identity::{CallId, CallKey, KeyTemplate};
 pub use location::Location;
 pub use record::{AttemptRecord, CallRecord, Record, UseRecord};
-pub use store::{Ledger, Pending, StoredAnswer};
+pub use store::{Ledger, Pending};
 pub use tables::tables;

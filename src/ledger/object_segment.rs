@@ -3,8 +3,10 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use arrow::array::{Array, RecordBatch, StringArray};
+use arrow::compute::concat_batches;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use parquet::arrow::ProjectionMask;
@@ -18,7 +20,7 @@ use super::block::Block;
 use super::columns::Table;
 use super::generation::SegmentEntry;
 use super::index::Key;
-use super::segment::{ANSWER_COLUMNS, CALLS_ROW_GROUP_ROWS, answers};
+use super::segment::{ANSWER_COLUMNS, CALLS_ROW_GROUP_ROWS, block, with_views};
 use crate::stores::{ParquetObject, Prefix};
 
 /// The column that is in no table.
@@ -76,8 +78,9 @@ impl ObjectSegment {
         for first in firsts {
             let footer = self.footer.get_or_try_init(|| async {
                 let options = ArrowReaderOptions::new();
-                ArrowReaderMetadata::load_async(&mut self.object(Table::Calls)?, options)
+                ArrowReaderMetadata::load_async(&mut self.object(Table::Calls)?, options.clone())
                     .await
+                    .and_then(|footer| with_views(&footer, options))
                     .map_err(|e| self.failed(Table::Calls, &e))
             });
             let footer = footer.await?.clone();
@@ -88,12 +91,10 @@ impl ObjectSegment {
                 .with_row_groups(vec![(first / OBJECT_BLOCK_ROWS) as usize])
                 .build()
                 .map_err(|e| self.failed(Table::Calls, &e))?;
+            let schema = Arc::clone(rows.schema());
             let rows: Vec<RecordBatch> = rows.try_collect().await.map_err(|e| self.failed(Table::Calls, &e))?;
-            let mut found = Vec::new();
-            for batch in &rows {
-                answers(batch, &path, &mut found)?;
-            }
-            blocks.push(Block::of(found));
+            let rows = concat_batches(&schema, &rows).map_err(LedgerError::arrow("read", &path))?;
+            blocks.push(block(&rows, &path)?);
         }
         Ok(blocks)
     }

@@ -96,29 +96,32 @@ mod shared_text {
 
     use serde::{Deserialize, Deserializer, Serializer};
 
+    use crate::ledger::identity::Text;
+
     pub fn serialize<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(text)
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Arc<str>, D::Error> {
-        String::deserialize(deserializer).map(Arc::from)
+        Text::deserialize(deserializer).map(|Text(text)| Arc::from(text))
     }
 }
 
 /// A float as the text of its shortest form: a JSON number comes back from serde_json up to 1 ulp off, and NaN
 /// (which must not make its whole group unreadable) not at all.
 mod exact_number {
-    use std::borrow::Cow;
-
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
+
+    use crate::ledger::identity::Text;
 
     pub fn serialize<S: Serializer>(number: &f64, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(number)
     }
 
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-        Cow::<str>::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+        let Text(number) = Text::deserialize(deserializer)?;
+        number.parse().map_err(D::Error::custom)
     }
 }
 

@@ -7,14 +7,15 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Float64Type, Int64Type};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::{DataType, FieldRef, Fields, Float64Type, Schema};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
 };
 use parquet::arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions};
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::metadata::PageIndexPolicy;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
@@ -25,7 +26,7 @@ use super::columns::{Rows, Table};
 use super::folder::{self, OwnedLog};
 use super::index::{self, Key};
 use super::log::{LogFile, LogReader};
-use super::{CallId, LedgerError, Record, StoredAnswer, crash_points};
+use super::{CallId, LedgerError, Record, crash_points};
 
 /// One answer is read by its block: a page of each of the columns that an answer needs.
 pub(super) const BLOCK_ROWS: u64 = 50;
@@ -175,33 +176,48 @@ pub(super) fn properties(table: Table) -> Result<WriterProperties, LedgerError> 
 #[derive(Debug)]
 pub(super) struct Segment {
     path: PathBuf,
+    rows: u64,
 }
 
 impl Segment {
-    pub(super) fn new(folder: &Path, unique: &str) -> Segment {
-        Segment { path: folder::segment_path(folder, unique).join(Table::Calls.file_name()) }
+    /// A segment that has been sealed or read just now, with so many calls.
+    pub(super) fn new(folder: &Path, unique: &str, rows: usize) -> Segment {
+        Segment { path: calls_path(folder, unique), rows: rows as u64 }
     }
 
-    /// The ids of all calls in the order of the rows; reads no other column.
-    pub(super) fn keys(&self) -> Result<Vec<Key>, LedgerError> {
-        let file = File::open(&self.path).map_err(LedgerError::io("open", &self.path))?;
-        let builder =
-            ParquetRecordBatchReaderBuilder::try_new(file).map_err(LedgerError::parquet("read", &self.path))?;
+    /// Opens a segment. The keys are of all its calls in the order of the rows; no other column is read.
+    pub(super) fn open(folder: &Path, unique: &str) -> Result<(Segment, Vec<Key>), LedgerError> {
+        let path = calls_path(folder, unique);
+        let file = File::open(&path).map_err(LedgerError::io("open", &path))?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(LedgerError::parquet("read", &path))?;
         let ids = ProjectionMask::columns(builder.parquet_schema(), ["call_id"]);
         let reader = builder
             .with_projection(ids)
             .with_batch_size(CALLS_ROW_GROUP_ROWS)
             .build()
-            .map_err(LedgerError::parquet("read", &self.path))?;
+            .map_err(LedgerError::parquet("read", &path))?;
         let mut keys = Vec::new();
         for batch in reader {
-            let batch = batch.map_err(LedgerError::arrow("read", &self.path))?;
-            let ids = batch.column(0).as_string_opt::<i32>().ok_or_else(|| foreign(&self.path, "call_id"))?;
+            let batch = batch.map_err(LedgerError::arrow("read", &path))?;
+            let ids = batch.column(0).as_string_opt::<i32>().ok_or_else(|| foreign(&path, "call_id"))?;
             for hex in ids {
-                keys.push(index::key(&id(&self.path, hex)?));
+                keys.push(index::key(&id(&path, hex)?));
             }
         }
-        Ok(keys)
+        Ok((Segment { path, rows: keys.len() as u64 }, keys))
+    }
+
+    /// These blocks, and all others of the row groups of which they are the half or more: who reads so much of one is
+    /// likely to go through it, and one reader for a whole row group costs a third of five for its parts.
+    pub(super) fn with_neighbours(&self, firsts: Vec<u64>) -> Vec<u64> {
+        const GROUP: u64 = CALLS_ROW_GROUP_ROWS as u64;
+        let mut extended = Vec::with_capacity(firsts.len());
+        for wanted in firsts.chunk_by(|a, b| a / GROUP == b / GROUP) {
+            let start = wanted[0] / GROUP * GROUP;
+            let group = (start..self.rows.min(start + GROUP)).step_by(BLOCK_ROWS as usize);
+            if 2 * wanted.len() >= group.clone().count() { extended.extend(group) } else { extended.extend(wanted) }
+        }
+        extended
     }
 
     /// The answers of the blocks that begin at these rows, which ascend. Blocks of one row group share its reader.
@@ -242,49 +258,49 @@ impl Segment {
         let rows = footer.metadata().row_group(group).num_rows().unsigned_abs() as usize;
         let selected = RowSelection::from_consecutive_ranges(ranges.iter().cloned(), rows);
         let mask = ProjectionMask::columns(builder.parquet_schema(), ANSWER_COLUMNS);
+        // A batch a block: each has memory of its own, and may be let go of by itself.
         let reader = builder
             .with_projection(mask)
             .with_row_groups(vec![group])
             .with_row_selection(selected)
-            .with_batch_size(CALLS_ROW_GROUP_ROWS)
+            .with_batch_size(BLOCK_ROWS as usize)
             .build()
             .map_err(LedgerError::parquet("read", &self.path))?;
-        let mut found = Vec::with_capacity(ranges.iter().map(Range::len).sum());
+        let mut blocks = Vec::with_capacity(ranges.len());
         for batch in reader {
-            answers(&batch.map_err(LedgerError::arrow("read", &self.path))?, &self.path, &mut found)?;
+            blocks.push(block(&batch.map_err(LedgerError::arrow("read", &self.path))?, &self.path)?);
         }
-        let mut found = found.into_iter();
-        Ok(ranges.iter().map(|range| Block::of(found.by_ref().take(range.len()).collect())).collect())
+        Ok(blocks)
     }
 }
 
-/// The columns that an answer needs.
-pub(super) const ANSWER_COLUMNS: [&str; 6] =
-    ["call_id", "response", "finish_reason", "prompt_tokens", "completion_tokens", "cost_usd"];
+fn calls_path(folder: &Path, unique: &str) -> PathBuf {
+    folder::segment_path(folder, unique).join(Table::Calls.file_name())
+}
 
-/// Reads answers out of rows with [`ANSWER_COLUMNS`]; `path` is for messages.
-pub(super) fn answers(
-    batch: &RecordBatch,
-    path: &Path,
-    into: &mut Vec<(CallId, StoredAnswer)>,
-) -> Result<(), LedgerError> {
+/// The columns that an answer needs.
+pub(super) const ANSWER_COLUMNS: [&str; 3] = ["call_id", "response", "cost_usd"];
+
+/// The answers in rows with [`ANSWER_COLUMNS`]; `path` is for messages.
+pub(super) fn block(batch: &RecordBatch, path: &Path) -> Result<Block, LedgerError> {
     let column = |name: &str| batch.column_by_name(name).ok_or_else(|| foreign(path, name));
-    let text = |name| column(name)?.as_string_opt::<i32>().ok_or_else(|| foreign(path, name));
-    let tokens = |name| column(name)?.as_primitive_opt::<Int64Type>().ok_or_else(|| foreign(path, name));
-    let (ids, responses, reasons) = (text("call_id")?, text("response")?, text("finish_reason")?);
-    let (prompt, completion) = (tokens("prompt_tokens")?, tokens("completion_tokens")?);
+    let text = |name| column(name)?.as_string_view_opt().ok_or_else(|| foreign(path, name));
     let costs = column("cost_usd")?.as_primitive_opt::<Float64Type>().ok_or_else(|| foreign(path, "cost_usd"))?;
-    for row in 0..batch.num_rows() {
-        let answer = StoredAnswer {
-            response: responses.value(row).into(),
-            cost_usd: costs.value(row),
-            prompt_tokens: prompt.is_valid(row).then(|| prompt.value(row).unsigned_abs()),
-            completion_tokens: completion.is_valid(row).then(|| completion.value(row).unsigned_abs()),
-            finish_reason: reasons.is_valid(row).then(|| reasons.value(row).to_owned()),
-        };
-        into.push((id(path, Some(ids.value(row)))?, answer));
-    }
-    Ok(())
+    let ids = text("call_id")?.iter().map(|hex| id(path, hex)).collect::<Result<_, _>>()?;
+    Ok(Block::of_columns(ids, text("response")?.clone(), costs.clone()))
+}
+
+/// The same footer, by which texts are read as views: into the pages, of which nothing is copied then.
+pub(super) fn with_views(
+    footer: &ArrowReaderMetadata,
+    options: ArrowReaderOptions,
+) -> Result<ArrowReaderMetadata, ParquetError> {
+    let as_view = |field: &FieldRef| match field.data_type() {
+        DataType::Utf8 => Arc::new(field.as_ref().clone().with_data_type(DataType::Utf8View)),
+        _ => Arc::clone(field),
+    };
+    let schema = Schema::new(footer.schema().fields().iter().map(as_view).collect::<Fields>());
+    ArrowReaderMetadata::try_new(Arc::clone(footer.metadata()), options.with_schema(Arc::new(schema)))
 }
 
 fn id(path: &Path, hex: Option<&str>) -> Result<CallId, LedgerError> {
@@ -318,7 +334,9 @@ impl Footers {
             }
         }
         let options = ArrowReaderOptions::new().with_offset_index_policy(PageIndexPolicy::Optional);
-        let footer = ArrowReaderMetadata::load(file, options).map_err(LedgerError::parquet("read", path))?;
+        let footer = ArrowReaderMetadata::load(file, options.clone())
+            .and_then(|footer| with_views(&footer, options))
+            .map_err(LedgerError::parquet("read", path))?;
         let mut footers = lock();
         footers.push_front((path.to_owned(), footer.clone()));
         footers.truncate(Self::CAPACITY);

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio_util::sync::CancellationToken;
 
-use super::block::BlockCache;
+use super::block_cache::BlockCache;
 use super::claims::Claims;
 use super::distinct::Distinct;
 use super::folder::{self, Listing, OwnedLog};
@@ -42,7 +42,7 @@ pub(super) struct Shared {
     pub(super) followed: Followed,
     /// Keeps the segments where they are that the index points to, also when they are merged meanwhile.
     _hold: Hold,
-    pub(super) blocks: BlockCache,
+    pub(super) blocks: Arc<BlockCache>,
     pub(super) footers: Footers,
     pub(super) claims: Arc<Claims>,
     /// Where the ledger is on an object store.
@@ -104,8 +104,7 @@ impl Shared {
                     adopted.extend(orphan.map(|log| NumberedLog { log, source }));
                 }
                 None if folder::segment_path(&folder, unique).exists() => {
-                    let segment = Segment::new(&folder, unique);
-                    let keys = segment.keys()?;
+                    let (segment, keys) = Segment::open(&folder, unique)?;
                     segments.insert(unique.to_owned(), source);
                     sealed.push((unique, source, keys.len() as u64));
                     places.extend(keys.into_iter().zip(0..).map(|(key, row)| (key, Place::new(source, row))));
@@ -119,13 +118,13 @@ impl Shared {
         let shared = Shared {
             claims: Claims::new(folder.join("claims")),
             opened: File::open(&folder).ok(),
+            blocks: BlockCache::new(BLOCK_CACHE_BYTES, folder.clone()),
             folder,
             index: RwLock::new(index),
             sources: RwLock::new(sources),
             segments: RwLock::new(segments),
             followed,
             _hold: hold,
-            blocks: BlockCache::new(BLOCK_CACHE_BYTES),
             footers: Footers::default(),
             objects: None,
             refused: OnceLock::new(),
@@ -136,6 +135,7 @@ impl Shared {
     /// A ledger on an object store, of which nothing is known yet.
     pub(super) fn of_objects(url: PathBuf, objects: Arc<Objects>) -> Shared {
         Shared {
+            blocks: BlockCache::new(BLOCK_CACHE_BYTES, url.clone()),
             folder: url,
             opened: None,
             index: RwLock::new(Index::build([]).0),
@@ -143,7 +143,6 @@ impl Shared {
             segments: RwLock::default(),
             followed: Followed::default(),
             _hold: Hold::none(),
-            blocks: BlockCache::new(BLOCK_CACHE_BYTES),
             footers: Footers::default(),
             claims: Claims::of_this_process(),
             objects: Some(objects),
@@ -246,7 +245,7 @@ impl Shared {
         let unique = &log.log.unique;
         let Some(keys) = segment::seal(&self.folder, &log.log, given_up)? else { return Ok(false) };
         self.write_distinct(log, &keys)?;
-        let to = self.add_source(Source::Segment(Arc::new(Segment::new(&self.folder, unique))));
+        let to = self.add_source(Source::Segment(Arc::new(Segment::new(&self.folder, unique, keys.len()))));
         self.segments.write().unwrap_or_else(PoisonError::into_inner).insert(unique.clone(), to);
         let mut rows = keys.iter().zip(0..).peekable();
         while rows.peek().is_some() {

@@ -34,17 +34,25 @@ impl Source {
         }
     }
 
+    /// Blocks to read, and with them those that are likely to be wanted next; both ascend.
+    pub(super) fn with_neighbours(&self, positions: Vec<u64>) -> Vec<u64> {
+        match self {
+            Source::Segment(segment) => segment.with_neighbours(positions),
+            Source::Log(_) | Source::Object(_) | Source::Merged(_) => positions,
+        }
+    }
+
     /// The blocks at these positions, which ascend.
     pub(super) fn blocks(&self, positions: &[u64], footers: &Footers) -> Result<Vec<Block>, LedgerError> {
         let of_log =
-            |log: &Arc<LogFile>| positions.iter().map(|position| Ok(Block::of_frame(log.frame(*position)?))).collect();
+            |log: &Arc<LogFile>| positions.iter().map(|position| Ok(Block::of_frame(&log.frame(*position)?))).collect();
         match self {
             Source::Log(log) => of_log(log),
             // Off the executor's threads, as all reading of files.
             Source::Object(object) if positions.len() > FEW => of_log(&Handle::current().block_on(object.open())?),
             Source::Object(object) => {
-                let frame = |position: &u64| Handle::current().block_on(object.frame(*position)).map(Block::of_frame);
-                positions.iter().map(frame).collect()
+                let frame = |position: &u64| Handle::current().block_on(object.frame(*position));
+                positions.iter().map(|position| Ok(Block::of_frame(&frame(position)?))).collect()
             }
             Source::Segment(segment) => segment.blocks(positions, footers),
             Source::Merged(segment) => Handle::current().block_on(segment.blocks(positions)),

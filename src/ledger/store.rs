@@ -1,6 +1,6 @@
 //! The ledger opened: what is known, where it lies, and the way to the thread that writes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::block::Block;
+use super::block::{Block, StoredAnswer};
 use super::claims::Claim;
 use super::index;
 use super::lines::Lines;
@@ -25,17 +25,6 @@ const QUEUE: usize = 1_024;
 
 /// A log longer than this is sealed, and another begun.
 const LOG_BYTES: u64 = 128 << 20;
-
-/// What is stored of an answer: all that a replay needs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StoredAnswer {
-    /// The raw body.
-    pub response: Arc<str>,
-    pub cost_usd: f64,
-    pub prompt_tokens: Option<u64>,
-    pub completion_tokens: Option<u64>,
-    pub finish_reason: Option<String>,
-}
 
 /// A ledger in a local folder or on an object store, open for reading and writing. Several processes may have one open
 /// at once: each writes logs of its own.
@@ -127,8 +116,9 @@ impl Ledger {
                 gone = Some(place); // sealed in between: the index has its new place already
                 continue;
             };
-            let at = (place.source(), source.block_position(place.position()));
-            return Ok(self.block(at, source).await?.find(id));
+            let position = source.block_position(place.position());
+            let blocks = self.blocks(place.source(), source, &[position]).await?;
+            return Ok(blocks.first().and_then(|block| block.find(id)));
         }
         Ok(None)
     }
@@ -193,7 +183,7 @@ impl Ledger {
     }
 
     /// The stored answers to many calls, in their order, as [`Ledger::find`] gives them; calls that lie in one
-    /// block share its read.
+    /// block share its read. One look at the index for all of them.
     pub async fn find_all(&self, ids: &[CallId]) -> Result<Vec<Option<StoredAnswer>>, LedgerError> {
         let mut tries = 0..RELISTS;
         loop {
@@ -206,69 +196,40 @@ impl Ledger {
 
     async fn find_all_known(&self, ids: &[CallId]) -> Result<Vec<Option<StoredAnswer>>, LedgerError> {
         let places = self.shared.places(ids);
-        let mut wanted: BTreeMap<u32, (Source, BTreeSet<u64>)> = BTreeMap::new();
-        let mut blocks = Vec::with_capacity(ids.len());
-        for place in &places {
-            let source = place.and_then(|place| Some((place, self.shared.source(place.source())?)));
-            blocks.push(source.map(|(place, source)| {
-                let position = source.block_position(place.position());
-                wanted.entry(place.source()).or_insert_with(|| (source, BTreeSet::new())).1.insert(position);
-                (place.source(), position)
-            }));
+        let mut by_source: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+        for (at, place) in places.iter().enumerate() {
+            if let Some(place) = place {
+                by_source.entry(place.source()).or_default().push(at);
+            }
         }
-        let mut read = HashMap::new();
-        for (number, (source, positions)) in wanted {
-            read.extend(self.blocks(number, source, positions.into_iter().collect()).await?);
-        }
-        let mut answers = Vec::with_capacity(ids.len());
-        for ((id, place), at) in ids.iter().zip(&places).zip(blocks) {
-            answers.push(match (place, at) {
-                (None, _) => None,
-                (Some(_), Some(at)) => read.get(&at).and_then(|block| block.find(id)),
-                (Some(_), None) => self.find_known(id).await?, // sealed in between
-            });
+        let mut answers = vec![None; ids.len()];
+        for (number, calls) in by_source {
+            let Some(source) = self.shared.source(number) else {
+                // Sealed in between.
+                for at in calls {
+                    answers[at] = self.find_known(&ids[at]).await?;
+                }
+                continue;
+            };
+            let position = |at: usize| places[at].map(|place| source.block_position(place.position()));
+            let mut positions: Vec<u64> = calls.iter().filter_map(|&at| position(at)).collect();
+            positions.sort_unstable();
+            positions.dedup();
+            let blocks = self.blocks(number, source.clone(), &positions).await?;
+            for at in calls {
+                let block = position(at).and_then(|position| blocks.get(positions.binary_search(&position).ok()?));
+                answers[at] = block.and_then(|block| block.find(&ids[at]));
+            }
         }
         Ok(answers)
     }
 
-    async fn block(&self, at: (u32, u64), source: Source) -> Result<Arc<Block>, LedgerError> {
-        let shared = Arc::clone(&self.shared);
-        let read = move || {
-            let mut blocks = source.blocks(&[at.1], &shared.footers)?;
-            Ok(blocks.pop().unwrap_or_default())
-        };
-        self.shared.blocks.get(at, read, |e| self.cancelled(e)).await
-    }
-
-    /// Many blocks of one source; those that are not at hand are read together.
-    async fn blocks(
-        &self,
-        number: u32,
-        source: Source,
-        positions: Vec<u64>,
-    ) -> Result<Vec<((u32, u64), Arc<Block>)>, LedgerError> {
-        let cache = &self.shared.blocks;
-        let (mut blocks, mut missing) = (Vec::with_capacity(positions.len()), Vec::new());
-        for position in positions {
-            match cache.at_hand((number, position)) {
-                Some(block) => blocks.push(((number, position), block)),
-                None => missing.push(position),
-            }
-        }
-        if let [position] = missing[..] {
-            blocks.push(((number, position), self.block((number, position), source).await?));
-        } else if !missing.is_empty() {
-            let shared = Arc::clone(&self.shared);
-            let read = tokio::task::spawn_blocking(move || {
-                let read = source.blocks(&missing, &shared.footers)?;
-                Ok(missing.into_iter().zip(read.into_iter().map(Arc::new)).collect::<Vec<_>>())
-            });
-            for (position, block) in read.await.map_err(|e| self.cancelled(e.to_string()))?? {
-                cache.keep((number, position), &block);
-                blocks.push(((number, position), block));
-            }
-        }
-        Ok(blocks)
+    /// Blocks of one source, at positions that ascend.
+    async fn blocks(&self, number: u32, source: Source, positions: &[u64]) -> Result<Vec<Arc<Block>>, LedgerError> {
+        let (shared, neighbours) = (Arc::clone(&self.shared), source.clone());
+        let with_neighbours = move |positions| neighbours.with_neighbours(positions);
+        let read = move |positions: &[u64]| source.blocks(positions, &shared.footers);
+        self.shared.blocks.get(number, positions, with_neighbours, read).await
     }
 
     /// Seals this process's log, and those taken over from dead processes, into Parquet segments. Not needed for

@@ -32,10 +32,10 @@ impl Answered {
     /// An answer out of the ledger.
     pub fn replayed(stored: &StoredAnswer) -> Self {
         Answered {
-            completion: Completion::from_body(&stored.response).map(Arc::new).map_err(Arc::from),
+            completion: Completion::from_body(stored.response()).map(Arc::new).map_err(Arc::from),
             replayed: true,
             latency_ms: None,
-            cost_usd: stored.cost_usd,
+            cost_usd: stored.cost_usd(),
         }
     }
 

@@ -47,7 +47,7 @@ pub struct RowCaller {
 impl RowCaller {
     /// Makes the calls of some rows. Rows without calls, and those whose answers are all in the ledger, are finished.
     pub async fn look_up(self: Arc<Self>, rows: Arc<InputRows>, range: Range<usize>) -> Result<LookedUp> {
-        let mut unanswered: Vec<UnansweredRow> = range
+        let unanswered: Vec<UnansweredRow> = range
             .map(|row| UnansweredRow { rows: Arc::clone(&rows), row, calls: self.template.calls(&rows, row) })
             .collect();
         let mut looked_up = LookedUp::default();
@@ -57,23 +57,12 @@ impl RowCaller {
             self.template.stage.rows_done(looked_up.finished.len());
             return Ok(looked_up);
         }
-        let mut known = self.runtime.ledger().await?.known(&ids).into_iter();
-        let (mut known_rows, mut known_ids) = (Vec::new(), Vec::new());
-        for row in unanswered.drain(..) {
-            // Every call of the row takes its own out of the iterator.
-            let missing = row.calls.iter().flatten().filter(|_| known.next() != Some(true)).count();
-            if missing == 0 {
-                known_ids.extend(row.calls.iter().flatten().map(|call| call.id));
-                known_rows.push(row);
-            } else {
-                looked_up.unanswered.push(row);
-            }
-        }
-        let mut stored = self.runtime.ledger().await?.find_all(&known_ids).await?.into_iter();
+        let mut stored = self.runtime.ledger().await?.find_all(&ids).await?.into_iter();
         let mut replayed = 0;
-        for row in known_rows {
+        for row in unanswered {
+            // Every call of the row takes its own out of the iterator.
             let answers: Vec<_> = row.calls.iter().flatten().map(|_| stored.next().flatten()).collect();
-            // One that could not be read any more is asked again.
+            // One that cannot be read any more is asked again.
             if answers.iter().any(Option::is_none) {
                 looked_up.unanswered.push(row);
                 continue;

@@ -86,7 +86,7 @@ async fn compaction_keeps_the_oldest_answer_and_every_attempt() {
     assert_eq!((done.before.calls, done.after.calls, done.after.attempts), (3, 2, 2));
     assert_eq!(query(folder.path(), answers).await, expected);
     let ledger = Ledger::open(folder.path()).await.unwrap();
-    assert_eq!(ledger.find(&id(1)).await.unwrap().unwrap().response.as_ref(), "paid by one");
+    assert_eq!(ledger.find(&id(1)).await.unwrap().unwrap().response(), "paid by one");
 }
 
 #[tokio::test]

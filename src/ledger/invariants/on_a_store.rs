@@ -60,7 +60,7 @@ async fn a_call_that_two_have_paid_for_stands_in_one_segment_and_is_known_to_all
                 assert!(ledger.find_of_others(&id(n)).await.unwrap().is_some(), "{by_owner}: call {n} is lost");
             }
             let answer = ledger.find(&id(0)).await.unwrap().unwrap();
-            assert_eq!((&*answer.response, ledger.len()), ("one's", 3), "{by_owner}");
+            assert_eq!((answer.response(), ledger.len()), ("one's", 3), "{by_owner}");
         }
     }
 }
