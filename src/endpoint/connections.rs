@@ -27,6 +27,8 @@ use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::proxy::matcher::Matcher;
 use tower_service::Service;
 
+use super::send_error::innermost_cause;
+
 /// A server that cannot be reached in this time is not there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// What is idle for longer may have been forgotten on the way without a word.
@@ -262,7 +264,7 @@ impl Connections {
         };
         match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
             Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(Failure::Connect(cause(&*error))),
+            Ok(Err(error)) => Err(Failure::Connect(innermost_cause(&*error))),
             Err(_) => Err(Failure::Connect(format!("no answer in {} s", CONNECT_TIMEOUT.as_secs()))),
         }
     }
@@ -326,16 +328,7 @@ fn secured<C>(connector: C) -> Secured<C> {
 }
 
 fn reset(error: hyper::Error) -> Failure {
-    Failure::Reset(cause(&error))
-}
-
-/// An error's innermost cause: the outer ones say where, not what.
-fn cause(error: &(dyn Error + 'static)) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+    Failure::Reset(innermost_cause(&error))
 }
 
 #[cfg(test)]

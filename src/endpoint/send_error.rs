@@ -1,5 +1,6 @@
 //! Why one attempt gave no answer.
 
+use std::error::Error;
 use std::fmt;
 use std::time::Duration;
 
@@ -97,7 +98,16 @@ impl fmt::Display for SendError {
     }
 }
 
-impl std::error::Error for SendError {}
+impl Error for SendError {}
+
+/// What an error comes from in the end: those around it say where, not what.
+pub(super) fn innermost_cause(error: &(dyn Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
 
 #[cfg(test)]
 mod tests {

@@ -14,6 +14,7 @@ use tempfile::NamedTempFile;
 
 use super::grammar::first_line;
 use super::transcode::{needs_transcoding, transcode};
+use crate::endpoint::send_error::innermost_cause;
 
 /// The built-in model's name: Hugging Face's SmolLM2 (Ben Allal et al. 2025), licence Apache-2.0.
 pub const MODEL_NAME: &str = "SmolLM2-135M-Instruct";
@@ -120,17 +121,24 @@ async fn fetch_from(
 ) -> Result<PathBuf, WeightsError> {
     let path = sources.folder.join(wanted.file);
     let mut tried = Vec::new();
+    // What lies under this name was checked before it was renamed, or will be before it is first loaded.
+    let cached = match std::fs::metadata(&path) {
+        Ok(found) if found.len() == wanted.bytes => return Ok(path),
+        Ok(found) => Some(format!("{} bytes instead of {}", found.len(), wanted.bytes)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        Err(e) => Some(e.to_string()),
+    };
+    if cached.is_none() {
+        // As always the first time: no failure to tell of while there are other places.
+        tried.push((path.display().to_string(), "it is not there".to_owned()));
+    }
     let mut failed = |place: &str, reason: String| {
         progress(FetchEvent::Failed { place: place.to_owned(), reason: reason.clone() });
         tried.push((place.to_owned(), reason));
     };
-    // What lies under this name was checked before it was renamed, or will be before it is first loaded.
-    let cached = match std::fs::metadata(&path) {
-        Ok(found) if found.len() == wanted.bytes => return Ok(path),
-        Ok(found) => format!("{} bytes instead of {}", found.len(), wanted.bytes),
-        Err(e) => e.kind().to_string(),
-    };
-    failed(&path.display().to_string(), cached);
+    if let Some(reason) = cached {
+        failed(&path.display().to_string(), reason);
+    }
     if let Err(e) = std::fs::create_dir_all(&sources.folder) {
         failed(&sources.folder.display().to_string(), e.to_string());
         return Err(WeightsError { path, file: wanted.file.into(), tried });
@@ -158,14 +166,14 @@ async fn from_hub(
         .connect_timeout(Duration::from_secs(5))
         .read_timeout(Duration::from_secs(30))
         .build()
-        .map_err(|e| cause(&e))?;
-    let response = client.get(&sources.hub).send().await.map_err(|e| cause(&e))?;
-    let mut response = response.error_for_status().map_err(|e| cause(&e))?;
+        .map_err(|e| innermost_cause(&e))?;
+    let response = client.get(&sources.hub).send().await.map_err(|e| innermost_cause(&e))?;
+    let mut response = response.error_for_status().map_err(|e| innermost_cause(&e))?;
     if let Some(bytes) = response.content_length().filter(|bytes| *bytes != wanted.bytes) {
         return Err(format!("the file there has {bytes} bytes instead of {}", wanted.bytes));
     }
     let mut download = Download::new(&sources.folder).map_err(|e| e.to_string())?;
-    while let Some(chunk) = response.chunk().await.map_err(|e| cause(&e))? {
+    while let Some(chunk) = response.chunk().await.map_err(|e| innermost_cause(&e))? {
         if let Some(bytes) = download.write(&chunk, wanted).map_err(|e| e.to_string())? {
             progress(FetchEvent::Progress { place: sources.hub.clone(), bytes, total: wanted.bytes });
         }
@@ -324,15 +332,6 @@ fn hex(hasher: Sha256) -> String {
     hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// An HTTP error's innermost reason, which says what the outer ones leave out.
-fn cause(error: &reqwest::Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
-    }
-    innermost.to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
@@ -368,6 +367,7 @@ mod tests {
         let (path, events) = fetched(folder.path(), address.clone()).await;
         let path = path.unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), CONTENT);
+        assert_eq!(events.first(), Some(&FetchEvent::Trying { place: address.clone() }));
         assert!(events.contains(&FetchEvent::Progress { place: address, bytes: 11, total: 11 }), "{events:?}");
         let (again, events) = fetched(folder.path(), "http://127.0.0.1:1/".into()).await;
         assert_eq!(again.unwrap(), path);
