@@ -96,7 +96,12 @@ async fn average(workspace: &Workspace, model: &str) -> Result<Option<(f64, f64)
 }
 
 /// Asks whether to start all the same. Where nobody sits at a terminal nobody is asked.
-pub fn confirmed(console: Console, sentence: &str) -> bool {
+pub async fn confirmed(console: Console, sentence: String) -> bool {
+    // Off the thread that takes Ctrl-C for an answer, too.
+    tokio::task::spawn_blocking(move || ask(console, &sentence)).await.unwrap_or(false)
+}
+
+fn ask(console: Console, sentence: &str) -> bool {
     if console != Console::Plain || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return false;
     }

@@ -5,8 +5,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::common::runtime::SpawnedTask;
 use datafusion::common::{Result, exec_err};
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
 use super::EXIT_INTERRUPTED;
 use super::console::Console;
@@ -19,6 +21,21 @@ pub const GRACE: Duration = Duration::from_secs(30);
 
 /// Why a run is incomplete that was interrupted.
 pub const REASON: &str = "interrupted";
+
+/// Runs what precedes the first call. `None` where a signal came: it is dropped, with the files that it has written for
+/// itself; a second one ends the process at once.
+pub async fn until_signal<T>(work: impl Future<Output = T>) -> Option<T> {
+    let Ok(mut signals) = Signals::new() else { return Some(work.await) };
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let _watch = SpawnedTask::spawn(async move {
+        signals.next().await;
+        stop.cancel();
+        signals.next().await;
+        std::process::exit(i32::from(EXIT_INTERRUPTED));
+    });
+    stopped.run_until_cancelled(work).await
+}
 
 /// Runs `work` until a signal comes: then it is dropped, and what it has sent is still waited for and recorded.
 /// Signals are watched from here until the process ends.

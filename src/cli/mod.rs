@@ -31,6 +31,7 @@ mod tasks_check;
 mod text_table;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 use datafusion::common::DataFusionError;
@@ -52,6 +53,9 @@ const EXIT_BUDGET: u8 = 3;
 /// Stopped by Ctrl-C or SIGTERM; the same command goes on.
 const EXIT_INTERRUPTED: u8 = 130;
 
+/// How long tasks may take to end after the command has.
+const SHUTDOWN: Duration = Duration::from_secs(1);
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     // The embedded model computes on one thread a worker; it reads this setting once, before any thread starts.
@@ -72,8 +76,9 @@ pub fn main() -> ExitCode {
         }
     };
     let code = runtime.block_on(dispatch(arguments, console));
-    // Tasks that are still blocked (a model at work, a terminal being read) are not waited for.
-    runtime.shutdown_background();
+    // Tasks of a query that was stopped let go of their temporary files. Those that are blocked (a model at work, a
+    // terminal being read) are not waited for.
+    runtime.shutdown_timeout(SHUTDOWN);
     ExitCode::from(code)
 }
 
@@ -81,7 +86,9 @@ async fn dispatch(arguments: Arguments, console: Console) -> u8 {
     let workspace = arguments.workspace;
     let result = match arguments.command {
         Command::Run(run) => run::run(workspace, run, console).await,
-        Command::Explain(explain) => explain::explain(workspace, explain).await,
+        Command::Explain(explain) => {
+            interrupt::until_signal(explain::explain(workspace, explain)).await.unwrap_or(Ok(EXIT_INTERRUPTED))
+        }
         Command::Sql(sql) => sql::sql(workspace, sql, console).await,
         Command::Tasks(tasks) => tasks::tasks(workspace, tasks).await,
         Command::Calls(calls) => calls::calls(workspace, calls).await,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use datafusion::common::{DataFusionError, Result};
 use datafusion::dataframe::DataFrame;
+use datafusion::logical_expr::LogicalPlan;
 use futures::TryStreamExt;
 use serde_json::json;
 use tokio::time::timeout;
@@ -17,11 +18,11 @@ use super::console::Console;
 use super::ending::{Ending, finished_event, settle};
 use super::explain::explain;
 use super::first_calls::FirstCalls;
-use super::interrupt::interruptible;
+use super::interrupt::{interruptible, until_signal};
 use super::model::fetch_weights;
 use super::progress::Progress;
 use super::prompt_check::check_prompts;
-use super::{EXIT_OK, EXIT_USAGE, output};
+use super::{EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, output};
 use crate::config::Provider;
 use crate::curate::check_python;
 use crate::model_call::{CallKind, CallNode, call_nodes};
@@ -35,76 +36,14 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
     if arguments.dry_run {
         let RunArguments { pipeline, set, limit_seeds, .. } = arguments;
         let arguments = ExplainArguments { pipeline, set, physical: false, full: false, count: true, limit_seeds };
-        return explain(root, arguments).await;
+        return until_signal(explain(root, arguments)).await.unwrap_or(Ok(EXIT_INTERRUPTED));
     }
     let start = Instant::now();
-    let names: Vec<String> = arguments.set.set.iter().map(|(name, _)| name.clone()).collect();
-    let options = OpenOptions {
-        root,
-        pipeline: arguments.pipeline,
-        set: arguments.set.set.into_iter().collect(),
-        out: arguments.out,
-        ..OpenOptions::default()
+    let Some(prepared) = until_signal(prepare(root, arguments, console)).await else {
+        console.note("stopped before the first call: nothing was asked");
+        return Ok(EXIT_INTERRUPTED);
     };
-    let workspace = Workspace::open(options).await?;
-    workspace.warnings().listen(move |warning| console.note(format_args!("note: {warning}")));
-    workspace.pipeline.need_stages()?;
-    workspace.limit(arguments.budget.budget());
-    let (plan, view) = match &arguments.only {
-        Some(stage) => workspace.register_stages_to(stage).await.map(|(plan, view)| (plan, Some(view)))?,
-        None => (workspace.register_stages().await?.ok_or_else(|| workspace.no_publishing_statement())?, None),
-    };
-    // Everything is checked before the first call: the whole plan is analyzed, optimized and made physical.
-    let state = workspace.ctx().state();
-    let models: Vec<_> = call_nodes(&state.optimize(&plan)?)?.iter().map(|call| call.spec().model.clone()).collect();
-    let mut unused = workspace.variables.unused(names.iter().map(String::as_str));
-    // Stages that are not run may use them.
-    unused.retain(|name| view.is_none() || !workspace.pipeline.names_variable(name));
-    if !unused.is_empty() {
-        return Err(DataFusionError::Plan(format!(
-            "--set {}: no statement of {} uses this variable",
-            unused.join(", "),
-            workspace.pipeline.location.display()
-        )));
-    }
-    for model in &models {
-        let model = workspace.runtime.models.config(model);
-        if model.is_ok_and(|model| model.provider == Provider::Embedded && model.weights.is_none()) {
-            fetch_weights(console).await?;
-            break;
-        }
-    }
-    // What is quickly found is found before the seeds are read.
-    if view.is_none() {
-        workspace.run.check_target(&workspace.config.out).await?;
-    }
-    if let Some(settings) = &workspace.config.run_code {
-        check_python(settings).await?;
-    }
-    let mut first_calls = pin!(FirstCalls::of(&workspace, plan, arguments.limit_seeds));
-    let FirstCalls { written, shared } = match timeout(LONG, first_calls.as_mut()).await {
-        Ok(first_calls) => first_calls?,
-        Err(_) => {
-            if let Console::Plain = console {
-                console.note("reading what the first calls are made from; none is made before that");
-            }
-            first_calls.await?
-        }
-    };
-    let calls = call_nodes(&state.optimize(&shared)?)?;
-    for note in check_prompts(&workspace, &shared, &calls).await? {
-        console.note(format_args!("note: {note}"));
-    }
-    need_models(&workspace, &calls)?;
-    let seeds = count_seeds(&workspace, &calls).await?;
-    let estimate = Estimate::of(&workspace, &calls).await?;
-    if let Some(sentence) = estimate.over(&workspace.budget())
-        && !arguments.yes
-        && !budget_check::confirmed(console, &sentence)
-    {
-        console.error(format_args!("{sentence}; start with --yes to go as far as the budget does, or raise it"));
-        return Ok(EXIT_USAGE);
-    }
+    let Some(Prepared { workspace, written, shared, view, calls, seeds }) = prepared? else { return Ok(EXIT_USAGE) };
     let mut stages: Vec<String> = Vec::new();
     for call in &calls {
         if !stages.contains(&call.spec().call_as) {
@@ -148,6 +87,91 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
         Console::Plain | Console::Quiet => output::text(&report(&workspace, &calls, published, start).await?)?,
     }
     Ok(EXIT_OK)
+}
+
+/// All that precedes the first call.
+struct Prepared {
+    workspace: Workspace,
+    written: LogicalPlan,
+    shared: LogicalPlan,
+    /// Of the stage that it goes up to, where it is not the last.
+    view: Option<String>,
+    calls: Vec<CallNode>,
+    seeds: u64,
+}
+
+/// `None` where the run would cost more than it may; the sentence has been said.
+async fn prepare(root: Option<PathBuf>, arguments: RunArguments, console: Console) -> Result<Option<Prepared>> {
+    let names: Vec<String> = arguments.set.set.iter().map(|(name, _)| name.clone()).collect();
+    let options = OpenOptions {
+        root,
+        pipeline: arguments.pipeline,
+        set: arguments.set.set.into_iter().collect(),
+        out: arguments.out,
+        ..OpenOptions::default()
+    };
+    let workspace = Workspace::open(options).await?;
+    workspace.warnings().listen(move |warning| console.note(format_args!("note: {warning}")));
+    workspace.pipeline.need_stages()?;
+    workspace.limit(arguments.budget.budget());
+    let (plan, view) = match &arguments.only {
+        Some(stage) => workspace.register_stages_to(stage).await.map(|(plan, view)| (plan, Some(view)))?,
+        None => (workspace.register_stages().await?.ok_or_else(|| workspace.no_publishing_statement())?, None),
+    };
+    // Everything is checked before the first call: the whole plan is analyzed, optimized and made physical.
+    let state = workspace.ctx().state();
+    let models: Vec<_> = call_nodes(&state.optimize(&plan)?)?.iter().map(|call| call.spec().model.clone()).collect();
+    let mut unused = workspace.variables.unused(names.iter().map(String::as_str));
+    // Stages that are not run may use them.
+    unused.retain(|name| view.is_none() || !workspace.pipeline.names_variable(name));
+    if !unused.is_empty() {
+        return Err(DataFusionError::Plan(format!(
+            "--set {}: no statement of {} uses this variable",
+            unused.join(", "),
+            workspace.pipeline.location.display()
+        )));
+    }
+    for model in &models {
+        let model = workspace.runtime.models.config(model);
+        if model.is_ok_and(|model| model.provider == Provider::Embedded && model.weights.is_none()) {
+            fetch_weights(console).await?;
+            break;
+        }
+    }
+    // What is quickly found is found before the seeds are read.
+    if view.is_none() {
+        workspace.run.check_target(&workspace.config.out).await?;
+    }
+    if let Some(settings) = &workspace.config.run_code {
+        check_python(settings).await?;
+    }
+    let FirstCalls { written, shared } = {
+        let mut first_calls = pin!(FirstCalls::of(&workspace, plan, arguments.limit_seeds));
+        match timeout(LONG, first_calls.as_mut()).await {
+            Ok(first_calls) => first_calls?,
+            Err(_) => {
+                if let Console::Plain = console {
+                    console.note("reading what the first calls are made from; none is made before that");
+                }
+                first_calls.await?
+            }
+        }
+    };
+    let calls = call_nodes(&state.optimize(&shared)?)?;
+    for note in check_prompts(&workspace, &shared, &calls).await? {
+        console.note(format_args!("note: {note}"));
+    }
+    need_models(&workspace, &calls)?;
+    let seeds = count_seeds(&workspace, &calls).await?;
+    let estimate = Estimate::of(&workspace, &calls).await?;
+    if let Some(sentence) = estimate.over(&workspace.budget())
+        && !arguments.yes
+        && !budget_check::confirmed(console, sentence.clone()).await
+    {
+        console.error(format_args!("{sentence}; start with --yes to go as far as the budget does, or raise it"));
+        return Ok(None);
+    }
+    Ok(Some(Prepared { workspace, written, shared, view, calls, seeds }))
 }
 
 /// How many rows reach the first calls: a count that makes none.

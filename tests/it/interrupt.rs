@@ -108,3 +108,40 @@ fn where_nobody_is_there_a_run_stops_within_seconds_in_spite_of_its_retries() {
     let attempts: usize = scratch.value("SELECT count(*) FROM attempts").parse().unwrap();
     assert!(attempts < 500, "{attempts}");
 }
+
+/// What several first calls share lies in a temporary file, which may be as large as the seeds.
+#[test]
+fn a_run_that_is_stopped_leaves_no_temporary_files() {
+    let server = FaultServer::start(|body, nth| match answer(body, nth) {
+        Reply::Answer(text, _) => Reply::Answer(text, Duration::from_millis(50)),
+        other => other,
+    });
+    let few = "SELECT DISTINCT 'question ' || value AS q FROM generate_series(1, 1000)";
+    // No end of rows, of which few are kept.
+    let endless = "SELECT DISTINCT 'question ' || (a.value + b.value) % 10 AS q \
+                   FROM generate_series(1, 1000000) a CROSS JOIN generate_series(1, 1000000) b";
+    for (questions, answers) in [(few, 10), (endless, 0)] {
+        let temporary = tempfile::tempdir().unwrap();
+        let variable = ("TMPDIR".to_owned(), temporary.path().to_str().unwrap().to_owned());
+        let scratch = Scratch::new(server.url(), 4, "").with_variables(&[variable]);
+        let stage = |input: &str| {
+            format!(
+                "SELECT q AS question, completion AS answer_text, arrow_cast([], 'List(Utf8)') AS reasons \
+                 FROM generate({input}, model => 'm', prompt => q)"
+            )
+        };
+        scratch.write("sql/10_questions.sql", &format!("CREATE VIEW questions AS {questions};"));
+        let both = format!("{} UNION ALL {}", stage("TABLE questions"), stage("(SELECT q || '?' AS q FROM questions)"));
+        scratch.write("sql/60_publish.sql", &format!("COPY ({both}) TO 'runs' STORED AS CURATED;"));
+        let files = || temporary.path().read_dir().unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+        let child = scratch.start(&["run"]);
+        wait_until("a shared input", || !files().is_empty());
+        wait_until("answers", || server.answered() >= answers);
+        signal(&child, "-INT");
+        let output = child.wait_with_output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(130), "{error}");
+        assert_eq!(error.contains("before the first call"), answers == 0, "{error}");
+        assert_eq!(files(), Vec::<std::path::PathBuf>::new());
+    }
+}
