@@ -118,3 +118,53 @@ impl Desk {
         }
     }
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::unix::thread::JoinHandleExt;
+    use std::path::Path;
+    use std::time::Duration;
+
+    use nix::libc;
+
+    use super::*;
+    use crate::ledger::folder::OwnedLog;
+
+    fn log(folder: &Path, source: u32) -> NumberedLog {
+        let file = tempfile::tempfile_in(folder).unwrap();
+        NumberedLog { log: OwnedLog { unique: format!("{source}"), file, len: 0, room: 0 }, source }
+    }
+
+    /// The scheduling policy of a thread that has been running for a while.
+    fn policy(thread: &JoinHandle<()>) -> i32 {
+        thread::sleep(Duration::from_millis(300));
+        let (mut policy, mut parameters) = (-1, libc::sched_param { sched_priority: 0 });
+        // SAFETY: the thread is not joined yet, and the pointers are to values that live here.
+        let failed = unsafe { libc::pthread_getschedparam(thread.as_pthread_t(), &mut policy, &mut parameters) };
+        assert_eq!(failed, 0);
+        policy
+    }
+
+    #[test]
+    fn sealing_takes_what_others_leave_until_four_logs_wait() {
+        let folder = tempfile::tempdir().unwrap();
+        let (shared, _) = Shared::open(folder.path().to_owned()).unwrap();
+        let mut sealing = Sealing::new(Arc::new(shared));
+        let desk = Arc::clone(&sealing.desk);
+        // Nothing is sealed meanwhile.
+        let turn = desk.turn.lock().unwrap();
+        for source in 0..3 {
+            sealing.add(log(folder.path(), source));
+        }
+        let [idle] = &sealing.threads[..] else { panic!("{} threads", sealing.threads.len()) };
+        assert_eq!(policy(idle), libc::SCHED_IDLE);
+        sealing.add(log(folder.path(), 3));
+        sealing.add(log(folder.path(), 4));
+        let [_, hurried] = &sealing.threads[..] else { panic!("{} threads", sealing.threads.len()) };
+        assert_eq!(policy(hurried), libc::SCHED_OTHER);
+        drop(turn);
+        // There is no such file in the folder; none is forgotten for that.
+        let (logs, ended) = sealing.give_up();
+        assert_eq!((logs.len(), ended), (5, true));
+    }
+}
