@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
 use super::index::{self, Place};
@@ -20,7 +21,12 @@ const TIME_STEP: Duration = Duration::from_millis(50);
 /// How far others' files are read.
 #[derive(Debug, Default)]
 pub(super) struct Followed {
-    state: Mutex<State>,
+    state: RwLock<State>,
+    turn: tokio::sync::Mutex<()>,
+    /// How many looks have begun …
+    begun: AtomicU64,
+    /// … and the number of the last one that came to its end.
+    done: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -44,15 +50,15 @@ struct FollowedLog {
 impl Followed {
     /// Takes a log as known: our own, or another process's that has been read so far.
     pub(super) fn add(&self, unique: &str, others: Option<(u32, Arc<LogFile>, u64)>) {
-        let mut state = self.lock();
+        let mut state = self.write();
         state.known.insert(unique.to_owned());
         state.logs.extend(others.map(|(source, file, read)| FollowedLog { source, file, read }));
     }
 
     /// Whether there may be something new: two looks at the file system, and one at each log that is followed.
     fn has_news(&self, shared: &Shared) -> Result<bool, LedgerError> {
-        // Who has the lock is reading the news; these may be ours too.
-        let Ok(state) = self.state.try_lock() else {
+        // Who writes is reading the news; these may be ours too.
+        let Ok(state) = self.state.try_read() else {
             return Ok(true);
         };
         if state.listed.is_none() || state.listed != Some(changed(shared)?) {
@@ -68,7 +74,7 @@ impl Followed {
 
     /// Reads what is new into the index.
     fn read_news(&self, shared: &Shared) -> Result<(), LedgerError> {
-        let mut state = self.lock();
+        let mut state = self.write();
         let changed = changed(shared)?;
         if state.listed != Some(changed) {
             state.list(shared)?;
@@ -81,8 +87,8 @@ impl Followed {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.state.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -165,8 +171,59 @@ impl Shared {
         self.followed.has_news(self)
     }
 
-    /// Makes what other processes have written known here.
-    pub(super) fn follow_others(&self) -> Result<(), LedgerError> {
-        self.followed.read_news(self)
+    /// Makes known here what other processes have written before this was called. Calls by the dozen want that at once
+    /// whenever the folder has changed: one looks at a time, and for all that came before it began.
+    pub(super) async fn follow_others(self: &Arc<Self>) -> Result<(), LedgerError> {
+        let followed = &self.followed;
+        let before = followed.begun.load(Ordering::SeqCst);
+        let _turn = followed.turn.lock().await;
+        if followed.done.load(Ordering::SeqCst) > before {
+            return Ok(());
+        }
+        let look = followed.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        let shared = Arc::clone(self);
+        let looked = tokio::task::spawn_blocking(move || {
+            shared.followed.read_news(&shared)?;
+            shared.followed.done.fetch_max(look, Ordering::SeqCst);
+            Ok(())
+        });
+        looked.await.map_err(|e| LedgerError::Cancelled { path: self.folder.clone(), detail: e.to_string() })?
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{CallId, Ledger};
+
+    #[tokio::test]
+    async fn many_who_look_at_once_share_a_look_that_began_after_they_came() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(folder.path()).await.unwrap();
+        let followed = &ledger.shared().followed;
+        let looks = || followed.begun.load(Ordering::SeqCst);
+        for round in 1..=5 {
+            let before = looks();
+            // Changed just now: whoever comes finds that it may have changed again.
+            fs::write(folder.path().join("changed"), round.to_string()).unwrap();
+            fs::remove_file(folder.path().join("changed")).unwrap();
+            let turn = followed.turn.lock().await;
+            let finds = (0..64).map(|_| {
+                let (ledger, id) = (Arc::clone(&ledger), CallId::from_bytes([round; 32]));
+                tokio::spawn(async move { ledger.find_of_others(&id).await.unwrap().is_none() })
+            });
+            let finds: Vec<_> = finds.collect();
+            // All of them come to wait for their turn.
+            for _ in 0..200 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(looks(), before);
+            drop(turn);
+            assert!(futures::future::try_join_all(finds).await.unwrap().into_iter().all(|none| none));
+            assert_eq!(looks() - before, 1);
+            // Who comes later does not make do with it.
+            assert!(ledger.find_of_others(&CallId::from_bytes([round; 32])).await.unwrap().is_none());
+            assert_eq!(looks() - before, 2);
+        }
     }
 }

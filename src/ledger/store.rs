@@ -152,9 +152,7 @@ impl Ledger {
         if let Some(objects) = &self.shared.objects {
             self.shared.follow_objects(objects).await?;
         } else if self.shared.others_wrote()? {
-            let shared = Arc::clone(&self.shared);
-            let followed = tokio::task::spawn_blocking(move || shared.follow_others()).await;
-            followed.map_err(|e| self.cancelled(e.to_string()))??;
+            self.shared.follow_others().await?;
         }
         self.find(id).await
     }
@@ -258,10 +256,6 @@ impl Ledger {
     #[cfg(test)]
     pub(super) fn shared(&self) -> &Shared {
         &self.shared
-    }
-
-    fn cancelled(&self, detail: String) -> LedgerError {
-        LedgerError::Cancelled { path: self.shared.folder.clone(), detail }
     }
 }
 
