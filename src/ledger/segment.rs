@@ -268,7 +268,11 @@ impl Segment {
             .map_err(LedgerError::parquet("read", &self.path))?;
         let mut blocks = Vec::with_capacity(ranges.len());
         for batch in reader {
-            blocks.push(block(&batch.map_err(LedgerError::arrow("read", &self.path))?, &self.path)?);
+            let batch = batch.map_err(LedgerError::arrow("read", &self.path))?;
+            if ranges.get(blocks.len()).map(Range::len) != Some(batch.num_rows()) {
+                return Err(LedgerError::format(&self.path, "its row groups are cut otherwise than a segment's"));
+            }
+            blocks.push(block(&batch, &self.path)?);
         }
         Ok(blocks)
     }
