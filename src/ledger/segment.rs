@@ -208,7 +208,7 @@ impl Segment {
     }
 
     /// These blocks, and all others of the row groups of which they are the half or more: who reads so much of one is
-    /// likely to go through it, and one reader for a whole row group costs a third of five for its parts.
+    /// likely to go through it, and each reader of a part reads the dictionaries of the row group again.
     pub(super) fn with_neighbours(&self, firsts: Vec<u64>) -> Vec<u64> {
         const GROUP: u64 = CALLS_ROW_GROUP_ROWS as u64;
         let mut extended = Vec::with_capacity(firsts.len());
