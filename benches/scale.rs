@@ -1,6 +1,6 @@
-//! What changes with size: calls a second against 200 ms latency, the peak memory of 10,000, 100,000 and 1,000,000
-//! calls, and the replay of a million calls beside a plain scan of the same Parquet files. Each part in a process of its
-//! own; the server in another.
+//! What changes with size: calls a second against 200 ms latency beside a bare reqwest loop, the peak memory of 10,000,
+//! 100,000 and 1,000,000 calls, and the replay of a million calls beside a plain scan of the same Parquet files. Each
+//! part in a process of its own; the server in another.
 //!
 //!     cargo bench --bench scale [-- latency | memory]
 
@@ -15,8 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use seedmill::session::{OpenOptions, Workspace};
+use serde_json::json;
 use server::Server;
 
 /// The variables by which this program is told to measure one thing: what, where, how many.
@@ -29,8 +30,7 @@ fn main() {
     if let Ok(part) = std::env::var(PART) {
         let folder = PathBuf::from(std::env::var(FOLDER).expect("a folder"));
         let calls = std::env::var(CALLS).expect("a number").parse().expect("a number");
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(measure(&part, &folder, calls));
+        runtime().block_on(measure(&part, &folder, calls));
         return;
     }
     let chosen: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
@@ -39,6 +39,7 @@ fn main() {
         let server = Server::start(Duration::from_millis(200));
         let folder = tempfile::tempdir().expect("a folder");
         println!("200 ms latency, 512 in flight; the limit is 512 / 0.2 s = 2560 calls/s");
+        runtime().block_on(bare_loop(&server.url, 512, 20 * 2560));
         in_a_process("calls", &workspace(folder.path(), &server.url, 512), 20 * 2560);
     }
     if runs("memory") {
@@ -55,6 +56,36 @@ fn main() {
         in_a_process("replay", &last, 1_000_000);
         in_a_process("scan", &last, 1_000_000);
     }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime")
+}
+
+/// What reqwest alone gets out of the server, timers and sockets of this machine.
+async fn bare_loop(url: &str, in_flight: usize, calls: u64) {
+    let client = reqwest::Client::new();
+    let (start, cpu) = (Instant::now(), cpu_seconds());
+    let mut answers = stream::iter(0..calls)
+        .map(|n| {
+            let body = json!({"model": "m-1", "messages": [{"role": "user", "content": format!("question {n}")}]});
+            let request = client.post(format!("{url}/chat/completions")).json(&body);
+            async move { request.send().await.expect("an answer").bytes().await.expect("a body") }
+        })
+        .buffer_unordered(in_flight);
+    let (mut rows, mut ramped) = (0, start);
+    while answers.next().await.is_some() {
+        rows += 1;
+        if rows == calls / 10 {
+            ramped = Instant::now();
+        }
+    }
+    println!(
+        "    bare {rows:>9} rows: {:>7.0}/s in all, {:>7.0}/s after the first tenth, {:>24.1} µs CPU a row",
+        rows as f64 / start.elapsed().as_secs_f64(),
+        (rows - calls / 10) as f64 / ramped.elapsed().as_secs_f64(),
+        (cpu_seconds() - cpu) * 1e6 / rows as f64,
+    );
 }
 
 /// A folder with the model `m`.

@@ -131,7 +131,7 @@ impl State {
             }
             // Its log was begun and sealed between two looks.
             let (segment, keys) = Segment::open(&shared.folder, unique)?;
-            shared.add_segment(segment, &keys);
+            shared.add_segment(segment, &keys.read()?);
             self.known.insert(unique.to_owned());
         }
         Ok(())

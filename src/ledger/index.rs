@@ -1,7 +1,9 @@
 //! The index of the ledger: from a call's id to the place of its answer, in 24 to 31 bytes a call.
-//! In: ids, in the order in which places win. Out: places.
+//! In: ids. Out: places.
 
 use std::collections::BTreeSet;
+use std::panic::resume_unwind;
+use std::thread;
 
 use super::CallId;
 
@@ -15,8 +17,8 @@ pub(super) fn key(id: &CallId) -> Key {
     key
 }
 
-/// Where an answer lies: the number of its source (a log or a segment) and there a frame's offset or a row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where an answer lies: the number of its source (a log or a segment) and there a frame's offset or a row. Ordered by both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Place(u64);
 
 impl Place {
@@ -52,32 +54,69 @@ pub(super) struct Index {
 
 const SHARD_BITS: u32 = 12;
 
+/// A thread that sorts has so many calls to sort, or more: about 3 ms.
+const CALLS_A_THREAD: usize = 50_000;
+
 fn shard(key: &Key) -> usize {
     (u16::from_be_bytes([key[0], key[1]]) >> (16 - SHARD_BITS)) as usize
 }
 
-impl Index {
-    /// An index of many places at once, and the places that lost: of two places of one key the first wins.
-    pub(super) fn build(places: impl IntoIterator<Item = (Key, Place)>) -> (Index, Vec<Place>) {
-        let mut shards = vec![Vec::new(); 1 << SHARD_BITS];
+/// An index of many places at once. In: places in any order. Out: of two places of one key the lesser, which is that of
+/// the older source.
+pub(super) struct IndexBuilder {
+    shards: Vec<Vec<Entry>>,
+}
+
+impl IndexBuilder {
+    /// With room for so many calls.
+    pub(super) fn with_room_for(calls: u64) -> IndexBuilder {
+        let mean = calls as f64 / f64::from(1 << SHARD_BITS);
+        // Four standard deviations more than the mean: of 4,096 shards hardly one grows.
+        let room = (mean + 4.0 * mean.sqrt()) as usize;
+        IndexBuilder { shards: (0..1 << SHARD_BITS).map(|_| Vec::with_capacity(room)).collect() }
+    }
+
+    pub(super) fn add(&mut self, places: impl IntoIterator<Item = (Key, Place)>) {
         for (key, place) in places {
-            shards[shard(&key)].push(Entry { key, place });
+            self.shards[shard(&key)].push(Entry { key, place });
         }
-        let mut len = 0;
-        let mut repeats = Vec::new();
-        for shard in &mut shards {
-            shard.sort_by_key(|entry| entry.key); // stable: the first stays first
-            shard.dedup_by(|later, first| {
-                let repeats_first = later.key == first.key;
-                if repeats_first {
-                    repeats.push(later.place);
-                }
-                repeats_first
-            });
-            shard.shrink_to_fit();
-            len += shard.len();
-        }
-        (Index { shards, len }, repeats)
+    }
+
+    /// The index, and the places that lost. Sorts with so many threads.
+    pub(super) fn build(mut self, threads: usize) -> (Index, Vec<Place>) {
+        let calls: usize = self.shards.iter().map(Vec::len).sum();
+        // Of a few calls a thread would not be worth its start.
+        let threads = threads.min(calls / CALLS_A_THREAD).max(1);
+        let some = self.shards.len().div_ceil(threads);
+        let repeats = thread::scope(|scope| {
+            let others: Vec<_> = self.shards.chunks_mut(some).map(|shards| scope.spawn(|| sort(shards))).collect();
+            others.into_iter().flat_map(|sorted| sorted.join().unwrap_or_else(|e| resume_unwind(e))).collect()
+        });
+        let len = self.shards.iter().map(Vec::len).sum();
+        (Index { shards: self.shards, len }, repeats)
+    }
+}
+
+/// Of each shard; gives back what is left out.
+fn sort(shards: &mut [Vec<Entry>]) -> Vec<Place> {
+    let mut repeats = Vec::new();
+    for shard in shards {
+        shard.sort_unstable_by_key(|entry| (entry.key, entry.place));
+        shard.dedup_by(|later, first| {
+            let repeats_first = later.key == first.key;
+            if repeats_first {
+                repeats.push(later.place);
+            }
+            repeats_first
+        });
+        shard.shrink_to_fit();
+    }
+    repeats
+}
+
+impl Index {
+    pub(super) fn empty() -> Index {
+        Index { shards: vec![Vec::new(); 1 << SHARD_BITS], len: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -140,13 +179,19 @@ impl Index {
 mod tests {
     use super::*;
 
+    fn build(places: impl IntoIterator<Item = (Key, Place)>) -> (Index, Vec<Place>) {
+        let mut builder = IndexBuilder::with_room_for(10);
+        builder.add(places);
+        builder.build(3)
+    }
+
     fn numbered(n: u64) -> Key {
         key(&CallId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes()))
     }
 
     #[test]
     fn an_index_takes_at_most_40_bytes_a_call_however_it_grew() {
-        let (mut index, repeats) = Index::build((0..100_000).map(|n| (numbered(n), Place::new(1, n))));
+        let (mut index, repeats) = build((0..100_000).map(|n| (numbered(n), Place::new(1, n))));
         for n in 100_000..200_000 {
             index.insert(numbered(n), Place::new(2, n));
         }
@@ -162,7 +207,7 @@ mod tests {
     #[test]
     fn the_first_place_of_a_call_wins_and_moves_only_with_its_own_source() {
         let a = numbered(1);
-        let (mut index, repeats) = Index::build([(a, Place::new(7, 1)), (a, Place::new(8, 2))]);
+        let (mut index, repeats) = build([(a, Place::new(8, 2)), (a, Place::new(7, 1))]);
         assert_eq!(repeats, [Place::new(8, 2)]);
         index.insert(a, Place::new(9, 3));
         assert_eq!((index.len(), index.get(&a)), (1, Some(Place::new(7, 1))));
@@ -175,7 +220,7 @@ mod tests {
     #[test]
     fn what_was_merged_moves_and_what_was_dropped_is_forgotten() {
         let [a, b, c, d] = [1, 2, 3, 4].map(numbered);
-        let (mut index, _) = Index::build([(a, Place::new(1, 0)), (b, Place::new(2, 0)), (c, Place::new(3, 0))]);
+        let (mut index, _) = build([(a, Place::new(1, 0)), (b, Place::new(2, 0)), (c, Place::new(3, 0))]);
         let merged = BTreeSet::from([1, 2]);
         for (row, key) in [a, c, d].into_iter().enumerate() {
             index.take_over(key, &merged, Place::new(4, row as u64));

@@ -2,6 +2,7 @@
 //! of the payload), payload`. A payload is zstd over [`Lines`]: one atomic group. Behind the last frame there may be room
 //! for more, which is zeros.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::PathBuf;
@@ -95,12 +96,39 @@ impl FrameEncoder {
     }
 }
 
-fn decode(payload: &[u8]) -> Result<Vec<Record>, String> {
-    let lines = match zstd::zstd_safe::get_frame_content_size(payload) {
-        Ok(Some(len @ 0..=MOST_LINES_BYTES)) => zstd::bulk::decompress(payload, len as usize),
-        _ => zstd::stream::decode_all(payload),
-    };
-    Lines::read(&lines.map_err(|e| e.to_string())?)
+/// Turns payloads into records. It keeps its memory from one to the next: pages that are given back to the system and
+/// had again cost a reader of a whole log as much as reading does.
+#[derive(Default)]
+struct FrameDecoder {
+    decompressor: Option<zstd::bulk::Decompressor<'static>>,
+    lines: Vec<u8>,
+}
+
+impl fmt::Debug for FrameDecoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FrameDecoder").finish_non_exhaustive()
+    }
+}
+
+impl FrameDecoder {
+    fn decode(&mut self, payload: &[u8]) -> Result<Vec<Record>, String> {
+        self.decompress(payload).map_err(|e| e.to_string())?;
+        Lines::read(&self.lines)
+    }
+
+    fn decompress(&mut self, payload: &[u8]) -> io::Result<()> {
+        let Ok(Some(len @ 0..=MOST_LINES_BYTES)) = zstd::zstd_safe::get_frame_content_size(payload) else {
+            self.lines = zstd::stream::decode_all(payload)?;
+            return Ok(());
+        };
+        let decompressor = match &mut self.decompressor {
+            Some(decompressor) => decompressor,
+            none => none.insert(zstd::bulk::Decompressor::new()?),
+        };
+        self.lines.clear();
+        self.lines.reserve(len as usize);
+        decompressor.decompress_to_buffer(payload, &mut self.lines).map(drop)
+    }
 }
 
 /// A log opened for reading by several at once. An open log stays readable when its file has been sealed and
@@ -209,10 +237,11 @@ impl LogFile {
     /// The records of the frame at an offset; an error says that it is not intact (any more).
     pub(super) fn frame(self: &Arc<Self>, offset: u64) -> Result<Vec<Record>, LedgerError> {
         let broken = |detail: &str| LedgerError::format(&self.path, format!("at byte {offset}: {detail}"));
-        let read = || read_frame(&mut self.cursor(offset), offset, self.file_len()?);
+        let mut payload = Vec::new();
+        let mut read = || read_frame(&mut self.cursor(offset), offset, self.file_len()?, &mut payload);
         match read().map_err(LedgerError::io("read", &self.path))? {
-            Some(payload) => decode(&payload).map_err(|e| broken(&e)),
-            None => Err(broken("no intact group of records stands there any more")),
+            true => FrameDecoder::default().decode(&payload).map_err(|e| broken(&e)),
+            false => Err(broken("no intact group of records stands there any more")),
         }
     }
 
@@ -236,26 +265,23 @@ impl Read for Cursor {
     }
 }
 
-/// The payload of the frame at `offset` in a log of `len` bytes, or `None` if none is intact there.
-fn read_frame(reader: &mut impl Read, offset: u64, len: u64) -> io::Result<Option<Vec<u8>>> {
+/// Reads the payload of the frame at `offset` in a log of `len` bytes; `false` if none is intact there.
+fn read_frame(reader: &mut impl Read, offset: u64, len: u64, payload: &mut Vec<u8>) -> io::Result<bool> {
     let left = len.saturating_sub(offset);
     if left < FRAME_HEADER_LEN {
-        return Ok(None);
+        return Ok(false);
     }
     let mut header = [0; FRAME_HEADER_LEN as usize];
     if !read_all(reader, &mut header)? {
-        return Ok(None);
+        return Ok(false);
     }
     let (length, crc) = parse_frame_header(&header);
     // A tail of zeros, which a crash can leave, would be a frame of length 0 with the right CRC.
     if length == 0 || u64::from(length) > left - FRAME_HEADER_LEN {
-        return Ok(None);
+        return Ok(false);
     }
-    let mut payload = vec![0; length as usize];
-    if !read_all(reader, &mut payload)? {
-        return Ok(None);
-    }
-    Ok((crc32fast::hash(&payload) == crc).then_some(payload))
+    payload.resize(length as usize, 0);
+    Ok(read_all(reader, payload)? && crc32fast::hash(payload) == crc)
 }
 
 /// The length of the frame that these bytes begin, with its header.
@@ -290,6 +316,8 @@ pub(super) struct Frame {
 pub(super) struct LogReader {
     log: Arc<LogFile>,
     reader: BufReader<Cursor>,
+    payload: Vec<u8>,
+    decoder: FrameDecoder,
     offset: u64,
     len: u64,
     damaged: bool,
@@ -318,13 +346,18 @@ impl LogReader {
             let detail = format!("its format has version {version}, and this program reads version {VERSION}");
             return Err(LedgerError::format(&log.path, detail));
         }
-        Ok(LogReader { log: Arc::clone(log), reader, offset: HEADER_LEN, len, damaged: false })
+        Ok(Self::over(log, reader, HEADER_LEN, len))
     }
 
     /// Reads on from the end of a frame, up to `len` bytes.
     pub(super) fn from(log: &Arc<LogFile>, offset: u64, len: u64) -> LogReader {
         let reader = BufReader::with_capacity(1 << 18, log.cursor(offset));
-        LogReader { log: Arc::clone(log), reader, offset, len, damaged: false }
+        Self::over(log, reader, offset, len)
+    }
+
+    fn over(log: &Arc<LogFile>, reader: BufReader<Cursor>, offset: u64, len: u64) -> LogReader {
+        let (payload, decoder) = (Vec::new(), FrameDecoder::default());
+        LogReader { log: Arc::clone(log), reader, payload, decoder, offset, len, damaged: false }
     }
 
     /// The length up to which it reads.
@@ -336,17 +369,17 @@ impl LogReader {
     pub(super) fn next_frame(&mut self) -> Result<Option<Frame>, LedgerError> {
         while self.offset < self.len {
             let offset = self.offset;
-            let payload =
-                read_frame(&mut self.reader, offset, self.len).map_err(LedgerError::io("read", &self.log.path))?;
-            let detail = match payload {
-                Some(payload) => {
-                    self.offset += FRAME_HEADER_LEN + payload.len() as u64;
-                    match decode(&payload) {
+            let is_whole = read_frame(&mut self.reader, offset, self.len, &mut self.payload)
+                .map_err(LedgerError::io("read", &self.log.path))?;
+            let detail = match is_whole {
+                true => {
+                    self.offset += FRAME_HEADER_LEN + self.payload.len() as u64;
+                    match self.decoder.decode(&self.payload) {
                         Ok(records) => return Ok(Some(Frame { offset, records })),
                         Err(detail) => detail,
                     }
                 }
-                None => match self.resynchronize()? {
+                false => match self.resynchronize()? {
                     // Groups are written one after the other: where a later one stands, this one is whole by now, unless
                     // it is damaged. What was read of it may be from before, when its owner was writing it.
                     Some(_) if self.is_whole(offset)? => {
@@ -384,8 +417,8 @@ impl LogReader {
 
     /// Whether a good frame stands there now.
     fn is_whole(&self, offset: u64) -> Result<bool, LedgerError> {
-        let frame = read_frame(&mut self.log.cursor(offset), offset, self.len);
-        Ok(frame.map_err(LedgerError::io("read", &self.log.path))?.is_some())
+        read_frame(&mut self.log.cursor(offset), offset, self.len, &mut Vec::new())
+            .map_err(LedgerError::io("read", &self.log.path))
     }
 
     /// The offset of the next good frame behind the bad one at `self.offset`.
@@ -401,7 +434,7 @@ impl LogReader {
         while let Some(found) = rest.get(from..).and_then(|r| r.windows(4).position(|w| w == ZSTD_MAGIC)) {
             let start = from + found - header_len;
             let len = rest.len() as u64;
-            if let Ok(Some(_)) = read_frame(&mut &rest[start..], start as u64, len) {
+            if let Ok(true) = read_frame(&mut &rest[start..], start as u64, len, &mut Vec::new()) {
                 return Ok(Some(self.offset + start as u64));
             }
             from += found + 1;

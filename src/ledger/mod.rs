@@ -77,6 +77,7 @@ mod replies;
 mod rewrite;
 mod sealing;
 mod segment;
+mod segment_keys;
 mod segments_scan;
 mod shared;
 mod source;

@@ -26,12 +26,16 @@ use super::columns::{Rows, Table};
 use super::folder::{self, OwnedLog};
 use super::index::{self, Key};
 use super::log::{LogFile, LogReader};
+use super::segment_keys::SegmentKeys;
 use super::{CallId, LedgerError, Record, crash_points};
 
 /// One answer is read by its block: a page of each of the columns that an answer needs.
 pub(super) const BLOCK_ROWS: u64 = 50;
 pub(super) const CALLS_ROW_GROUP_ROWS: usize = 1_000;
 const ROW_GROUP_ROWS: usize = 100_000;
+/// So many rows are handed to Parquet at once, or a group of the log: few enough that their texts are still in the
+/// processor's cache when they are copied into pages.
+const WRITTEN_ROWS: usize = 250;
 /// A segment is made durable in steps of this many bytes: all at once it would keep the disk from the syncs of the log
 /// that is written meanwhile.
 const SYNC_BYTES: usize = 4 << 20;
@@ -77,7 +81,7 @@ pub(super) fn seal(
             Record::Attempt(_) | Record::Use(_) => true,
         }));
         for file in &mut files {
-            if rows.len(file.table) >= CALLS_ROW_GROUP_ROWS {
+            if rows.len(file.table) >= WRITTEN_ROWS {
                 file.write(&mut rows)?;
             }
         }
@@ -185,26 +189,11 @@ impl Segment {
         Segment { path: calls_path(folder, unique), rows: rows as u64 }
     }
 
-    /// Opens a segment. The keys are of all its calls in the order of the rows; no other column is read.
-    pub(super) fn open(folder: &Path, unique: &str) -> Result<(Segment, Vec<Key>), LedgerError> {
+    /// Opens a segment, and with it its calls' keys, of which none is read yet.
+    pub(super) fn open(folder: &Path, unique: &str) -> Result<(Segment, SegmentKeys), LedgerError> {
         let path = calls_path(folder, unique);
-        let file = File::open(&path).map_err(LedgerError::io("open", &path))?;
-        let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(LedgerError::parquet("read", &path))?;
-        let ids = ProjectionMask::columns(builder.parquet_schema(), ["call_id"]);
-        let reader = builder
-            .with_projection(ids)
-            .with_batch_size(CALLS_ROW_GROUP_ROWS)
-            .build()
-            .map_err(LedgerError::parquet("read", &path))?;
-        let mut keys = Vec::new();
-        for batch in reader {
-            let batch = batch.map_err(LedgerError::arrow("read", &path))?;
-            let ids = batch.column(0).as_string_opt::<i32>().ok_or_else(|| foreign(&path, "call_id"))?;
-            for hex in ids {
-                keys.push(index::key(&id(&path, hex)?));
-            }
-        }
-        Ok((Segment { path, rows: keys.len() as u64 }, keys))
+        let keys = SegmentKeys::open(path.clone())?;
+        Ok((Segment { path, rows: keys.rows() }, keys))
     }
 
     /// These blocks, and all others of the row groups of which they are the half or more: who reads so much of one is
@@ -307,12 +296,12 @@ pub(super) fn with_views(
     ArrowReaderMetadata::try_new(Arc::clone(footer.metadata()), options.with_schema(Arc::new(schema)))
 }
 
-fn id(path: &Path, hex: Option<&str>) -> Result<CallId, LedgerError> {
+pub(super) fn id(path: &Path, hex: Option<&str>) -> Result<CallId, LedgerError> {
     hex.and_then(CallId::from_hex)
         .ok_or_else(|| LedgerError::format(path, format!("{hex:?} in its column call_id is not 64 hex digits")))
 }
 
-fn foreign(path: &Path, column: &str) -> LedgerError {
+pub(super) fn foreign(path: &Path, column: &str) -> LedgerError {
     LedgerError::format(path, format!("its column {column} is missing or of another type"))
 }
 

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::thread::available_parallelism;
 
 use tokio_util::sync::CancellationToken;
 
@@ -13,11 +15,12 @@ use super::distinct::Distinct;
 use super::folder::{self, Listing, OwnedLog};
 use super::follow::Followed;
 use super::hold::Hold;
-use super::index::{self, Index, Key, Place};
+use super::index::{self, Index, IndexBuilder, Key, Place};
 use super::log::LogFile;
 use super::objects::Objects;
 use super::opened_log::{OpenedLog, open_log};
 use super::segment::{self, Footers, Segment};
+use super::segment_keys::{self, SegmentKeys};
 use super::source::Source;
 use super::{CallId, LedgerError};
 
@@ -81,6 +84,7 @@ impl Shared {
         let mut sealed = Vec::new();
         let mut sources = Vec::new();
         let mut places = Vec::new();
+        let mut keys = Vec::new();
         let mut adopted = Vec::new();
         for unique in listing.uniques() {
             let source = source_number(sources.len());
@@ -104,16 +108,24 @@ impl Shared {
                     adopted.extend(orphan.map(|log| NumberedLog { log, source }));
                 }
                 None if folder::segment_path(&folder, unique).exists() => {
-                    let (segment, keys) = Segment::open(&folder, unique)?;
+                    let (segment, keys_of_it) = Segment::open(&folder, unique)?;
                     segments.insert(unique.to_owned(), source);
-                    sealed.push((unique, source, keys.len() as u64));
-                    places.extend(keys.into_iter().zip(0..).map(|(key, row)| (key, Place::new(source, row))));
+                    sealed.push((unique, source, keys_of_it.rows()));
+                    keys.push(keys_of_it);
                     sources.push(Some(Source::Segment(Arc::new(segment))));
                 }
                 None => {} // a log without records, deleted by its owner meanwhile
             }
         }
-        let (index, repeats) = Index::build(places);
+        let calls = places.len() as u64 + keys.iter().map(SegmentKeys::most).sum::<u64>();
+        let mut index = IndexBuilder::with_room_for(calls);
+        index.add(places);
+        let threads = available_parallelism().map_or(1, NonZero::get);
+        segment_keys::read_all(&keys, threads, |segment, first, keys| {
+            let source = sealed[segment].1;
+            index.add(keys.into_iter().zip(first..).map(|(key, row)| (key, Place::new(source, row))));
+        })?;
+        let (index, repeats) = index.build(threads);
         write_distinct(&folder, &listing, &sealed, &repeats);
         let shared = Shared {
             claims: Claims::new(folder.join("claims")),
@@ -138,7 +150,7 @@ impl Shared {
             blocks: BlockCache::new(BLOCK_CACHE_BYTES, url.clone()),
             folder: url,
             opened: None,
-            index: RwLock::new(Index::build([]).0),
+            index: RwLock::new(Index::empty()),
             sources: RwLock::default(),
             segments: RwLock::default(),
             followed: Followed::default(),
