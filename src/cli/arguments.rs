@@ -99,14 +99,15 @@ impl ConsoleArguments {
 /// What `run` and `sql` may spend.
 #[derive(Debug, Args)]
 pub struct BudgetArguments {
-    /// Stop when calls have cost this much, over SET seedmill.max_cost_usd and [budget] of seedmill.toml
-    #[arg(long, value_name = "USD", value_parser = Budget::dollars)]
+    /// Stop when calls have cost this much, over SET seedmill.max_cost_usd and [budget] of seedmill.toml; none takes the
+    /// limit away
+    #[arg(long, value_name = "USD", value_parser = Budget::dollars_or_none)]
     pub max_cost_usd: Option<f64>,
     /// Send no more requests than this; answers out of the ledger are free
-    #[arg(long, value_name = "N", value_parser = Budget::whole)]
+    #[arg(long, value_name = "N", value_parser = Budget::whole_or_none)]
     pub max_calls: Option<u64>,
     /// Stop when prompts and answers have used so many tokens (1e6 is a number too)
-    #[arg(long, value_name = "N", value_parser = Budget::whole)]
+    #[arg(long, value_name = "N", value_parser = Budget::whole_or_none)]
     pub max_tokens: Option<u64>,
 }
 
@@ -285,10 +286,14 @@ pub enum CallsCommand {
     Gc(GcArguments),
 }
 
+fn older_than(text: &str) -> Result<Duration, String> {
+    humantime::parse_duration(text).map_err(|e| format!("it must be a time such as 12h, 30d or 8w ({e})"))
+}
+
 #[derive(Debug, Args)]
 pub struct GcArguments {
     /// Drop what no run has used for this long: 12h, 30d, 8w
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = older_than)]
     pub older_than: Duration,
     /// Only say what would go
     #[arg(long)]

@@ -151,6 +151,14 @@ fn said(error: &DataFusionError) -> String {
             if text.contains("Error encountered while finalizing writes") {
                 return "the files of COPY cannot be written; the warning before this says why".to_owned();
             }
+            if let Some((_, reference)) = text.split_once("does not support logical expression OuterReferenceColumn(") {
+                let column = reference.rsplit("name: \"").next().and_then(|name| name.split('"').next());
+                return format!(
+                    "a subquery uses the column '{}' of the query around it in a way that is not supported: join the two, \
+                     or compute it without a subquery",
+                    column.unwrap_or_default()
+                );
+            }
             text.split("\n\nbacktrace:").next().unwrap_or(&text).trim().to_owned()
         }
     }

@@ -50,6 +50,14 @@ pub async fn sql(root: Option<PathBuf>, arguments: SqlArguments, console: Consol
     let result = interruptible(&workspace, console, work).await;
     match settle(&workspace, console, progress, result).await? {
         Ending::Complete(_, views) => {
+            for view in views.iter().filter(|view| view.counts.failed > 0) {
+                let (title, counts, name) = (view.title(), &view.counts, &view.name);
+                console.note(format_args!(
+                    "note: {title}: {} of {} calls failed; why stands in {name}['error'] of their rows",
+                    counts.failed,
+                    counts.calls()
+                ));
+            }
             finished_event(&workspace, console, &views, None, EXIT_OK);
             Ok(EXIT_OK)
         }

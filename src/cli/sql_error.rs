@@ -1,6 +1,7 @@
 //! Errors of SQL with their place: the line of the statement with a caret below what is wrong, and the nearest name for
 //! one that does not exist. In: the text and its error. Out: the same error as a sentence and a picture.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 
 use datafusion::common::{Column, DataFusionError, SchemaError};
@@ -46,7 +47,8 @@ fn unknown_name(ctx: &SessionContext, error: &DataFusionError) -> Option<String>
     {
         let mut names: Vec<&str> =
             valid_fields.iter().map(Column::name).filter(|name| !name.starts_with("__")).collect();
-        names.dedup();
+        let mut seen = HashSet::new();
+        names.retain(|name| seen.insert(*name));
         let nearest = did_you_mean(&field.name, names.iter().copied());
         let more = if names.len() > COLUMNS { ", …" } else { "" };
         let listed = names.iter().take(COLUMNS).copied().collect::<Vec<_>>().join(", ");
@@ -136,6 +138,17 @@ mod tests {
         assert!(told.starts_with("there is no column 'nothing'"), "{told}");
     }
 
+    #[tokio::test]
+    async fn a_subquery_that_cannot_be_a_join_is_told_with_its_column() {
+        let sql = "SELECT * FROM (SELECT 1 AS mass) t, LATERAL (SELECT t.mass + 1 AS heavier)";
+        let error = SessionContext::new().sql(sql).await.unwrap().collect().await.unwrap_err();
+        assert_eq!(
+            sentence(&error),
+            "a subquery uses the column 'mass' of the query around it in a way that is not supported: join the two, or \
+             compute it without a subquery"
+        );
+    }
+
     #[test]
     fn a_caret_stands_below_the_place() {
         let error = DataFusionError::Plan("Expected: an expression, found: FROM at Line: 2, Column: 8".into());
@@ -153,6 +166,11 @@ mod tests {
             told("SELECT radus FROM planets").await,
             "there is no column 'radus'; did you mean 'radius'?; there are: radius, mass\n\
              LINE 1: SELECT radus FROM planets\n               ^"
+        );
+        let sorted = told("SELECT mass FROM planets ORDER BY mas").await;
+        assert!(
+            sorted.starts_with("there is no column 'mas'; did you mean 'mass'?; there are: mass, radius\n"),
+            "{sorted}"
         );
         let table = told("SELECT 1 FROM planet").await;
         assert!(table.starts_with("there is no table 'planet'; did you mean 'planets'?\nLINE 1: "), "{table}");

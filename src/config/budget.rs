@@ -11,6 +11,30 @@ pub struct Budget {
 }
 
 impl Budget {
+    /// What takes a limit away.
+    pub const NO_LIMIT: &str = "none";
+
+    /// [`Self::dollars`], or infinitely many for `none`.
+    pub fn dollars_or_none(text: &str) -> Result<f64, String> {
+        let none = text.trim().eq_ignore_ascii_case(Self::NO_LIMIT);
+        if none { Ok(f64::INFINITY) } else { Self::dollars(text).map_err(|e| e + ", or none") }
+    }
+
+    /// [`Self::whole`], or the largest number for `none`.
+    pub fn whole_or_none(text: &str) -> Result<u64, String> {
+        let none = text.trim().eq_ignore_ascii_case(Self::NO_LIMIT);
+        if none { Ok(u64::MAX) } else { Self::whole(text).map_err(|e| e + ", or none") }
+    }
+
+    /// Without the limits that are none.
+    pub fn limits(self) -> Budget {
+        Budget {
+            max_cost_usd: self.max_cost_usd.filter(|usd| usd.is_finite()),
+            max_calls: self.max_calls.filter(|calls| *calls < u64::MAX),
+            max_tokens: self.max_tokens.filter(|tokens| *tokens < u64::MAX),
+        }
+    }
+
     /// These limits, and where there is none those of `other`.
     pub fn or(self, other: Budget) -> Budget {
         Budget {
@@ -46,6 +70,14 @@ mod tests {
         }
         assert!(["", "-1", "1.5", "many", "1e300"].iter().all(|text| Budget::whole(text).is_err()));
         assert_eq!(Budget::dollars("$0.25"), Ok(0.25));
+        assert_eq!((Budget::whole_or_none("None"), Budget::whole_or_none("12")), (Ok(u64::MAX), Ok(12)));
+        assert_eq!((Budget::dollars_or_none("none"), Budget::dollars_or_none("2")), (Ok(f64::INFINITY), Ok(2.0)));
+        assert!(Budget::whole_or_none("no").is_err_and(|e| e.ends_with("or none")));
+        let (none, some) = (
+            Budget { max_calls: Some(u64::MAX), ..Budget::default() },
+            Budget { max_calls: Some(1), ..Budget::default() },
+        );
+        assert_eq!((none.or(some).limits(), Budget::default().or(some).limits()), (Budget::default(), some));
         assert!(["", "-1", "nan", "inf"].iter().all(|text| Budget::dollars(text).is_err()));
     }
 }

@@ -403,6 +403,10 @@ mod tests {
     fn a_wrong_type_or_value_is_named_with_what_is_expected() {
         let error = |text: &str| load(text).unwrap_err();
         assert_eq!(
+            error("[budget]\nmax_calls = -1"),
+            "seedmill.toml: [budget] 'max_calls' must be a whole number, not a number below 0"
+        );
+        assert_eq!(
             error("[budget]\nmax_calls = \"ten\""),
             "seedmill.toml: [budget] 'max_calls' must be a whole number, not a string"
         );

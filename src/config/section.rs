@@ -44,11 +44,11 @@ impl Section {
     ) -> Result<Option<T>, ConfigError> {
         self.known.push(key);
         let Some(value) = self.table.remove(key) else { return Ok(None) };
-        let found = value.type_str();
+        let found = described(&value);
         match T::from_toml(value) {
             Some(value) if accept(&value) => Ok(Some(value)),
             Some(_) => Err(self.error(format!("'{key}' must be {expected}"))),
-            None => Err(self.error(format!("'{key}' must be {expected}, not {}", described(found)))),
+            None => Err(self.error(format!("'{key}' must be {expected}, not {found}"))),
         }
     }
 
@@ -75,9 +75,9 @@ impl Section {
         self.table
             .iter()
             .map(|(name, value)| {
-                let found = value.type_str();
+                let found = described(value);
                 let value = T::from_toml(value.clone())
-                    .ok_or_else(|| self.error(format!("'{name}' must be {}, not {}", T::EXPECTED, described(found))))?;
+                    .ok_or_else(|| self.error(format!("'{name}' must be {}, not {found}", T::EXPECTED)))?;
                 Ok((name.clone(), value))
             })
             .collect()
@@ -128,10 +128,12 @@ fn bare(key: &str) -> bool {
     !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
-fn described(found: &str) -> String {
-    match found {
-        "integer" | "array" => format!("an {found}"),
-        found => format!("a {found}"),
+/// What was found where something else was expected: its kind, since it may be a secret; of numbers below 0 that.
+fn described(found: &Value) -> String {
+    match (found, found.type_str()) {
+        (Value::Integer(..0), _) => "a number below 0".to_owned(),
+        (_, kind @ ("integer" | "array")) => format!("an {kind}"),
+        (_, kind) => format!("a {kind}"),
     }
 }
 

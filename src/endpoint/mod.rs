@@ -75,6 +75,12 @@ pub struct EmbeddingAnswer {
 pub trait Endpoint: Debug + Send + Sync {
     fn identity(&self) -> &ModelIdentity;
 
+    /// Whether it has what no request goes without, such as its key. An error stops the query: no other row would fare
+    /// better.
+    fn can_be_asked(&self) -> Result<(), SendError> {
+        Ok(())
+    }
+
     /// What can be said of a request before it is sent: an error that sending it would surely bring, too. The caller
     /// asks before it takes a permit, and counts no attempt.
     fn check(&self, _request: &Request) -> Result<(), SendError> {

@@ -229,6 +229,10 @@ impl Endpoint for OpenAiEndpoint {
         &self.identity
     }
 
+    fn can_be_asked(&self) -> Result<(), SendError> {
+        self.secrets.key().map(drop)
+    }
+
     fn check(&self, request: &Request) -> Result<(), SendError> {
         let Some(context) = self.config.context_length.map(u64::from) else { return Ok(()) };
         let least = least_tokens(request);

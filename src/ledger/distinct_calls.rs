@@ -16,7 +16,7 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
     Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
 };
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PlanProperties,
@@ -128,8 +128,7 @@ impl ExecutionPlan for DistinctCallsExec {
                 if !shown || new.num_rows() == 0 {
                     return Ok(None);
                 }
-                metrics.record_output(new.num_rows());
-                Ok(Some(new.project(&output)?))
+                Ok(Some(new.project(&output)?.record_output(&metrics)))
             };
             std::future::ready(new_rows())
         });

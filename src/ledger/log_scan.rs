@@ -10,7 +10,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput};
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties};
 
@@ -112,10 +112,7 @@ impl ExecutionPlan for LogScanExec {
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let (table, columns) = (self.table, self.columns.clone());
         stream.spawn_blocking(move || {
-            let send = |batch: RecordBatch| {
-                metrics.record_output(batch.num_rows());
-                batches.blocking_send(Ok(batch)).is_ok()
-            };
+            let send = |batch: RecordBatch| batches.blocking_send(Ok(batch.record_output(&metrics))).is_ok();
             let (log, len) = match snapshot {
                 LogSnapshot::File { log, len } => (log, len),
                 LogSnapshot::Objects(snapshot) => {

@@ -18,7 +18,7 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
     Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
 };
-use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
+use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput};
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{
@@ -229,7 +229,7 @@ struct Output {
 impl Output {
     /// Whether more is wanted.
     async fn send(&self, batch: RecordBatch) -> bool {
-        self.metrics.record_output(batch.num_rows());
+        let batch = batch.record_output(&self.metrics);
         batch.num_rows() == 0 || self.batches.send(Ok(batch)).await.is_ok()
     }
 }

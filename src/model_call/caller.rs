@@ -116,6 +116,9 @@ impl CallRuntime {
                 None => return exec_err!("{INTERRUPTED}"),
             }
         }
+        if let Err(error) = model.endpoint.can_be_asked() {
+            return exec_err!("model '{}' cannot be asked: {error}", model.name);
+        }
         if call.shape.embeds {
             return self.embed(model, call, stop).await;
         }

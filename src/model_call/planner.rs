@@ -8,7 +8,7 @@ use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, DFSchema, DataFusionError, Result, plan_datafusion_err, plan_err};
 use datafusion::logical_expr::planner::{PlannedRelation, RelationPlanner, RelationPlannerContext, RelationPlanning};
 use datafusion::logical_expr::var_provider::VarProvider;
-use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, lit, when};
+use datafusion::logical_expr::{Expr, ExprSchemable, Extension, LogicalPlan, LogicalPlanBuilder, lit, when};
 use datafusion::sql::sqlparser::ast::{FunctionArg, TableFactor};
 
 use super::arguments::Arguments;
@@ -214,6 +214,12 @@ impl CallPlanner {
             self.expand(expr, &schema, context).map(Some)
         };
         let condition = expression("when")?;
+        if let Some(condition) = &condition
+            && let Ok(of) = condition.get_type(&schema)
+            && !matches!(of, DataType::Boolean | DataType::Null)
+        {
+            return plan_err!("{name}: when => {condition} is {of} and must be true or false for a row, such as n > 0");
+        }
         let (prompt, system, messages) = (expression("prompt")?, expression("system")?, expression("messages")?);
         let text = expression("text")?;
         if let Some(unknown) = arguments.named.keys().next() {

@@ -9,7 +9,7 @@ use chrono::Utc;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::physical_plan::metrics::{BaselineMetrics, Count};
+use datafusion::physical_plan::metrics::{BaselineMetrics, Count, RecordOutput};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::mpsc::Sender;
@@ -160,12 +160,15 @@ impl Pump {
         {
             oldest.durable().await?;
         }
-        let assembled = self.assembler.assemble(&rows)?;
+        let assembled = {
+            let _timer = self.metrics.baseline.elapsed_compute().timer();
+            self.assembler.assemble(&rows)?
+        };
         self.metrics.dropped.add(assembled.dropped);
-        self.metrics.baseline.record_output(assembled.batch.num_rows());
-        self.caller.template.stage.rows_out(assembled.batch.num_rows());
+        let batch = assembled.batch.record_output(&self.metrics.baseline);
+        self.caller.template.stage.rows_out(batch.num_rows());
         // A receiver that is gone wants no more rows; that is no error.
-        let _ = output.send(Ok(assembled.batch)).await;
+        let _ = output.send(Ok(batch)).await;
         Ok(())
     }
 

@@ -29,8 +29,11 @@ const MODEL: TableArgument = argument("model", "literal, required", "a model of 
 const PROMPT: TableArgument =
     argument("prompt", "expression", "the user message; NULL makes no call, the row passes with NULL results");
 const SYSTEM: TableArgument = argument("system", "expression", "the system message");
-const MESSAGES: TableArgument =
-    argument("messages", "expression", "instead of prompt and system: a list of {'role': …, 'content': …}");
+const MESSAGES: TableArgument = argument(
+    "messages",
+    "expression",
+    "instead of prompt and system: a list of {'role': …, 'content': …}; where a text of it is NULL, no call",
+);
 const WHEN: TableArgument =
     argument("when", "expression", "true or false for a row; where it is not true no call is made");
 const RETURNS: TableArgument = argument(

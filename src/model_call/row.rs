@@ -56,7 +56,7 @@ impl InputRows {
         })
     }
 
-    /// What is sent for one sample of a row; `None` where prompt or messages are NULL: no call.
+    /// What is sent for one sample of a row; `None` where the prompt, the messages or a text of theirs is NULL: no call.
     pub fn message_list(&self, row: usize, sample: u32) -> Option<Vec<Message>> {
         if let Some(lists) = at(&self.messages, sample) {
             if lists.is_null(row) {
@@ -65,8 +65,11 @@ impl InputRows {
             let list = lists.value(row);
             let list = list.as_struct();
             let (roles, contents) = (list.column(0).as_string::<i32>(), list.column(1).as_string::<i32>());
-            let text = |array: &StringArray, i: usize| if array.is_null(i) { "" } else { array.value(i) }.to_owned();
-            return Some((0..list.len()).map(|i| Message::new(text(roles, i), text(contents, i))).collect());
+            let message = |i: usize| {
+                let is_whole = list.is_valid(i) && roles.is_valid(i) && contents.is_valid(i);
+                is_whole.then(|| Message::new(roles.value(i).to_owned(), contents.value(i)))
+            };
+            return (0..list.len()).map(message).collect();
         }
         let prompt = at(&self.prompt, sample).filter(|prompt| prompt.is_valid(row))?;
         let system = at(&self.system, sample).filter(|system| system.is_valid(row));

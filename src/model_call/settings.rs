@@ -12,9 +12,6 @@ const MAX_COST_USD: &str = "max_cost_usd";
 const MAX_CALLS: &str = "max_calls";
 const MAX_TOKENS: &str = "max_tokens";
 
-/// What takes a limit away.
-const NO_LIMIT: &str = "none";
-
 /// The settings of a session. A flag of the command stands over SET, and SET over `seedmill.toml`.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
@@ -35,7 +32,7 @@ impl Settings {
 
     /// The limits that hold.
     pub fn budget(&self) -> Budget {
-        self.flags.or(self.budget)
+        self.flags.or(self.budget).limits()
     }
 }
 
@@ -58,7 +55,7 @@ impl ExtensionOptions for Settings {
 
     fn set(&mut self, key: &str, value: &str) -> Result<()> {
         let wrong = |e: String| DataFusionError::Plan(format!("SET seedmill.{key} = '{value}': {e}"));
-        let unlimited = value.eq_ignore_ascii_case(NO_LIMIT);
+        let unlimited = value.eq_ignore_ascii_case(Budget::NO_LIMIT);
         let whole = || if unlimited { Ok(None) } else { Budget::whole(value).map(Some).map_err(wrong) };
         match key {
             MAX_COST_USD if unlimited => self.budget.max_cost_usd = None,
@@ -81,7 +78,7 @@ impl ExtensionOptions for Settings {
         let budget = self.budget();
         let entry = |name: &str, value: Option<String>, description| ConfigEntry {
             key: format!("{}.{name}", Self::PREFIX),
-            value: Some(value.unwrap_or_else(|| NO_LIMIT.to_owned())),
+            value: Some(value.unwrap_or_else(|| Budget::NO_LIMIT.to_owned())),
             description,
         };
         vec![

@@ -219,6 +219,17 @@ impl Workspace {
                 let model = self.runtime.models.get(&name).ok()?;
                 Some(ModelRecord::new(name, model.endpoint.identity()))
             };
+            // Before a call is paid for; without one the writer says it soon enough.
+            if !names.is_empty()
+                && copy.file_type.get_ext() == "csv"
+                && let Some(field) = copy.input.schema().fields().iter().find(|field| field.data_type().is_nested())
+            {
+                let (to, name) = (&copy.output_url, field.name());
+                return plan_err!(
+                    "COPY to '{to}': CSV has no place for '{name}', a list or struct; leave it out, pick from it \
+                     ({name}['…']), or write Parquet or JSON"
+                );
+            }
             self.run.set_models(names.into_iter().filter_map(record).collect());
             if copy.file_type.get_ext() == publish::CURATED {
                 declared_over(written)?.into_iter().for_each(|note| self.run.note(note));

@@ -102,6 +102,11 @@ fn set_changes_the_budget_show_tells_it_and_a_flag_stands_over_it() {
     let output = scratch.run(&["sql", "--max-calls", "5", "-c", &format!("SET seedmill.max_calls = 20; {SQL}")]);
     assert_eq!(output.status.code(), Some(3), "{}", error(&output));
     assert_eq!(server.count(), 25);
+    // Without a limit all of 200 are asked, whatever SET and the file say.
+    scratch.ok(&["sql", "--max-calls", "none", "-c", &format!("SET seedmill.max_calls = 20; {SQL}")]);
+    assert_eq!(server.count(), 200);
+    let shown = scratch.ok(&["sql", "--max-calls", "none", "--format", "csv", "-c", "SHOW seedmill.max_calls"]);
+    assert!(shown.contains("seedmill.max_calls,none"), "{shown}");
     let shown =
         scratch.ok(&["sql", "--format", "csv", "-c", "SET seedmill.max_tokens = 1e6; SHOW seedmill.max_tokens"]);
     assert!(shown.contains("seedmill.max_tokens,1000000"), "{shown}");
@@ -115,6 +120,43 @@ fn set_changes_the_budget_show_tells_it_and_a_flag_stands_over_it() {
         assert_eq!(output.status.code(), Some(1));
         assert!(error(&output).contains(sentence), "{}", error(&output));
     }
+}
+
+#[test]
+fn what_cannot_be_sent_for_want_of_a_key_stops_with_that_and_spends_nothing() {
+    let server = FaultServer::start(slow);
+    let scratch = Scratch::new(server.url(), IN_FLIGHT, "api_key_env = \"SEEDMILL_TEST_NO_SUCH_KEY\"\n");
+    let sql = "SELECT completion FROM generate((SELECT unnest(['a', 'b']) AS q), model => 'm', prompt => q)";
+    let output = scratch.run(&["sql", "--max-calls", "1", "-c", sql]);
+    assert_eq!(output.status.code(), Some(1), "{}", error(&output));
+    let said = "model 'm' cannot be asked: request: the environment variable SEEDMILL_TEST_NO_SUCH_KEY";
+    assert!(error(&output).contains(said), "{}", error(&output));
+    let embed = "SELECT embedding FROM embed((SELECT 'a' AS q), model => 'm', text => q)";
+    let output = scratch.run(&["sql", "-c", embed]);
+    assert!(!output.status.success() && error(&output).contains(said), "{}", error(&output));
+    assert_eq!((server.count(), scratch.number("SELECT count(*) FROM attempts")), (0, 0));
+    // What is answered needs no key.
+    scratch.run_with(("SEEDMILL_TEST_NO_SUCH_KEY", "sk"), &["sql", "-c", sql]);
+    assert_eq!(server.count(), 2);
+    scratch.ok(&["sql", "-c", sql]);
+    assert_eq!(server.count(), 2);
+}
+
+#[test]
+fn calls_that_failed_are_told_also_where_their_rows_are_written_without_the_reason() {
+    let server = FaultServer::start(|body, nth| match nth {
+        0 => Reply::Status(400, None, "as asked".into()),
+        nth => answer(body, nth),
+    });
+    let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
+    let copy = "COPY (SELECT completion FROM generate((SELECT unnest(['a', 'b', 'c']) AS q), model => 'm', prompt => q)) \
+                TO 'answers.parquet'";
+    let output = scratch.run(&["sql", "-c", copy]);
+    assert!(output.status.success(), "{}", error(&output));
+    let said = "note: generate: 1 of 3 calls failed; why stands in generate_call['error'] of their rows";
+    assert!(error(&output).contains(said), "{}", error(&output));
+    let output = scratch.run(&["sql", "--quiet", "-c", copy]);
+    assert!(output.status.success() && !error(&output).contains("failed"), "{}", error(&output));
 }
 
 #[test]

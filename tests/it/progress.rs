@@ -52,6 +52,8 @@ fn explain_analyze_shows_requests_retries_errors_tokens_cost_and_waits() {
     ] {
         assert!(node.contains(part), "'{part}' is not in {node}");
     }
+    // What DataFusion counts of every node.
+    assert!(node.contains("output_rows=5,") && !node.contains("output_batches=0,"), "{node}");
     assert!(node.contains("limiter_wait=") && !node.contains("limiter_wait=NOT RECORDED"), "{node}");
     let second = scratch.ok(&["sql", "-c", sql]);
     for part in ["requests=0,", "calls_replayed=5,", "max_in_flight=0,", "cost_usd=0.000000"] {

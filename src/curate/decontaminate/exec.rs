@@ -18,7 +18,9 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
     CardinalityEffect, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
 };
-use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet, RecordOutput,
+};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     ChildStats, DisplayAs, DisplayFormatType, Distribution, ExecutionPlan, ExecutionPlanProperties,
@@ -153,8 +155,7 @@ impl ExecutionPlan for DecontaminateExec {
                 let _timer = metrics.elapsed_compute().timer();
                 let Some(index) = index.get() else { return internal_err!("decontaminate has lost its reference set") };
                 let batch = compare.batch(&batch?, &index.reference)?;
-                metrics.record_output(batch.num_rows());
-                Ok(batch)
+                Ok(batch.record_output(&metrics))
             });
             Ok::<_, DataFusionError>(output)
         };
