@@ -54,7 +54,7 @@ pub(super) struct Index {
 
 const SHARD_BITS: u32 = 12;
 
-/// A thread that sorts has so many calls to sort, or more: about 3 ms.
+/// A thread that sorts has so many calls to sort, or more.
 const CALLS_A_THREAD: usize = 50_000;
 
 fn shard(key: &Key) -> usize {

@@ -96,8 +96,7 @@ impl FrameEncoder {
     }
 }
 
-/// Turns payloads into records. It keeps its memory from one to the next: pages that are given back to the system and
-/// had again cost a reader of a whole log as much as reading does.
+/// Turns payloads into records. It keeps its memory from one to the next.
 #[derive(Default)]
 struct FrameDecoder {
     decompressor: Option<zstd::bulk::Decompressor<'static>>,
