@@ -55,11 +55,9 @@ impl ExtensionOptions for Settings {
 
     fn set(&mut self, key: &str, value: &str) -> Result<()> {
         let wrong = |e: String| DataFusionError::Plan(format!("SET seedmill.{key} = '{value}': {e}"));
-        let unlimited = value.eq_ignore_ascii_case(Budget::NO_LIMIT);
-        let whole = || if unlimited { Ok(None) } else { Budget::whole(value).map(Some).map_err(wrong) };
+        let whole = || Budget::whole_or_none(value).map(Some).map_err(wrong);
         match key {
-            MAX_COST_USD if unlimited => self.budget.max_cost_usd = None,
-            MAX_COST_USD => self.budget.max_cost_usd = Some(Budget::dollars(value).map_err(wrong)?),
+            MAX_COST_USD => self.budget.max_cost_usd = Some(Budget::dollars_or_none(value).map_err(wrong)?),
             MAX_CALLS => self.budget.max_calls = whole()?,
             MAX_TOKENS => self.budget.max_tokens = whole()?,
             _ => {

@@ -178,9 +178,10 @@ impl OpenFile {
                 };
                 let rest = rows.clone();
                 state.reading = None;
-                let lost = match std::mem::replace(&mut state.searched, true) {
-                    false => state.file.broken(group, rest.clone()).await?,
-                    true => vec![rest.clone()],
+                let is_first = !std::mem::replace(&mut state.searched, true);
+                let lost = match is_first && state.file.may_skip(group).await? {
+                    true => state.file.broken(group, rest.clone()).await?,
+                    false => vec![rest.clone()],
                 };
                 let mut at = rest.start;
                 let mut found = VecDeque::new();
@@ -226,6 +227,26 @@ impl OpenFile {
         Ok(lost)
     }
 
+    /// Whether rows of a group can be skipped. Where the repetition levels of a page end before its values, parquet's
+    /// `GenericColumnReader::skip_records` goes round for ever, and `read_records` says so: such pages are looked for by
+    /// reading what has levels, and nothing else, as a whole.
+    async fn may_skip(&self, group: usize) -> Result<bool> {
+        let schema = self.footer.parquet_schema();
+        let repeated = (0..schema.num_columns())
+            .filter(|&leaf| self.mask.leaf_included(leaf) && schema.column(leaf).max_rep_level() > 0);
+        let mask = ProjectionMask::leaves(schema, repeated);
+        let mut stream = self.read_columns(group, mask, 0..self.rows_of(group));
+        loop {
+            match next(&mut stream).await {
+                Ok(Some(_)) => {}
+                Ok(None) => return Ok(true),
+                Err(e) if may_pass(&e) => return Err(e),
+                // Other faults are no danger to who skips.
+                Err(e) => return Ok(!e.to_string().contains("levels")),
+            }
+        }
+    }
+
     async fn can_read(&self, group: usize, rows: Range<usize>) -> Result<bool> {
         let wanted = rows.len();
         let mut stream = self.read(group, rows);
@@ -241,10 +262,19 @@ impl OpenFile {
     }
 
     fn read(&self, group: usize, rows: Range<usize>) -> BoxStream<'static, Result<RecordBatch>> {
+        self.read_columns(group, self.mask.clone(), rows)
+    }
+
+    fn read_columns(
+        &self,
+        group: usize,
+        mask: ProjectionMask,
+        rows: Range<usize>,
+    ) -> BoxStream<'static, Result<RecordBatch>> {
         let input = Ranges(self.split.files[self.at].0.clone());
         let mut builder = ParquetRecordBatchStreamBuilder::new_with_metadata(input, self.footer.clone())
             .with_row_groups(vec![group])
-            .with_projection(self.mask.clone())
+            .with_projection(mask)
             .with_batch_size(BATCH_ROWS);
         if rows != (0..self.rows_of(group)) {
             let selectors = vec![RowSelector::skip(rows.start), RowSelector::select(rows.len())];

@@ -176,6 +176,29 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
 }
 
+/// parquet skips rows for ever where a page says that it has more values than it has levels of.
+#[test]
+fn a_page_of_lists_that_claims_more_values_than_it_has_costs_its_row_group_and_ends() {
+    let whole = parquet(3, 40, true);
+    let lists = column_bytes(&whole, 0, 2);
+    // In the head of a data page, as thrift writes it: 20 values.
+    let heads = whole[lists.clone()].windows(4).enumerate().filter(|(_, head)| *head == [44, 21, 40, 21]);
+    let places: Vec<usize> = heads.map(|(at, _)| lists.start + at + 2).collect();
+    assert_eq!(places.len(), 4, "pages");
+    for place in places {
+        let mut bytes = whole.clone();
+        bytes[place] = 96; // 48 values
+        let (send, ended) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let (_folder, file) = in_file("train.parquet", &bytes);
+            let _ = send.send(block_on(read(&file)).map_err(|e| e.to_string()));
+        });
+        let found = ended.recv_timeout(std::time::Duration::from_secs(60)).expect("it does not end").unwrap();
+        let others = (40..120).map(|n| (n, format!("question number {n:05}?")));
+        assert!(found.iter().filter(|(row, _)| *row >= 40).cloned().eq(others), "{found:?}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48)))]
 
