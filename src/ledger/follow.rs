@@ -3,20 +3,24 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{Duration, SystemTime};
 
+use super::folder::{self, Listing};
 use super::index::{self, Place};
 use super::log::{HEADER_LEN, LogFile, LogReader};
 use super::segment::Segment;
 use super::shared::Shared;
 use super::source::Source;
-use super::{LedgerError, Record, folder};
+use super::{LedgerError, Record};
 
 /// File systems keep a folder's time in steps of a few milliseconds: within this time of a change another one may
 /// have the same time.
 const TIME_STEP: Duration = Duration::from_millis(50);
+/// Of those that keep whole seconds, FAT has the longest steps.
+const LONG_TIME_STEP: Duration = Duration::from_secs(2);
 
 /// How far others' files are read.
 #[derive(Debug, Default)]
@@ -41,6 +45,7 @@ struct State {
 /// A log of a living process.
 #[derive(Debug)]
 struct FollowedLog {
+    unique: String,
     source: u32,
     file: Arc<LogFile>,
     /// The end of the last whole group that was read.
@@ -52,7 +57,12 @@ impl Followed {
     pub(super) fn add(&self, unique: &str, others: Option<(u32, Arc<LogFile>, u64)>) {
         let mut state = self.write();
         state.known.insert(unique.to_owned());
-        state.logs.extend(others.map(|(source, file, read)| FollowedLog { source, file, read }));
+        state.logs.extend(others.map(|(source, file, read)| FollowedLog {
+            unique: unique.to_owned(),
+            source,
+            file,
+            read,
+        }));
     }
 
     /// Whether there may be something new: two looks at the file system, and one at each log that is followed.
@@ -78,8 +88,8 @@ impl Followed {
         let changed = changed(shared)?;
         if state.listed != Some(changed) {
             state.list(shared)?;
-            let settled = changed.elapsed().is_ok_and(|age| age > TIME_STEP);
-            state.listed = settled.then_some(changed);
+            let settled = changed.elapsed().is_ok_and(|age| age > time_step(changed));
+            state.listed = (settled && shared.tells_changes).then_some(changed);
         }
         for log in &mut state.logs {
             log.read_news(shared)?;
@@ -100,10 +110,48 @@ fn changed(shared: &Shared) -> Result<SystemTime, LedgerError> {
     metadata.and_then(|m| m.modified()).map_err(LedgerError::io("read", &shared.folder))
 }
 
+/// File systems that keep what they know of a folder for a while: NFS, SMB, 9P, Ceph, and what is behind FUSE. There every
+/// look lists it.
+#[cfg(target_os = "linux")]
+pub(super) fn is_networked(folder: &Path) -> bool {
+    const MAGIC_NUMBERS: [u32; 7] = [0x6969, 0x517b, 0xfe53_4d42, 0xff53_4d42, 0x0102_1997, 0x00c3_6400, 0x6573_5546];
+    // The numbers have 32 bits; some systems give them with a sign.
+    nix::sys::statfs::statfs(folder).is_ok_and(|stat| MAGIC_NUMBERS.contains(&(stat.filesystem_type().0 as u32)))
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn is_networked(_: &Path) -> bool {
+    false
+}
+
+/// How long a folder may change after a time that it has without getting another time.
+fn time_step(changed: SystemTime) -> Duration {
+    let has_parts = changed.duration_since(SystemTime::UNIX_EPOCH).is_ok_and(|since| since.subsec_nanos() > 0);
+    if has_parts { TIME_STEP } else { LONG_TIME_STEP }
+}
+
 impl State {
+    /// Lets go of logs that their owners have sealed: an open file keeps its room on the disk.
+    fn leave_sealed(&mut self, shared: &Shared, listing: &Listing) -> Result<(), LedgerError> {
+        // One that was merged since is read as the log that it was: it is open here.
+        let is_sealed = |unique: &String| !listing.logs.contains(unique) && listing.segments.contains(unique);
+        let mut ended = BTreeSet::new();
+        for log in self.logs.iter().filter(|log| is_sealed(&log.unique)) {
+            let (segment, keys) = Segment::open(&shared.folder, &log.unique)?;
+            let to = shared.add_source(Source::Segment(Arc::new(segment)));
+            // With those that were not read here before the log was sealed.
+            shared.move_calls(&keys.read()?, &BTreeSet::from([log.source]), to);
+            shared.end_log(log.source, folder::damaged_path(&shared.folder, &log.unique).exists());
+            ended.insert(log.source);
+        }
+        self.logs.retain(|log| !ended.contains(&log.source));
+        Ok(())
+    }
+
     /// Looks for logs and segments that are not known yet.
     fn list(&mut self, shared: &Shared) -> Result<(), LedgerError> {
         let listing = folder::list(&shared.folder)?;
+        self.leave_sealed(shared, &listing)?;
         for unique in listing.uniques() {
             if self.known.contains(unique) || shared.segment_number(unique).is_some() {
                 continue;
@@ -113,7 +161,7 @@ impl State {
                     Ok(file) => {
                         let file = Arc::new(file);
                         let source = shared.add_source(Source::Log(Arc::clone(&file)));
-                        self.logs.push(FollowedLog { source, file, read: HEADER_LEN });
+                        self.logs.push(FollowedLog { unique: unique.to_owned(), source, file, read: HEADER_LEN });
                         self.known.insert(unique.to_owned());
                         continue;
                     }

@@ -47,8 +47,9 @@ pub struct Unused {
     /// What stays because a published run names it.
     pub named: Share,
     keys: HashSet<Key>,
-    /// On an object store the logs that were looked at.
+    /// On an object store the logs that were looked at, and the generation.
     logs: BTreeSet<String>,
+    number: u64,
 }
 
 /// A ledger about to be looked through. In a folder no calls are dropped by others while it lives, and if it is to drop
@@ -100,6 +101,7 @@ impl GarbageCollector {
         if let Location::Store { prefix, .. } = &self.location {
             let listing = Objects::new(prefix.clone()).list().await?;
             unused.logs = listing.logs.iter().map(|log| log.name.clone()).collect();
+            unused.number = listing.number;
         }
         let session = SessionContext::new();
         for (name, table) in tables_held(&self.location, Some(&self.hold)) {
@@ -140,7 +142,7 @@ impl GarbageCollector {
         let folder = match self.location {
             Location::Folder(folder) => folder,
             Location::Store { prefix, unsent } => {
-                let dropping = Dropping { keys: &unused.keys, logs: &unused.logs };
+                let dropping = Dropping { keys: &unused.keys, logs: &unused.logs, number: unused.number };
                 let unsent = Unsent::new(unsent);
                 return compact_objects(prefix, unsent, OBJECT_TARGET_BYTES, Some(dropping)).await;
             }

@@ -12,9 +12,11 @@ use super::log::{HEADER_LEN, LogFile};
 use super::*;
 
 mod compaction;
+mod gated_store;
 mod on_a_store;
 mod pushdown;
 mod replay;
+mod sealing;
 
 fn id(n: u32) -> CallId {
     CallId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())

@@ -27,6 +27,9 @@ pub(super) async fn compact_objects(
     let objects = Arc::new(Objects::new(prefix.clone()));
     unsent.send(&objects).await?;
     let mut listing = objects.list().await?;
+    if dropping.as_ref().is_some_and(|dropping| dropping.number != listing.number) {
+        return Err(LedgerError::Busy { path: prefix.url().into(), by: "in use by another process" });
+    }
     // Alone on this generation or too late at the commit: so what is gone was merged by another.
     sweep(&objects, &listing, Duration::ZERO).await?;
     let busy = |e: LedgerError| match e.is_gone() {

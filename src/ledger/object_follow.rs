@@ -95,15 +95,14 @@ impl Shared {
     /// the segment: that is the older one.
     async fn add_segments(&self, objects: &Objects, listing: &Listing) -> Result<(), LedgerError> {
         let generation = &listing.generation;
-        let (news, replaced, logs) = {
+        let (news, replaced) = {
             let known = objects.known();
             let is_new = |unique: &String| !known.segments.contains_key(unique);
             let news: Vec<_> = generation.segments.iter().filter(|entry| is_new(&entry.unique)).cloned().collect();
             let counts = |unique: &String| generation.segments.iter().any(|entry| entry.unique == *unique);
-            let logs = known.logs.values().filter_map(|at| *at).collect::<Vec<u32>>();
             let merged = known.logs.iter().filter(|(name, _)| generation.has_merged(name)).filter_map(|(_, at)| *at);
             let segments = known.segments.iter().filter(|(unique, _)| !counts(unique)).map(|(_, at)| *at);
-            (news, merged.chain(segments).collect::<BTreeSet<u32>>(), logs)
+            (news, merged.chain(segments).collect::<BTreeSet<u32>>())
         };
         if news.is_empty() && replaced.is_empty() {
             return Ok(());
@@ -114,6 +113,9 @@ impl Shared {
             let segment = ObjectSegment::new(objects.prefix.clone(), entry);
             segments.push((segment.keys().await?, segment));
         }
+        // Those of now: our own writer may have put one while keys were read. (Where it puts one from here on, it finds
+        // its calls in the segment.)
+        let logs: Vec<u32> = objects.known().logs.values().filter_map(|at| *at).collect();
         let younger: BTreeSet<u32> = replaced.iter().copied().chain(logs).collect();
         for (keys, segment) in segments {
             let unique = segment.entry.unique.clone();

@@ -18,7 +18,7 @@ use super::index::Key;
 use super::object_log::ObjectLog;
 use super::object_rewrite::{Input, SegmentWriter};
 use super::object_segment::ObjectSegment;
-use super::objects::{Listing, Objects};
+use super::objects::{Commit, Listing, Objects};
 use super::shared::Shared;
 use super::{LedgerError, crash_points};
 
@@ -30,6 +30,8 @@ pub(super) struct Dropping<'a> {
     pub(super) keys: &'a HashSet<Key>,
     /// The logs that it has looked at. Others may say that a call is used.
     pub(super) logs: &'a BTreeSet<String>,
+    /// The generation that it has looked at: in a later one such logs may be merged already.
+    pub(super) number: u64,
 }
 
 /// A merge that is committed.
@@ -41,7 +43,7 @@ pub(super) struct Merged {
 }
 
 /// Merges inputs, which stand in the order of their age. All that was listed is known to `shared`. [`LedgerError::Busy`]
-/// where another process has merged meanwhile; then nothing is changed.
+/// where another process has merged meanwhile; then nothing is lost, and mostly nothing is changed.
 pub(super) async fn merge(
     objects: &Objects,
     shared: &Shared,
@@ -50,12 +52,12 @@ pub(super) async fn merge(
     dropping: Option<&Dropping<'_>>,
 ) -> Result<Merged, LedgerError> {
     let busy = |by| LedgerError::Busy { path: objects.prefix.url().into(), by };
-    let merged_by_another = || busy("being compacted by another process");
+    const MERGED_BY_ANOTHER: &str = "being compacted by another process";
     let of_inputs: BTreeSet<u32> = inputs.iter().map(Input::source).collect();
     let dropped = |key: &Key| dropping.is_some_and(|dropping| dropping.keys.contains(key));
     let keep = |key: &Key, source: u32| !dropped(key) && !shared.is_in_segment_besides(key, source, &of_inputs);
     let written = match SegmentWriter::write(&objects.prefix, inputs, &keep).await {
-        Err(e) if e.is_gone() => return Err(merged_by_another()),
+        Err(e) if e.is_gone() => return Err(busy(MERGED_BY_ANOTHER)),
         written => written?,
     };
     crash_points::pass("object segment written");
@@ -63,7 +65,12 @@ pub(super) async fn merge(
     next.drops += u64::from(dropping.is_some());
     let refused = match dropping {
         Some(dropping) if uses_are_new(objects, dropping).await? => Some(busy("in use by another process")),
-        _ => (!objects.commit(listing.number + 1, &next).await?).then(merged_by_another),
+        _ => match objects.commit(listing.number + 1, &next).await? {
+            Commit::Holds => None,
+            Commit::TooLate => Some(busy(MERGED_BY_ANOTHER)),
+            // What was written stays: the higher generation may name it. If it does not, they are strays.
+            Commit::Passed => return Err(busy(MERGED_BY_ANOTHER)),
+        },
     };
     if let Some(refused) = refused {
         objects.delete(written.names()).await?;

@@ -41,6 +41,16 @@ impl Listing {
     }
 }
 
+/// What came of a generation that was to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Commit {
+    Holds,
+    /// Another process's has its number: nobody will read this one.
+    TooLate,
+    /// There is a higher one. That may have been made from this one, or from another of this number that is deleted.
+    Passed,
+}
+
 /// The objects, and what a process knows of them.
 #[derive(Debug)]
 pub(super) struct Objects {
@@ -122,17 +132,17 @@ impl Objects {
         serde_json::from_slice(&json).map_err(|e| LedgerError::format(url.as_ref(), e.to_string()))
     }
 
-    /// Makes a generation the one that holds; `false` where another process was first. That of `number - 1` is what it
-    /// was made from.
-    pub(super) async fn commit(&self, number: u64, generation: &Generation) -> Result<bool, LedgerError> {
+    /// Makes a generation the one that holds. That of `number - 1` is what it was made from.
+    pub(super) async fn commit(&self, number: u64, generation: &Generation) -> Result<Commit, LedgerError> {
         let name = generation_name(number);
         let json = serde_json::to_vec(generation).map_err(|e| LedgerError::format(name.as_ref(), e.to_string()))?;
         if !self.prefix.create(&name, json.into()).await.map_err(|e| self.error(&e))? {
-            return Ok(false);
+            return Ok(Commit::TooLate);
         }
         // The number may have been used and deleted, but then there is a higher one.
         let listed = self.prefix.list().await.map_err(|e| self.error(&e))?;
-        Ok(listed.iter().filter_map(|(name, _)| generation_number(name)).max() == Some(number))
+        let highest = listed.iter().filter_map(|(name, _)| generation_number(name)).max();
+        Ok(if highest == Some(number) { Commit::Holds } else { Commit::Passed })
     }
 
     /// Puts a log. That it returns means that the log is durable.

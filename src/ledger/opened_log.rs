@@ -45,6 +45,10 @@ pub(super) fn open_log(
     let torn = reader.torn_bytes();
     let Some(locked) = locked else {
         let read = reader.end() - torn;
+        if any {
+            // Its writer may not have come to its own fsync yet, and a row with the answer may be seen right after.
+            file.sync()?;
+        }
         return Ok(Some(OpenedLog { file, orphan: None, read }));
     };
     let len = reader.end() - torn;

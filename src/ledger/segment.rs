@@ -3,6 +3,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fs::{self, File};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -40,17 +41,29 @@ const WRITTEN_ROWS: usize = 250;
 /// that is written meanwhile.
 const SYNC_BYTES: usize = 4 << 20;
 
-/// Seals a log: writes its segment, makes it durable, gives it its name, and only then deletes the log. `Ok` is the
-/// ids of the segment's calls in the order of its rows; none and no segment for a log without records.
+/// A log that has become a segment.
+pub(super) struct Sealed {
+    /// The ids of the segment's calls in the order of its rows; none and no segment for a log without records.
+    pub(super) keys: Vec<Key>,
+    /// Whether groups of the log could not be read.
+    pub(super) is_damaged: bool,
+}
+
+/// Seals a log: writes its segment, makes it durable, gives it its name, and only then deletes the log.
 ///
-/// On an error the log is as it was; the caller keeps its lock and may try again. So it is where `given_up` was cancelled
-/// on the way, which gives `None`.
-pub(super) fn seal(
-    folder: &Path,
-    log: &OwnedLog,
-    given_up: &CancellationToken,
-) -> Result<Option<Vec<Key>>, LedgerError> {
+/// On an error the caller keeps the log's lock and may try again. So it is where `given_up` was cancelled on the way, which
+/// gives `None`.
+pub(super) fn seal(folder: &Path, log: &OwnedLog, given_up: &CancellationToken) -> Result<Option<Sealed>, LedgerError> {
     let path = folder::log_path(folder, &log.unique);
+    let segment = folder::segment_path(folder, &log.unique);
+    let damaged = folder::damaged_path(folder, &log.unique);
+    if segment.exists() {
+        // An earlier try came past its commit point, and failed there.
+        folder::sync_folder(folder)?;
+        let keys = Segment::open(folder, &log.unique)?.1.read()?;
+        folder::ignore_not_found(fs::remove_file(&path)).map_err(LedgerError::io("remove", &path))?;
+        return Ok(Some(Sealed { keys, is_damaged: damaged.exists() }));
+    }
     let unfinished = folder::unfinished_segment_path(folder, &log.unique);
     folder::ignore_not_found(fs::remove_dir_all(&unfinished)).map_err(LedgerError::io("remove", &unfinished))?;
     fs::create_dir(&unfinished).map_err(LedgerError::io("create", &unfinished))?;
@@ -92,8 +105,13 @@ pub(super) fn seal(
         crash_points::pass("segment half written");
     }
 
+    if reader.is_damaged() {
+        // Before the segment counts: who finds both after a crash deletes the log.
+        keep_aside(&path, &damaged).map_err(LedgerError::io("keep aside", &path))?;
+        folder::sync_folder(folder)?;
+        tracing::warn!("the damaged log is kept as {}; its readable records are sealed", damaged.display());
+    }
     if any {
-        let segment = folder::segment_path(folder, &log.unique);
         folder::sync_folder(&unfinished)?;
         crash_points::pass("segment written");
         fs::rename(&unfinished, &segment).map_err(LedgerError::io("rename", &unfinished))?;
@@ -102,14 +120,19 @@ pub(super) fn seal(
     } else {
         fs::remove_dir_all(&unfinished).map_err(LedgerError::io("remove", &unfinished))?;
     }
-    if reader.is_damaged() {
-        let damaged = folder::damaged_path(folder, &log.unique);
-        fs::rename(&path, &damaged).map_err(LedgerError::io("rename", &path))?;
-        tracing::warn!("the damaged log is kept as {}; its readable records are sealed", damaged.display());
-    } else {
-        fs::remove_file(&path).map_err(LedgerError::io("remove", &path))?;
+    fs::remove_file(&path).map_err(LedgerError::io("remove", &path))?;
+    Ok(Some(Sealed { keys, is_damaged: reader.is_damaged() }))
+}
+
+/// Gives a log a second name; a copy where the file system has no such names.
+fn keep_aside(log: &Path, damaged: &Path) -> io::Result<()> {
+    if damaged.exists() {
+        return Ok(()); // by an earlier try; a copy onto itself would be empty
     }
-    Ok(Some(keys))
+    fs::hard_link(log, damaged).or_else(|_| {
+        fs::copy(log, damaged)?;
+        File::open(damaged)?.sync_all()
+    })
 }
 
 /// One Parquet file being written.

@@ -13,13 +13,13 @@ use super::block_cache::BlockCache;
 use super::claims::Claims;
 use super::distinct::Distinct;
 use super::folder::{self, Listing, OwnedLog};
-use super::follow::Followed;
+use super::follow::{self, Followed};
 use super::hold::Hold;
 use super::index::{self, Index, IndexBuilder, Key, Place};
 use super::log::LogFile;
 use super::objects::Objects;
 use super::opened_log::{OpenedLog, open_log};
-use super::segment::{self, Footers, Segment};
+use super::segment::{self, Footers, Sealed, Segment};
 use super::segment_keys::{self, SegmentKeys};
 use super::source::Source;
 use super::{CallId, LedgerError};
@@ -36,6 +36,8 @@ pub(super) struct Shared {
     pub(super) folder: PathBuf,
     /// The folder, to be looked at without a walk through its path; `None` where the system opens no folders.
     pub(super) opened: Option<File>,
+    /// Whether the folder's time changes here when another machine changes it.
+    pub(super) tells_changes: bool,
     pub(super) index: RwLock<Index>,
     /// By number; `None` once a log has become a segment.
     sources: RwLock<Vec<Option<Source>>>,
@@ -130,6 +132,7 @@ impl Shared {
         let shared = Shared {
             claims: Claims::new(folder.join("claims")),
             opened: File::open(&folder).ok(),
+            tells_changes: !follow::is_networked(&folder),
             blocks: BlockCache::new(BLOCK_CACHE_BYTES, folder.clone()),
             folder,
             index: RwLock::new(index),
@@ -150,6 +153,7 @@ impl Shared {
             blocks: BlockCache::new(BLOCK_CACHE_BYTES, url.clone()),
             folder: url,
             opened: None,
+            tells_changes: false,
             index: RwLock::new(Index::empty()),
             sources: RwLock::default(),
             segments: RwLock::default(),
@@ -236,6 +240,21 @@ impl Shared {
     /// Takes sources away that are no more, with the calls that still stand there.
     pub(super) fn forget(&self, gone: &BTreeSet<u32>) {
         self.index.write().unwrap_or_else(PoisonError::into_inner).forget(gone);
+        self.remove_sources(gone);
+    }
+
+    /// Takes a log away whose calls have moved into its segment; of a damaged one not all have.
+    pub(super) fn end_log(&self, source: u32, is_damaged: bool) {
+        let gone = BTreeSet::from([source]);
+        if is_damaged {
+            // Calls of groups that could not be read are asked again, and shall be found then.
+            self.forget(&gone);
+        } else {
+            self.remove_sources(&gone);
+        }
+    }
+
+    fn remove_sources(&self, gone: &BTreeSet<u32>) {
         let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
         for number in gone {
             if let Some(source) = sources.get_mut(*number as usize) {
@@ -255,8 +274,13 @@ impl Shared {
     /// log is as it was.
     pub(super) fn seal(&self, log: &NumberedLog, given_up: &CancellationToken) -> Result<bool, LedgerError> {
         let unique = &log.log.unique;
-        let Some(keys) = segment::seal(&self.folder, &log.log, given_up)? else { return Ok(false) };
-        self.write_distinct(log, &keys)?;
+        let Some(Sealed { keys, is_damaged }) = segment::seal(&self.folder, &log.log, given_up)? else {
+            return Ok(false);
+        };
+        // From here on the segment counts, and the log is no more: nothing may fail but what can be done another time.
+        if let Err(e) = self.write_distinct(log, &keys) {
+            tracing::debug!("{e}; what repeats older calls is written down by the next who opens the ledger");
+        }
         let to = self.add_source(Source::Segment(Arc::new(Segment::new(&self.folder, unique, keys.len()))));
         self.segments.write().unwrap_or_else(PoisonError::into_inner).insert(unique.clone(), to);
         let mut rows = keys.iter().zip(0..).peekable();
@@ -266,10 +290,7 @@ impl Shared {
                 index.relocate(key, log.source, Place::new(to, row));
             }
         }
-        let mut sources = self.sources.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sealed) = sources.get_mut(log.source as usize) {
-            *sealed = None;
-        }
+        self.end_log(log.source, is_damaged);
         Ok(true)
     }
 

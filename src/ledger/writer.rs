@@ -102,8 +102,9 @@ impl Writer {
                 self.commit(group);
             }
             if let Some(close) = close {
+                self.seal_all();
                 // The one who asked may have been dropped; that is no failure.
-                let _ = close.reply.send(self.seal_all());
+                let _ = close.reply.send(Ok(()));
             }
         }
     }
@@ -171,22 +172,22 @@ impl Writer {
     }
 
     /// Seals what is left. What was being sealed beside the calls is begun again here: it has waited for the processor
-    /// then, and someone waits for it now.
-    fn seal_all(&mut self) -> Result<(), LedgerError> {
+    /// then, and someone waits for it now. What cannot be sealed (a full disk) stays a log, as durable as before.
+    fn seal_all(&mut self) {
         let (given_back, is_whole) = self.sealing.give_up();
         self.unsealed.extend(given_back);
         self.unsealed.extend(self.log.take());
         // A younger segment is best sealed when it is known what the older ones hold.
         self.unsealed.sort_by(|one, other| one.log.unique.cmp(&other.log.unique));
-        let lost = || LedgerError::Cancelled { path: self.shared.folder.clone(), detail: "sealing panicked".into() };
-        let mut failed = (!is_whole).then(lost);
+        if !is_whole {
+            tracing::warn!("sealing panicked; no answer is lost, and a later command seals the log");
+        }
         for log in std::mem::take(&mut self.unsealed) {
             if let Err(e) = self.shared.seal(&log, &CancellationToken::new()) {
+                tracing::warn!("{e}; no answer is lost, and a later command seals the log");
                 self.unsealed.push(log);
-                failed = failed.or(Some(e));
             }
         }
-        failed.map_or(Ok(()), Err)
     }
 }
 

@@ -77,6 +77,33 @@ fn a_kill_in_the_middle_of_a_seal_loses_nothing_and_shows_nothing_twice() {
     assert_counts(&scratch, 60, 120);
 }
 
+/// A log with damage is kept aside before its segment counts: who finds both deletes the log.
+#[test]
+fn a_kill_in_the_middle_of_a_seal_keeps_a_damaged_log_aside() {
+    let server = slow_server();
+    let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
+    let sql = questions(1, 20);
+    assert_killed(&scratch, "segment half written:1", &["sql", "-c", &sql]);
+    let files = |suffix: &str| {
+        let entries = std::fs::read_dir(scratch.path().join(".seedmill/ledger")).unwrap();
+        let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        paths.retain(|path| path.to_string_lossy().ends_with(suffix));
+        paths
+    };
+    let log = files(".log").remove(0);
+    let mut bytes = std::fs::read(&log).unwrap();
+    bytes[100] ^= 1;
+    std::fs::write(&log, &bytes).unwrap();
+    let again = questions(1, 1);
+    assert_killed(&scratch, "segment renamed:1", &["sql", "-c", &again]);
+    rows(&scratch, &again);
+    assert!(!log.exists());
+    let damaged = files(".damaged");
+    assert_eq!(damaged.len(), 1);
+    let kept = std::fs::read(&damaged[0]).unwrap();
+    assert!(bytes.starts_with(&kept) && kept.len() > 200, "{} bytes of {}", kept.len(), bytes.len());
+}
+
 #[test]
 fn a_kill_in_the_middle_of_a_compaction_loses_nothing_and_shows_nothing_twice() {
     let server = slow_server();

@@ -6,10 +6,11 @@ use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::physical_plan::execute_stream;
 use datafusion::prelude::SessionConfig;
 use futures::StreamExt;
-use object_store::memory::InMemory;
 use url::Url;
 
+use super::gated_store::GatedStore;
 use super::*;
+use crate::ledger::gc::GarbageCollector;
 use crate::ledger::object_merge::{Dropping, merge, sources};
 use crate::ledger::object_rewrite::Input;
 use crate::ledger::objects::Listing;
@@ -17,8 +18,12 @@ use crate::stores::{Stores, Variables};
 
 /// A place in a store of its own, and for what has not been sent.
 fn location(state: &Path) -> Location {
+    location_in(Arc::default(), state)
+}
+
+fn location_in(store: Arc<GatedStore>, state: &Path) -> Location {
     let stores = Stores::new(Variables::of([]));
-    stores.register_store(&Url::parse("s3://bucket").unwrap(), Arc::new(InMemory::new()));
+    stores.register_store(&Url::parse("s3://bucket").unwrap(), store);
     Location::new(stores.place("s3://bucket/ledger"), state)
 }
 
@@ -226,8 +231,11 @@ async fn a_query_of_calls_that_gc_goes_through_says_so() {
         let drop_one = async || {
             let objects = ledger.shared().objects.clone().unwrap();
             let listing = ledger.shared().add_objects(&objects).await.unwrap();
-            let dropping =
-                Dropping { keys: &HashSet::from([crate::ledger::index::key(&id(7))]), logs: &BTreeSet::new() };
+            let dropping = Dropping {
+                keys: &HashSet::from([crate::ledger::index::key(&id(7))]),
+                logs: &BTreeSet::new(),
+                number: 2,
+            };
             let inputs = sources(&objects, &listing);
             let merged = merge(&objects, ledger.shared(), &listing, &inputs, Some(&dropping)).await.unwrap();
             objects.delete(merged.replaced).await.unwrap();
@@ -238,4 +246,76 @@ async fn a_query_of_calls_that_gc_goes_through_says_so() {
         }
         assert_eq!(rows_of(&location, "SELECT count(*) AS n FROM calls").await, "| 2999 |");
     }
+}
+
+/// Between the creation of a generation and the look at what stands above it, another process may build on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_segment_that_a_later_merge_has_built_on_is_not_taken_away_by_its_writer() {
+    let (state, store) = (tempfile::tempdir().unwrap(), Arc::<GatedStore>::default());
+    let location = location_in(Arc::clone(&store), state.path());
+    let slow = Ledger::open(&location).await.unwrap();
+    slow.append(whole(0)).await.unwrap();
+    let of_slow = ledger_logs(&slow).await;
+    let objects = slow.shared().objects.clone().unwrap();
+    let listing = slow.shared().add_objects(&objects).await.unwrap();
+
+    let (is_there, go_on) = store.hold("list");
+    let merging = {
+        let slow = Arc::clone(&slow);
+        tokio::spawn(async move {
+            let inputs = sources(&objects, &listing);
+            merge(&objects, slow.shared(), &listing, &inputs, None).await.map(|merged| merged.listing.number)
+        })
+    };
+    is_there.await.unwrap();
+    let quick = Ledger::open(&location).await.unwrap();
+    quick.append(whole(1)).await.unwrap();
+    let after = merge_in(&quick, |log| !of_slow.contains(&log.to_owned())).await;
+    assert_eq!((after.number, after.generation.segments.len()), (2, 2));
+    go_on.send(()).unwrap();
+    let merged = merging.await.unwrap();
+    assert!(matches!(merged, Err(LedgerError::Busy { .. })), "{merged:?}");
+    assert_finds(&Ledger::open(&location).await.unwrap(), 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn gc_drops_nothing_if_a_use_was_put_and_merged_since_it_looked() {
+    let state = tempfile::tempdir().unwrap();
+    let location = location(state.path());
+    let ledger = segments(&location, &[0..5, 5..10]).await;
+    let collector = GarbageCollector::alone(&location).unwrap();
+    let unused = collector.unused_since(4_000_000_000_000, &HashSet::new()).await.unwrap();
+    assert_eq!(unused.by_model["writer"].calls, 10);
+    ledger.append(vec![use_of(7)]).await.unwrap();
+    merge_in(&ledger, |_| true).await;
+    let collected = collector.collect(unused).await;
+    assert!(matches!(collected, Err(LedgerError::Busy { .. })), "{collected:?}");
+    assert_finds(&Ledger::open(&location).await.unwrap(), 10).await;
+}
+
+/// Two have paid for call 5. While one reads what the other has merged, its own answer is put.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_put_while_its_segment_is_read_stands_in_one_segment() {
+    let (state, store) = (tempfile::tempdir().unwrap(), Arc::<GatedStore>::default());
+    let location = location_in(Arc::clone(&store), state.path());
+    let one = Ledger::open(&location).await.unwrap();
+    let two = segments(&location, &[5..6, 6..7]).await;
+    let (is_there, go_on) = store.hold(".keys");
+    let looking = {
+        let one = Arc::clone(&one);
+        tokio::spawn(async move {
+            let objects = one.shared().objects.clone().unwrap();
+            one.shared().add_objects(&objects).await.map(drop)
+        })
+    };
+    is_there.await.unwrap();
+    one.append(whole(5)).await.unwrap();
+    go_on.send(()).unwrap();
+    looking.await.unwrap().unwrap();
+    merge_in(&one, |_| true).await;
+    drop(two);
+    let sql = "SELECT count(*) AS n, count(DISTINCT call_id) AS d FROM calls";
+    assert_eq!(rows_of(&location, sql).await, "| 2 | 2 |");
+    assert!(one.find(&id(5)).await.unwrap().is_some());
+    assert_eq!(one.len(), 2);
 }
