@@ -19,6 +19,7 @@ mod history;
 mod literal;
 mod node;
 mod optimizer;
+mod plan_key;
 mod planner;
 mod preview;
 mod progress;

@@ -11,6 +11,7 @@ use datafusion::logical_expr::{
 };
 
 use super::node::{as_call, call_nodes};
+use super::plan_key::PlanKey;
 
 /// The column that tells seeds apart.
 const SEED_ID: &str = "seed_id";
@@ -29,12 +30,16 @@ impl Preview {
     /// with the last of them: a join with them would hold the inputs of all first calls in each. Where the input of one
     /// has no `seed_id` of text, each of the calls sees so many rows, the first by its `seed_id` or its first column.
     pub async fn of(state: &SessionState, plan: &LogicalPlan, seeds: usize) -> Result<Preview> {
-        let mut inputs: Vec<LogicalPlan> = Vec::new();
+        let mut inputs: Vec<PlanKey> = Vec::new();
         for call in call_nodes(plan)? {
-            if is_first(call.input())? && !inputs.contains(call.input()) {
-                inputs.push(call.input().clone());
+            if is_first(call.input())? {
+                let key = PlanKey::of(call.input())?;
+                if !inputs.contains(&key) {
+                    inputs.push(key);
+                }
             }
         }
+        let inputs = inputs.into_iter().map(|key| key.plan().clone()).collect();
         Ok(Preview { seeds, last: last_of_first(state, inputs, seeds).await? })
     }
 

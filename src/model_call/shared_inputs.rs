@@ -25,6 +25,7 @@ use datafusion::prelude::SessionContext;
 use futures::{TryStreamExt, stream};
 
 use super::node::{CallNode, as_call, call_nodes};
+use super::plan_key::PlanKey;
 
 /// Runs what stands below several first calls (those with no call below), or several times below one: views and
 /// subqueries with a join, a window, an aggregate or a sort in them. Their rows are in temporary files of the session,
@@ -42,8 +43,8 @@ pub async fn share_inputs(ctx: &SessionContext, plan: LogicalPlan) -> Result<Log
     }
     let mut scans = HashMap::new();
     for subplan in common {
-        let LogicalPlan::SubqueryAlias(alias) = &subplan else { continue };
-        let table = provider_as_source(run(ctx, &subplan).await?);
+        let LogicalPlan::SubqueryAlias(alias) = subplan.plan() else { continue };
+        let table = provider_as_source(run(ctx, subplan.plan()).await?);
         let scan = LogicalPlanBuilder::scan(alias.alias.clone(), table, None)?.build()?;
         scans.insert(subplan, scan);
     }
@@ -95,18 +96,18 @@ impl PartitionStream for WrittenRows {
 }
 
 /// The outermost aliases that stand several times below first calls and are worth being run once; each once.
-fn common_subplans(plan: &LogicalPlan) -> Result<Vec<LogicalPlan>> {
+fn common_subplans(plan: &LogicalPlan) -> Result<Vec<PlanKey>> {
     let mut inputs = Vec::new();
     for call in call_nodes(plan)? {
         if is_first(&call)? {
             inputs.push(call.input().clone());
         }
     }
-    let mut times: HashMap<LogicalPlan, usize> = HashMap::new();
+    let mut times: HashMap<PlanKey, usize> = HashMap::new();
     for input in &inputs {
         input.apply_with_subqueries(|node| {
             if is_worth_it(node)? {
-                *times.entry(node.clone()).or_default() += 1;
+                *times.entry(PlanKey::of(node)?).or_default() += 1;
             }
             Ok(TreeNodeRecursion::Continue)
         })?;
@@ -114,11 +115,15 @@ fn common_subplans(plan: &LogicalPlan) -> Result<Vec<LogicalPlan>> {
     let mut common = Vec::new();
     for input in &inputs {
         input.apply_with_subqueries(|node| {
-            if !matches!(node, LogicalPlan::SubqueryAlias(_)) || times.get(node).is_none_or(|times| *times < 2) {
+            if !matches!(node, LogicalPlan::SubqueryAlias(_)) {
                 return Ok(TreeNodeRecursion::Continue);
             }
-            if !common.contains(node) {
-                common.push(node.clone());
+            let key = PlanKey::of(node)?;
+            if times.get(&key).is_none_or(|times| *times < 2) {
+                return Ok(TreeNodeRecursion::Continue);
+            }
+            if !common.contains(&key) {
+                common.push(key);
             }
             Ok(TreeNodeRecursion::Jump)
         })?;
@@ -147,7 +152,7 @@ fn is_first(call: &CallNode) -> Result<bool> {
 }
 
 /// Scans in the place of their subplans, below first calls.
-fn with_scans(plan: LogicalPlan, scans: &HashMap<LogicalPlan, LogicalPlan>) -> Result<LogicalPlan> {
+fn with_scans(plan: LogicalPlan, scans: &HashMap<PlanKey, LogicalPlan>) -> Result<LogicalPlan> {
     let replaced = plan.transform_down_with_subqueries(|plan| {
         let Some(call) = as_call(&plan) else { return Ok(Transformed::no(plan)) };
         if !is_first(call)? {
@@ -157,7 +162,7 @@ fn with_scans(plan: LogicalPlan, scans: &HashMap<LogicalPlan, LogicalPlan>) -> R
             if !matches!(plan, LogicalPlan::SubqueryAlias(_)) {
                 return Ok(Transformed::no(plan));
             }
-            Ok(match scans.get(&plan) {
+            Ok(match scans.get(&PlanKey::of(&plan)?) {
                 Some(scan) => Transformed::new(scan.clone(), true, TreeNodeRecursion::Jump),
                 None => Transformed::no(plan),
             })

@@ -126,3 +126,34 @@ fn the_guards_see_what_is_shared() {
     }
     assert_eq!(server.count(), 20);
 }
+
+/// All calls of a table function have one name in a plan, and so do a table and the one that was dropped before it.
+#[test]
+fn inputs_over_other_tables_of_one_name_are_not_shared() {
+    let server = FaultServer::start(answer);
+    let scratch = Scratch::new(server.url(), 8, "");
+    scratch.session(OpenOptions::default(), async |workspace| {
+        let of_series = |word: &str, first: u32| {
+            format!(
+                "SELECT * FROM generate((SELECT '{word} ' || value AS p FROM (SELECT DISTINCT value FROM \
+                 generate_series({first}, {first} + 2)) AS s), model => 'm', prompt => p)"
+            )
+        };
+        workspace.sql("CREATE TABLE t AS SELECT 'third' AS p").await.unwrap();
+        workspace.sql("CREATE VIEW third AS SELECT DISTINCT p FROM t").await.unwrap();
+        workspace.sql("DROP TABLE t").await.unwrap();
+        workspace.sql("CREATE TABLE t AS SELECT 'fourth' AS p").await.unwrap();
+        workspace.sql("CREATE VIEW fourth AS SELECT DISTINCT p FROM t").await.unwrap();
+        let of_view =
+            |view: &str| format!("SELECT * FROM generate((SELECT p FROM {view} AS s), model => 'm', prompt => p)");
+        let calls = [of_series("first", 1), of_series("second", 100), of_view("third"), of_view("fourth")];
+        let written = workspace.sql(&calls.join(" UNION ALL ")).await.unwrap();
+        let shared = share_inputs(workspace.ctx(), written.logical_plan().clone()).await.unwrap();
+        let frame = DataFrame::new(workspace.ctx().state(), shared);
+        let made = rows(workspace, frame, "SELECT string_agg(p, ', ' ORDER BY p) FROM made").await;
+        assert!(
+            made[3].contains(" first 1, first 2, first 3, fourth, second 100, second 101, second 102, third "),
+            "{made:?}"
+        );
+    });
+}

@@ -5,6 +5,7 @@ mod at_once;
 mod leaf_projections;
 mod semi_join;
 mod show_estimates;
+mod steady;
 mod step_down;
 mod top_k;
 mod unused;

@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode};
 use datafusion::common::{Column, Result};
-use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{Expr, Join, JoinType, LogicalPlan};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
+use super::steady::{is_steady, is_volatile, reads_held_out};
 use super::step_down::{over, step_down};
-use crate::lineage::lineage_of;
 use crate::model_call::node::as_call;
 
 /// DataFusion makes semi and anti joins of these predicates, and leaves those where the predicates stood.
@@ -32,35 +31,38 @@ impl OptimizerRule for PushDownSemiJoin {
     }
 
     fn rewrite(&self, plan: LogicalPlan, _config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        let LogicalPlan::Join(join) = &plan else { return Ok(Transformed::no(plan)) };
-        if !matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti) {
-            return Ok(Transformed::no(plan));
+        let mut plan = Transformed::no(plan);
+        // Where it stood the next of several stands now.
+        while let Some(below) = below_calls(&plan.data)? {
+            plan = Transformed::yes(below);
         }
-        // Held-out rows may take rows away from a call, and never choose them.
-        if join.join_type == JoinType::LeftSemi && reads_held_out(&join.right)? {
-            return Ok(Transformed::no(plan));
-        }
-        // What the join needs of its left side: one expression for each pair of keys, then the filter's columns.
-        let mut needed: Vec<Expr> = join.on.iter().map(|(left, _)| left.clone()).collect();
-        let columns: Vec<Column> = join.filter.iter().flat_map(Expr::column_refs).cloned().collect();
-        let columns: Vec<Column> = columns.into_iter().filter(|column| join.left.schema().has_column(column)).collect();
-        needed.extend(columns.iter().cloned().map(Expr::Column));
-        if needed.iter().chain(join.on.iter().map(|(_, right)| right)).chain(&join.filter).any(Expr::is_volatile) {
-            return Ok(Transformed::no(plan));
-        }
-        match (SemiJoin { join, columns }).place(&join.left, needed, false)? {
-            Some(below) => Ok(Transformed::yes(below)),
-            None => Ok(Transformed::no(plan)),
-        }
+        Ok(plan)
     }
 }
 
-fn reads_held_out(plan: &LogicalPlan) -> Result<bool> {
-    plan.exists(|node| {
-        let LogicalPlan::TableScan(scan) = node else { return Ok(false) };
-        let Ok(table) = source_as_provider(&scan.source) else { return Ok(false) };
-        Ok(lineage_of(table.as_ref()).is_some_and(|lineage| lineage.split.is_held_out()))
-    })
+/// The plan with the semi join at its top below its calls; `None` where there is none, or it stays.
+fn below_calls(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    let Some(join) = as_semi_join(plan) else { return Ok(None) };
+    // Held-out rows may take rows away from a call, and never choose them; nor may a draw.
+    if join.join_type == JoinType::LeftSemi && reads_held_out(&join.right)? || is_volatile(&join.right)? {
+        return Ok(None);
+    }
+    // What the join needs of its left side: one expression for each pair of keys, then the filter's columns.
+    let mut needed: Vec<Expr> = join.on.iter().map(|(left, _)| left.clone()).collect();
+    let columns: Vec<Column> = join.filter.iter().flat_map(Expr::column_refs).cloned().collect();
+    let columns: Vec<Column> = columns.into_iter().filter(|column| join.left.schema().has_column(column)).collect();
+    needed.extend(columns.iter().cloned().map(Expr::Column));
+    if needed.iter().chain(join.on.iter().map(|(_, right)| right)).chain(&join.filter).any(Expr::is_volatile) {
+        return Ok(None);
+    }
+    (SemiJoin { join, columns }).place(&join.left, needed, false)
+}
+
+fn as_semi_join(plan: &LogicalPlan) -> Option<&Join> {
+    match plan {
+        LogicalPlan::Join(join) if matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti) => Some(join),
+        _ => None,
+    }
 }
 
 struct SemiJoin<'a> {
@@ -72,8 +74,14 @@ struct SemiJoin<'a> {
 impl SemiJoin<'_> {
     /// The plan with the join below its calls; `None` where that is above every call.
     fn place(&self, plan: &LogicalPlan, needed: Vec<Expr>, below_a_call: bool) -> Result<Option<LogicalPlan>> {
+        if let Some(other) = as_semi_join(plan).filter(|_| !below_a_call) {
+            // Each takes its rows away, whatever the other has left.
+            let placed = self.place(&other.left, needed, below_a_call)?;
+            let beside = |left| plan.with_new_exprs(plan.expressions(), vec![left, other.right.as_ref().clone()]);
+            return placed.map(beside).transpose();
+        }
         let below = match plan {
-            LogicalPlan::Filter(filter) if !filter.predicate.is_volatile() => {
+            LogicalPlan::Filter(filter) if is_steady(&filter.predicate)? => {
                 Some((filter.input.as_ref(), needed.clone()))
             }
             _ => step_down(plan, &needed)?,

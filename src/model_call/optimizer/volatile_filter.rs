@@ -1,5 +1,6 @@
 //! Filters go below calls, but those with random() stay: below, a drawn filter would keep or drop all the rows that
-//! one generate makes together, and would choose other calls, and another bill, on each run.
+//! one generate makes together, and would choose other calls, and another bill, on each run. So do those for which
+//! held-out rows are read: these choose no calls.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
+use super::steady::is_steady;
 use crate::model_call::node::as_call;
 
 /// DataFusion's `push_down_filter`, which looks at the columns of a predicate alone where an extension node stands
@@ -38,28 +40,39 @@ impl OptimizerRule for PushDownSteadyFilter {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        let Some((volatile, steady, call)) = drawn_over_call(&plan) else {
+        let Some(FiltersOverCall { unsteady, steady, call }) = FiltersOverCall::of(&plan)? else {
             return self.inner.rewrite(plan, config);
         };
         let Some(steady) = conjunction(steady) else { return Ok(Transformed::no(plan)) };
         let below = self.inner.rewrite(LogicalPlan::Filter(Filter::try_new(steady, Arc::new(call))?), config)?;
-        match conjunction(volatile) {
-            Some(volatile) if below.transformed => {
-                Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(volatile, Arc::new(below.data))?)))
+        match conjunction(unsteady) {
+            Some(unsteady) if below.transformed => {
+                Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(unsteady, Arc::new(below.data))?)))
             }
             _ => Ok(Transformed::no(plan)),
         }
     }
 }
 
-/// The volatile predicates of filters right above a call, the other ones, and the call; `None` without volatile ones.
-fn drawn_over_call(plan: &LogicalPlan) -> Option<(Vec<Expr>, Vec<Expr>, LogicalPlan)> {
-    let (mut volatile, mut steady, mut below) = (Vec::new(), Vec::new(), plan);
-    while let LogicalPlan::Filter(filter) = below {
-        for predicate in split_conjunction(&filter.predicate) {
-            if predicate.is_volatile() { volatile.push(predicate.clone()) } else { steady.push(predicate.clone()) }
+/// Filters right above a call.
+struct FiltersOverCall {
+    /// The predicates that stay.
+    unsteady: Vec<Expr>,
+    steady: Vec<Expr>,
+    call: LogicalPlan,
+}
+
+impl FiltersOverCall {
+    /// `None` where all predicates may go below.
+    fn of(plan: &LogicalPlan) -> Result<Option<FiltersOverCall>> {
+        let (mut unsteady, mut steady, mut below) = (Vec::new(), Vec::new(), plan);
+        while let LogicalPlan::Filter(filter) = below {
+            for predicate in split_conjunction(&filter.predicate) {
+                if is_steady(predicate)? { steady.push(predicate.clone()) } else { unsteady.push(predicate.clone()) }
+            }
+            below = &filter.input;
         }
-        below = &filter.input;
+        let stays = !unsteady.is_empty() && as_call(below).is_some();
+        Ok(stays.then(|| FiltersOverCall { unsteady, steady, call: below.clone() }))
     }
-    (!volatile.is_empty() && as_call(below).is_some()).then(|| (volatile, steady, below.clone()))
 }
