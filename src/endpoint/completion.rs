@@ -6,6 +6,10 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+/// No answer has more tokens: a count above it is a server's mistake and as good as none. Believed, it would make the
+/// limiter wait for years, and sums would wrap.
+const MOST_TOKENS: u64 = 1_000_000_000;
+
 /// The first choice of a completion body.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Completion {
@@ -35,7 +39,7 @@ impl Completion {
     fn from_any_body(body: &str) -> Result<Completion, String> {
         let body: Value = serde_json::from_str(body).map_err(|e| format!("the answer is not JSON ({e})"))?;
         if let Some(embedding) = body.pointer("/data/0/embedding").and_then(Value::as_str) {
-            let prompt_tokens = body.pointer("/usage/prompt_tokens").and_then(Value::as_u64);
+            let prompt_tokens = body.pointer("/usage/prompt_tokens").and_then(Value::as_u64).and_then(believable);
             // Nothing is generated: where tokens are counted, these are none.
             let completion_tokens = prompt_tokens.map(|_| 0);
             return Ok(Completion {
@@ -128,8 +132,8 @@ impl UsualBody<'_> {
             finish_reason: finish_reason.map(Cow::into_owned),
             reasoning: None,
             refusal: message.refusal.filter(|refusal| !refusal.is_empty()).map(Cow::into_owned),
-            prompt_tokens: self.usage.as_ref().and_then(|usage| usage.prompt_tokens),
-            completion_tokens: self.usage.as_ref().and_then(|usage| usage.completion_tokens),
+            prompt_tokens: self.usage.as_ref().and_then(|usage| usage.prompt_tokens).and_then(believable),
+            completion_tokens: self.usage.as_ref().and_then(|usage| usage.completion_tokens).and_then(believable),
         })
     }
 }
@@ -150,7 +154,13 @@ fn text_of(content: Option<&Value>) -> String {
 /// A count, also in quotes or with a point.
 fn count(value: &Value) -> Option<u64> {
     let whole = |n: f64| (n >= 0.0 && n.fract() == 0.0 && n < 9e15).then_some(n as u64);
-    value.as_u64().or_else(|| value.as_f64().and_then(whole)).or_else(|| value.as_str()?.trim().parse().ok())
+    let count = value.as_u64().or_else(|| value.as_f64().and_then(whole));
+    count.or_else(|| value.as_str()?.trim().parse().ok()).and_then(believable)
+}
+
+/// The count of tokens as a server gave it; `None` above [`MOST_TOKENS`].
+pub(super) fn believable(tokens: u64) -> Option<u64> {
+    (tokens <= MOST_TOKENS).then_some(tokens)
 }
 
 /// The `<think>` blocks before an answer, and the answer. A block that the limit of tokens cut off has no answer after
@@ -197,7 +207,7 @@ mod tests {
             key in "content|reasoning|reasoning_content|refusal|text|tool_calls",
             value in r#"null|""|"why \\u00e9"|3|\[\]"#,
             reason in r#"null|"stop"|"length"|1"#,
-            tokens in r#"null|3|3\.0|"3"|-1|\{\}"#,
+            tokens in r#"null|3|3\.0|"3"|-1|\{\}|1000000001|18446744073709551615|1e30"#,
             more in r#"|, "data": \[\]|, "data": null|, "choices": \[\]|, "usage": null"#,
         ) {
             let body = format!(
@@ -238,6 +248,29 @@ mod tests {
         let body = json!({"choices": [{"text": "x"}], "usage": {"prompt_tokens": -1, "completion_tokens": "many"}});
         let read = Completion::from_body(&body.to_string()).unwrap();
         assert_eq!((read.prompt_tokens, read.completion_tokens), (None, None));
+    }
+
+    #[test]
+    fn counts_that_no_answer_has_are_none() {
+        for (given, read) in [
+            (json!(MOST_TOKENS), Some(MOST_TOKENS)),
+            (json!(MOST_TOKENS + 1), None),
+            (json!(u64::MAX), None),
+            (json!(1e18), None),
+            (json!(u64::MAX.to_string()), None),
+        ] {
+            let usage = json!({"prompt_tokens": 3, "completion_tokens": given});
+            // The short way, the long one, and an embedding.
+            for content in ["x", "<x>"] {
+                let body = json!({"choices": [{"message": {"content": content}}], "usage": usage}).to_string();
+                let completion = Completion::from_body(&body).unwrap();
+                assert_eq!((completion.prompt_tokens, completion.completion_tokens), (Some(3), read), "{body}");
+            }
+            let body = json!({"data": [{"embedding": "AA=="}], "usage": {"prompt_tokens": given}}).to_string();
+            let completion = Completion::from_body(&body).unwrap();
+            // In quotes it is no count of an embedding, whatever it says.
+            assert_eq!(completion.prompt_tokens, read, "{body}");
+        }
     }
 
     #[test]

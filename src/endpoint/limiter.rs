@@ -179,8 +179,9 @@ impl State {
 
     fn start(&mut self, inner: &Arc<Inner>, tokens: u64, now: Instant) -> Permit {
         self.in_flight += 1;
-        self.take(1.0, tokens as f64, now);
-        Permit { inner: Arc::clone(inner), sent: None, tokens: AtomicU64::new(tokens) }
+        let tokens = self.tokens.as_ref().map_or(tokens as f64, |bucket| bucket.reservation(tokens as f64));
+        self.take(1.0, tokens, now);
+        Permit { inner: Arc::clone(inner), sent: None, tokens: AtomicU64::new(tokens as u64) }
     }
 
     /// Out of the rates; back into them where negative.

@@ -112,6 +112,22 @@ async fn tokens_not_used_and_waits_cut_short_are_given_back() {
 }
 
 #[tokio::test]
+async fn an_estimate_above_a_minutes_worth_is_no_longer_wait_and_what_was_charged_is_corrected() {
+    let config = ModelConfig { tokens_per_minute: Some(60_000), ..ModelConfig::openai("http://h/v1", "m") };
+    let limiter = Limiter::new(&config);
+    let now = Instant::now();
+    let wait = limiter.0.state().may_start(u64::MAX, now).map(|start| start.duration_since(now));
+    assert!(wait.is_some_and(|wait| wait <= Duration::from_secs(60)), "{wait:?}");
+    let permit = limiter.0.state().start(&limiter.0, 1_000_000, now).sent(now);
+    assert_eq!(permit.tokens.load(Ordering::Relaxed), 60_000);
+    // Nothing of it was used: the second's worth that was there at first is there again.
+    permit.succeeded(0);
+    drop(permit);
+    let start = limiter.0.state().may_start(1000, now);
+    assert!(start.is_some_and(|start| start <= now), "{start:?}");
+}
+
+#[tokio::test]
 async fn of_those_who_wait_the_latest_stage_goes_first_and_within_it_who_came_first() {
     let limiter = limiter(1);
     let held = limiter.acquire(0, 0).await;

@@ -1,7 +1,10 @@
 //! Any server that speaks OpenAI's HTTP protocol, at one address or several.
 //! In: a logical request. Out: the server's body as it came, or why there is none.
 
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -36,8 +39,10 @@ pub struct OpenAiEndpoint {
     timeout: Duration,
     replicas: Replicas,
     secrets: Secrets,
-    /// The server has said that it takes no `response_format`: the schema is stated in the prompt from then on.
+    /// The server takes no `response_format`: the schema is stated in the prompt from then on.
     states_schema: AtomicBool,
+    /// Hashes of bodies that were refused for their `response_format`, as it seems, and not sent without it yet.
+    format_refused: Mutex<HashSet<u64>>,
 }
 
 impl OpenAiEndpoint {
@@ -73,15 +78,57 @@ impl OpenAiEndpoint {
             timeout,
             secrets: Secrets::new(config),
             states_schema: AtomicBool::new(!config.response_format),
+            format_refused: Mutex::default(),
             config: config.clone(),
             replicas,
         })
     }
 
     async fn attempt(&self, replica: &Replica, key: Option<&str>, request: &Request) -> Result<Answer, SendError> {
-        let response_format = request.schema.is_some() && !self.states_schema.load(Ordering::Relaxed);
-        let body = body(&self.config, request, response_format)
-            .map_err(|e| SendError::new(ErrorKind::Request, format!("the request is no JSON: {e}")))?;
+        let written = |response_format: bool| {
+            body(&self.config, request, response_format)
+                .map_err(|e| SendError::new(ErrorKind::Request, format!("the request is no JSON: {e}")))
+        };
+        if request.schema.is_none() || self.states_schema.load(Ordering::Relaxed) {
+            return self.complete(replica, key, written(false)?, false).await;
+        }
+        let with_format = written(true)?;
+        let hash = {
+            let mut hasher = DefaultHasher::new();
+            with_format.hash(&mut hasher);
+            hasher.finish()
+        };
+        if !self.format_refused().remove(&hash) {
+            let result = self.complete(replica, key, with_format, true).await;
+            if result.as_ref().is_err_and(|error| error.again) {
+                self.format_refused().insert(hash);
+            }
+            return result;
+        }
+        let result = self.complete(replica, key, written(false)?, false).await;
+        // A server may quote a request that it refuses for another reason: only an answer shows what the reason was.
+        if result.is_ok() && !self.states_schema.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                "model '{}' takes no response_format, so schemas are stated in the prompt; response_format = false in \
+                 seedmill.toml saves the first refusal",
+                self.config.model
+            );
+        }
+        result
+    }
+
+    fn format_refused(&self) -> MutexGuard<'_, HashSet<u64>> {
+        self.format_refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Posts a body and reads the completion.
+    async fn complete(
+        &self,
+        replica: &Replica,
+        key: Option<&str>,
+        body: String,
+        response_format: bool,
+    ) -> Result<Answer, SendError> {
         let (status, body) = self.post(replica, &replica.url, key, body, response_format).await?;
         match Completion::from_body(&body) {
             Ok(completion) => Ok(Answer { status, body, completion }),
@@ -112,7 +159,7 @@ impl OpenAiEndpoint {
             return Err(SendError::new(ErrorKind::TooLarge, message));
         }
         let body = String::from_utf8(body).map_err(|_| torn(replica, "", "the answer is not UTF-8".to_owned()))?;
-        Ok((status.as_u16(), self.secrets.hide(body)))
+        Ok((status.as_u16(), self.secrets.hide_in_answer(body)))
     }
 
     /// A request to one server, and its reply of whatever status.
@@ -170,7 +217,7 @@ impl OpenAiEndpoint {
         let elsewhere = visit.ended(result.as_ref().err().map(|error| error.kind), Instant::now());
         result.map_err(|mut error| {
             error.again |= elsewhere;
-            error.message = cut(&self.secrets.hide(error.message));
+            error.message = cut(&self.secrets.hide_in_error(error.message));
             error
         })
     }
@@ -212,13 +259,6 @@ impl OpenAiEndpoint {
             && !matches!(kind, ErrorKind::ContextOverflow(_))
             && matches!(code, 400 | 422 | 501)
             && refuses_response_format(&body);
-        if again && !self.states_schema.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                "model '{}' takes no response_format, so schemas are stated in the prompt; response_format = false in \
-                 seedmill.toml saves the first refusal",
-                self.config.model
-            );
-        }
         SendError { kind, message, retry_after, again }
     }
 }
@@ -261,7 +301,7 @@ impl Endpoint for OpenAiEndpoint {
             }
         }
         last.map_err(|mut error| {
-            error.message = cut(&self.secrets.hide(error.message));
+            error.message = cut(&self.secrets.hide_in_error(error.message));
             error
         })
     }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::{Map, Value, json};
 
+use super::completion::believable;
 use super::openai_body::{merge, reserved};
 use super::{EmbeddingAnswer, Parameters};
 use crate::config::ModelConfig;
@@ -58,7 +59,8 @@ pub(super) fn read(body: &str, texts: &[&str]) -> Result<Vec<EmbeddingAnswer>, S
     if embeddings.iter().all(Option::is_none) {
         return Err("the answer has no embeddings".into());
     }
-    let shares = shares(usage.and_then(|usage| usage.prompt_tokens.or(usage.total_tokens)), texts);
+    let tokens = usage.and_then(|usage| usage.prompt_tokens.or(usage.total_tokens)).and_then(believable);
+    let shares = shares(tokens, texts);
     let answer = |(embedding, prompt_tokens): (Option<Vector>, Option<u64>)| {
         let embedding = match embedding {
             Some(Vector(embedding)) => embedding,

@@ -12,7 +12,8 @@ use super::connections::Connections;
 use super::{ErrorKind, SendError};
 use crate::config::Api;
 
-/// So many failures in a row take a replica out; one that cannot be connected to is out at once.
+/// So many failures in a row take a replica out; one that cannot be connected to, or that refuses whatever it is asked,
+/// is out at once.
 const FAILURES: u32 = 3;
 /// How long it is out at first; doubled each time it fails again …
 const OUT: Duration = Duration::from_secs(5);
@@ -52,6 +53,8 @@ struct Health {
     out: Option<(Instant, Instant)>,
     /// Someone is there to see whether it is back.
     probed: bool,
+    /// It is out because it refuses all that it is asked: where all are out, it is asked last.
+    refuses: bool,
     last_failure: Option<Instant>,
 }
 
@@ -68,7 +71,8 @@ impl Replicas {
     }
 
     /// Where the next request goes: to a replica that is due to be tried again, else to the least busy that is well,
-    /// else to the one whose last failure is longest ago. `None` only where there is no address at all.
+    /// else to the one whose last failure is longest ago, rather to one that does not refuse. `None` only where there is
+    /// no address at all.
     pub fn choose(&self, now: Instant) -> Option<Visit<'_>> {
         let index = match self.all.len() {
             1 => 0,
@@ -84,7 +88,7 @@ impl Replicas {
                     let well = indexes().filter(|&i| health[i].out.is_none());
                     well.min_by_key(|&i| self.all[i].outstanding.load(Ordering::Relaxed))
                 })
-                .or_else(|| indexes().min_by_key(|&i| health[i].last_failure))?
+                .or_else(|| indexes().min_by_key(|&i| (health[i].refuses, health[i].last_failure)))?
             }
         };
         let replica = self.all.get(index)?;
@@ -111,26 +115,38 @@ impl Visit<'_> {
     }
 
     /// What became of the request, `None` for an answer. Says whether another replica, one that is well, could answer
-    /// what found nobody here.
+    /// what found nobody here, or one without the right key or model.
     pub fn ended(&self, error: Option<ErrorKind>, now: Instant) -> bool {
         if self.replicas.all.len() == 1 {
             return false;
         }
         let mut all = self.replicas.health();
         let health = &mut all[self.index];
+        // Wrong here for the next call, too. What is wrong with a request (400, 422) is so everywhere.
+        let refuses = matches!(error, Some(ErrorKind::Refused(401 | 403 | 404)));
+        let at_once = refuses || error == Some(ErrorKind::Connect);
         match error {
-            Some(ErrorKind::Connect | ErrorKind::Reset | ErrorKind::Timeout | ErrorKind::Busy(500..)) => {
+            // A web page that comes at once would make it the least busy of all.
+            Some(
+                ErrorKind::Connect
+                | ErrorKind::Reset
+                | ErrorKind::TornBody
+                | ErrorKind::Timeout
+                | ErrorKind::Busy(500..)
+                | ErrorKind::Refused(401 | 403 | 404),
+            ) => {
                 health.last_failure = Some(now);
                 health.failures += 1;
+                health.refuses = refuses;
                 // Those who were under way when it was taken out bring no news.
                 let news = health.out.is_none_or(|(start, _)| start < self.since);
-                if news && (error == Some(ErrorKind::Connect) || health.failures >= FAILURES || health.out.is_some()) {
+                if news && (at_once || health.failures >= FAILURES || health.out.is_some()) {
                     let wait = OUT.saturating_mul(2u32.saturating_pow(health.times_out)).min(LONGEST_OUT);
                     health.times_out += 1;
                     health.probed = false;
                     health.out = Some((now, now + wait));
-                    let place = &self.replica().place;
-                    tracing::warn!("{place} does not answer; it is left out for {} s", wait.as_secs());
+                    let (place, why) = (&self.replica().place, error.map_or("", ErrorKind::name));
+                    tracing::warn!("{place} gives no answers ({why}); it is left out for {} s", wait.as_secs());
                 }
             }
             // Nothing was sent.
@@ -143,7 +159,7 @@ impl Visit<'_> {
                 *health = Health::default();
             }
         }
-        error == Some(ErrorKind::Connect) && all.iter().any(|health| health.out.is_none())
+        at_once && all.iter().any(|health| health.out.is_none())
     }
 }
 

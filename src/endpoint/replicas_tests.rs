@@ -91,15 +91,19 @@ fn a_probe_that_is_given_up_is_made_by_the_next_one() {
 }
 
 #[test]
-fn three_failures_in_a_row_take_it_out_and_refusals_are_no_failures() {
+fn three_failures_in_a_row_take_it_out_and_refusals_of_one_request_are_no_failures() {
     for (error, asked) in [
         (ErrorKind::Connect, 1),
         (ErrorKind::Reset, 3),
         (ErrorKind::Timeout, 3),
         (ErrorKind::Busy(500), 3),
         (ErrorKind::Busy(429), 10),
+        (ErrorKind::TornBody, 3),
+        (ErrorKind::Refused(401), 1),
+        (ErrorKind::Refused(403), 1),
+        (ErrorKind::Refused(404), 1),
         (ErrorKind::Refused(400), 10),
-        (ErrorKind::TornBody, 10),
+        (ErrorKind::Refused(422), 10),
     ] {
         let clock = clock(2);
         let bad = (0..20).filter(|_| {
@@ -109,6 +113,39 @@ fn three_failures_in_a_row_take_it_out_and_refusals_are_no_failures() {
         });
         assert_eq!(bad.count(), asked, "{error:?}");
     }
+}
+
+#[test]
+fn one_without_the_model_is_passed_over_while_another_is_well_and_asked_last_while_none_is() {
+    let mut clock = clock(2);
+    let (refuses, another) = clock.visit(Some(ErrorKind::Refused(404)));
+    assert!(another, "the other one may have the model");
+    assert_eq!(clock.answered_at(refuses), 0);
+    clock.sleep(10);
+    assert!(!clock.visit(Some(ErrorKind::Connect)).1, "none is well");
+    // It would refuse again; the other one may be back.
+    for _ in 0..3 {
+        clock.sleep(10);
+        assert_ne!(clock.visit(Some(ErrorKind::Connect)).0, refuses);
+    }
+    clock.sleep(5000);
+    assert_eq!(clock.visit(Some(ErrorKind::Refused(404))), (refuses, false), "it is tried, and is out for longer");
+    assert_ne!(clock.visit(None).0, refuses);
+    clock.sleep(10_000);
+    assert_eq!(clock.visit(None).0, refuses);
+    assert_eq!(clock.answered_at(refuses), 10, "it is back");
+}
+
+#[test]
+fn where_all_refuse_the_second_refusal_is_the_answer() {
+    let clock = clock(2);
+    let refused = Some(ErrorKind::Refused(401));
+    assert!(clock.visit(refused).1);
+    for _ in 0..5 {
+        assert!(!clock.visit(refused).1);
+    }
+    let one = Replicas::new(&["http://a/v1".into()], Api::Chat).unwrap();
+    assert!(!one.choose(clock.now).unwrap().ended(refused, clock.now), "one address is asked as before");
 }
 
 #[test]

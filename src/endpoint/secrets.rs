@@ -13,6 +13,19 @@ use crate::config::ModelConfig;
 /// Header and query values under this many characters are words such as a version or a team; keys are longer.
 const LEAST_SECRET: usize = 8;
 
+/// A shorter value is hidden in no answer: a key such as `none` or `ollama` cannot be told from a word of it, and what
+/// is replaced in a paid answer is lost for good.
+const LEAST_SECRET_IN_ANSWER: usize = 16;
+
+/// A value of an address's query authenticates where its name, in whatever case, has one of these as a part. Others,
+/// such as `api-version`, are no secrets.
+const AUTHENTICATING: [&str; 8] =
+    ["authorization", "key", "token", "secret", "sig", "signature", "password", "credential"];
+
+/// Any header may authenticate to a gateway, but not those whose names have one of these as a part: what they say may
+/// stand in an answer (`application/json`, `2023-06-01-preview`).
+const PUBLIC_HEADERS: [&str; 7] = ["accept", "content-type", "user-agent", "referer", "title", "version", "beta"];
+
 /// Never printed, not even by `Debug`.
 pub(super) struct Secrets {
     model: String,
@@ -20,7 +33,10 @@ pub(super) struct Secrets {
     key_file: Option<PathBuf>,
     /// Read at the first request.
     key: OnceLock<String>,
+    /// All values of headers and queries but short ones.
     others: Vec<String>,
+    /// Those of them that authenticate.
+    authenticating: Vec<String>,
 }
 
 impl fmt::Debug for Secrets {
@@ -34,23 +50,29 @@ impl Secrets {
     const SHOWN: &str = "[key]";
 
     pub fn new(config: &ModelConfig) -> Self {
-        let mut others: Vec<String> = config.headers.values().cloned().collect();
+        // Each with whether it may authenticate.
+        let headers = config.headers.iter().map(|(name, value)| (value.clone(), !has_part(name, &PUBLIC_HEADERS)));
+        let mut values: Vec<(String, bool)> = headers.collect();
         for url in config.base_urls.iter().filter_map(|url| Url::parse(url).ok()) {
-            others.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
+            let authenticates = |name: &str| has_part(name, &AUTHENTICATING);
+            values.extend(url.query_pairs().map(|(name, value)| (value.into_owned(), authenticates(&name))));
             // As they travel, where that differs.
             let raw = url.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-            others.extend(raw.map(|(_, value)| value.to_owned()));
+            values.extend(raw.map(|(name, value)| (value.to_owned(), authenticates(name))));
         }
-        others.retain(|secret| secret.len() >= LEAST_SECRET);
+        values.retain(|(value, _)| value.len() >= LEAST_SECRET);
         // A secret that holds another one is hidden whole.
-        others.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        others.dedup();
+        values.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
+        let others = values.iter().map(|(value, _)| value.clone()).collect();
+        values.retain(|(value, authenticates)| value.len() >= LEAST_SECRET_IN_ANSWER && *authenticates);
+        let authenticating = values.into_iter().map(|(value, _)| value).collect();
         Secrets {
             model: config.model.clone(),
             key_env: config.api_key_env.clone(),
             key_file: config.api_key_file.clone(),
             key: OnceLock::new(),
             others,
+            authenticating,
         }
     }
 
@@ -82,15 +104,30 @@ impl Secrets {
         Ok(Some(self.key.get_or_init(|| key)))
     }
 
-    /// The text without any secret: servers quote what they were sent.
-    pub fn hide(&self, mut text: String) -> String {
-        for secret in self.key.get().into_iter().chain(&self.others) {
-            if text.contains(secret.as_str()) {
-                text = text.replace(secret.as_str(), Secrets::SHOWN);
-            }
-        }
-        text
+    /// An error's text without any secret: servers quote what they were sent, and a word too many lost does no harm.
+    pub fn hide_in_error(&self, text: String) -> String {
+        hide(text, self.key.get().into_iter().chain(&self.others))
     }
+
+    /// The body of an answer without what authenticates. All else stays as it came: it is kept and used as the answer.
+    pub fn hide_in_answer(&self, body: String) -> String {
+        let key = self.key.get().filter(|key| key.len() >= LEAST_SECRET_IN_ANSWER);
+        hide(body, key.into_iter().chain(&self.authenticating))
+    }
+}
+
+fn has_part(name: &str, parts: &[&str]) -> bool {
+    let name = name.to_ascii_lowercase();
+    parts.iter().any(|part| name.contains(part))
+}
+
+fn hide<'a>(mut text: String, secrets: impl Iterator<Item = &'a String>) -> String {
+    for secret in secrets {
+        if text.contains(secret.as_str()) {
+            text = text.replace(secret.as_str(), Secrets::SHOWN);
+        }
+    }
+    text
 }
 
 #[cfg(test)]
@@ -104,7 +141,44 @@ mod tests {
         config.headers.insert("X-Team".into(), "a".into());
         let secrets = Secrets::new(&config);
         let text = "a team sent hush-hush-header to ?sig=hush%2Fhush%2Fhush (hush/hush/hush), api-version=1";
-        assert_eq!(secrets.hide(text.into()), "a team sent [key] to ?sig=[key] ([key]), api-version=1");
+        assert_eq!(secrets.hide_in_error(text.into()), "a team sent [key] to ?sig=[key] ([key]), api-version=1");
         assert!(!format!("{secrets:?} {config:?}").contains("hush"), "{config:?}");
+    }
+
+    fn with_key(config: &ModelConfig, key: &str) -> Secrets {
+        let secrets = Secrets::new(config);
+        secrets.key.set(key.into()).unwrap();
+        secrets
+    }
+
+    #[test]
+    fn an_answer_keeps_its_words_and_an_error_keeps_no_secret() {
+        let mut config = ModelConfig::openai("https://h/v1?api-version=2024-10-21-preview&sig=short-sig", "m");
+        config.headers.insert("X-Title".into(), "the-synthetic-data-team".into());
+        let body =
+            r#"{"token": "The API of 2024-10-21-preview is out, says the-synthetic-data-team to none, short-sig."}"#;
+        for key in ["none", "token", "EMPTY", "ollama", "a"] {
+            let secrets = with_key(&config, key);
+            assert_eq!(secrets.hide_in_answer(body.into()), body, "{key}");
+        }
+        assert_eq!(
+            with_key(&config, "none").hide_in_error(body.into()),
+            r#"{"token": "The API of [key] is out, says [key] to [key], [key]."}"#
+        );
+    }
+
+    #[test]
+    fn what_authenticates_is_hidden_in_answers_too() {
+        let mut config = ModelConfig::openai("https://h/v1?Signature=hush%2Fhush%2Fhush%2Fhush&api-version=1", "m");
+        config.headers.insert("X-Gateway".into(), "hush-gateway-0123".into());
+        let secrets = with_key(&config, "sk-0123456789abcdef0123");
+        let body = "sk-0123456789abcdef0123, hush-gateway-0123, hush%2Fhush%2Fhush%2Fhush, hush/hush/hush/hush, 1";
+        for hidden in [secrets.hide_in_answer(body.into()), secrets.hide_in_error(body.into())] {
+            assert_eq!(hidden, "[key], [key], [key], [key], 1");
+        }
+        for name in ["Proxy-Authorization", "api_key", "X-Amz-Credential", "sig", "PASSWORD", "client-secret"] {
+            assert!(has_part(name, &AUTHENTICATING), "{name}");
+        }
+        assert!(!has_part("api-version", &AUTHENTICATING) && has_part("anthropic-version", &PUBLIC_HEADERS));
     }
 }

@@ -1,6 +1,8 @@
 //! One answer's text read into the values of `returns`: leniently in form, strictly in type.
 //! In: the completion's text. Out: one JSON object an item, checked against the return types.
 
+use std::iter::Peekable;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -11,26 +13,101 @@ use datafusion::arrow::datatypes::Field;
 use datafusion::common::{Result, exec_err};
 use serde_json::{Map, Value};
 
+use super::lenient_json::{Piece, list_start, pieces};
 use super::returns::{ReturnColumn, ReturnType, Returns, arrow_fields};
 
 /// The items of an answer, or one sentence that says what is wrong with it. Without `items` there is exactly one.
+///
+/// A text may quote a schema or an example before its answer: the first JSON in it that fits is the answer, and where
+/// none fits the sentence is about the first.
 pub fn read_items(text: &str, returns: &Returns, items: Option<u32>) -> Result<Vec<Value>, String> {
-    let value = read_json(text).ok_or_else(|| format!("the answer holds no JSON: {}", excerpt(text)))?;
-    let list = match (items, value) {
-        (None, Value::Array(mut list)) if list.len() == 1 => vec![list.remove(0)],
-        (None, value) => vec![value],
-        (Some(_), Value::Object(mut object)) => match object.remove("items") {
-            Some(Value::Array(list)) => list,
-            Some(other) => return Err(format!("'items' is {}, not a list", kind(&other))),
-            // The first whole object of a list that does not end, or one object where a list was asked for.
-            None => whole_items(text)
-                .or_else(|| whole_items(&without_trailing_commas(text)))
-                .unwrap_or_else(|| vec![Value::Object(object)]),
+    let text = text.trim();
+    let names_column = |value: &Value| returns.columns().iter().any(|column| value.get(&column.name).is_some());
+    let (mut wrong, mut spare) = (None, None);
+    let mut found = pieces(text).peekable();
+    while let Some(Piece { start, end, value }) = found.next() {
+        let list = match value {
+            // Prose may hold brackets of its own.
+            Ok(value) if !may_be_answer(&value) && (start, end) != (0, text.len()) => continue,
+            Ok(value) if items.is_none() => Ok(vec![only(value)]),
+            // One object where a list was asked for, or JSON Lines.
+            Ok(value) if value.is_object() && value.get("items").is_none() && names_column(&value) => {
+                let mut list = vec![value];
+                list.extend(objects_in_a_row(text, end, &mut found, names_column));
+                Ok(list)
+            }
+            Ok(value) => listed(value),
+            Err(error) => items
+                .and_then(|_| items_before_the_break(&text[start..end]))
+                .ok_or_else(|| format!("the answer's JSON is broken: {error}")),
+        };
+        match list.and_then(|list| Ok((list.iter().any(names_column), check_items(list, returns)?))) {
+            Ok((true, checked)) => return Ok(checked),
+            // Where every column may be NULL, any object fits. One without a column is the answer only if no other is.
+            Ok((false, checked)) => spare = spare.or(Some(checked)),
+            Err(error) => wrong = wrong.or(Some(error)),
+        }
+    }
+    match (wrong, spare) {
+        (Some(error), _) => Err(error),
+        (None, Some(checked)) => Ok(checked),
+        (None, None) => Err(format!("the answer holds no JSON: {}", excerpt(text))),
+    }
+}
+
+/// Whether a value in prose may be an answer: an object, or a list of some.
+fn may_be_answer(value: &Value) -> bool {
+    match value {
+        Value::Object(object) => !object.is_empty(),
+        Value::Array(list) => list.iter().any(Value::is_object),
+        _ => false,
+    }
+}
+
+/// The one value of an answer: a list of one is its element.
+fn only(value: Value) -> Value {
+    match value {
+        Value::Array(mut list) if list.len() == 1 => list.remove(0),
+        value => value,
+    }
+}
+
+/// The list of items, which stands bare or under the key `items`. One object is a list of one.
+fn listed(value: Value) -> Result<Vec<Value>, String> {
+    match value {
+        Value::Array(list) => Ok(list),
+        Value::Object(mut object) => match object.remove("items") {
+            Some(Value::Array(list)) => Ok(list),
+            Some(other) => Err(format!("'items' is {}, not a list", kind(&other))),
+            None => Ok(vec![Value::Object(object)]),
         },
-        (Some(_), Value::Array(list)) => list,
-        (Some(_), other) => return Err(format!("the answer is {}, not a list of items", kind(&other))),
-    };
-    check_items(list, returns)
+        other => Err(format!("the answer is {}, not a list of items", kind(&other))),
+    }
+}
+
+/// The whole objects at the start of a list of items that is broken or cut off: what came is used.
+fn items_before_the_break(broken: &str) -> Option<Vec<Value>> {
+    let list = &broken[list_start(broken, "items")?..];
+    let items = objects_in_a_row(list, 0, &mut pieces(list).peekable(), |_| true);
+    (!items.is_empty()).then_some(items)
+}
+
+/// The objects that come next in a text with nothing but blanks and commas before each.
+fn objects_in_a_row(
+    text: &str,
+    mut end: usize,
+    found: &mut Peekable<impl Iterator<Item = Piece>>,
+    belongs: impl Fn(&Value) -> bool,
+) -> Vec<Value> {
+    let mut list = Vec::new();
+    while let Some(piece) = found.next_if(|piece| {
+        piece.value.as_ref().is_ok_and(|value| value.is_object() && belongs(value))
+            && text[end..piece.start].chars().all(|c| c == ',' || c.is_whitespace())
+    }) {
+        end = piece.end;
+        list.extend(piece.value.ok());
+    }
+    list
 }
 
 fn check_items(list: Vec<Value>, returns: &Returns) -> Result<Vec<Value>, String> {
@@ -42,70 +119,6 @@ fn check_items(list: Vec<Value>, returns: &Returns) -> Result<Vec<Value>, String
             check_columns(item, returns.columns(), &place)
         })
         .collect()
-}
-
-/// The whole objects at the start of the list of items, which stands bare or under the key `items` and may be cut off:
-/// what came is used.
-fn whole_items(text: &str) -> Option<Vec<Value>> {
-    let (before, mut rest) = text.split_once('[')?;
-    if let Some((_, key)) = before.rsplit_once('{')
-        && key.trim_end().trim_end_matches(':').trim() != "\"items\""
-    {
-        return None;
-    }
-    let mut items = Vec::new();
-    loop {
-        rest = rest.trim_start_matches(|c: char| c == ',' || c.is_whitespace());
-        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<Map<String, Value>>();
-        let Some(Ok(item)) = values.next() else { break };
-        rest = &rest[values.byte_offset()..];
-        items.push(Value::Object(item));
-    }
-    (!items.is_empty()).then_some(items)
-}
-
-/// The first JSON object or list in a text: bare, in a Markdown fence, after prose, or with trailing commas.
-fn read_json(text: &str) -> Option<Value> {
-    if let Ok(value) = serde_json::from_str::<Value>(text.trim())
-        && (value.is_object() || value.is_array())
-    {
-        return Some(value);
-    }
-    let starts = text.char_indices().filter(|(_, c)| matches!(c, '{' | '[')).map(|(i, _)| i);
-    // Prose may hold brackets of its own; a handful of starts is enough to find the answer.
-    starts.take(16).find_map(|start| {
-        let candidate = &text[start..];
-        let first = |text: &str| {
-            serde_json::Deserializer::from_str(text).into_iter::<Value>().next().and_then(|value| value.ok()).filter(
-                |value| {
-                    value.as_object().is_some_and(|o| !o.is_empty())
-                        || value.as_array().is_some_and(|a| a.iter().any(Value::is_object))
-                },
-            )
-        };
-        first(candidate).or_else(|| first(&without_trailing_commas(candidate)))
-    })
-}
-
-/// The same text without a comma before `}` or `]`, outside strings.
-fn without_trailing_commas(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let (mut in_string, mut escaped) = (false, false);
-    for c in text.chars() {
-        if in_string {
-            in_string = escaped || c != '"';
-            escaped = !escaped && c == '\\';
-        } else if c == '"' {
-            in_string = true;
-        } else if matches!(c, '}' | ']') {
-            let kept = out.trim_end().len();
-            if out[..kept].ends_with(',') {
-                out.truncate(kept - 1);
-            }
-        }
-        out.push(c);
-    }
-    out
 }
 
 fn check_columns(value: Value, columns: &[ReturnColumn], path: &str) -> Result<Value, String> {
@@ -154,7 +167,7 @@ fn check(value: Value, ty: &ReturnType, path: &str) -> Result<Value, String> {
             None => wrong(&value, "a whole number"),
         },
         (ReturnType::Number, value) => {
-            let number = value.as_f64().or_else(|| value.as_str().and_then(|s| s.trim().replace(',', "").parse().ok()));
+            let number = value.as_f64().or_else(|| value.as_str().and_then(quoted_number));
             match number.and_then(serde_json::Number::from_f64) {
                 Some(n) => Ok(Value::Number(n)),
                 None => wrong(&value, "a number"),
@@ -187,7 +200,27 @@ fn integer(value: &Value) -> Option<i64> {
     value
         .as_i64()
         .or_else(|| value.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 9e15).map(|f| f as i64))
-        .or_else(|| value.as_str().and_then(|s| s.trim().replace(',', "").parse().ok()))
+        .or_else(|| value.as_str().and_then(quoted_number))
+}
+
+/// A number in quotes. Commas go only between groups of three digits, as in `1,234.5`: another is a decimal comma or stands
+/// between several numbers, and without it the text would be some other number.
+fn quoted_number<T: FromStr>(text: &str) -> Option<T> {
+    let text = text.trim();
+    if !text.contains(',') {
+        return text.parse().ok();
+    }
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (whole, fraction) = match unsigned.split_once('.') {
+        Some((whole, fraction)) => (whole, Some(fraction)),
+        None => (unsigned, None),
+    };
+    let mut groups = whole.split(',');
+    let grouped = groups.next().is_some_and(|group| group.len() <= 3 && digits(group))
+        && groups.all(|group| group.len() == 3 && digits(group))
+        && fraction.is_none_or(digits);
+    if grouped { text.replace(',', "").parse().ok() } else { None }
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -270,6 +303,7 @@ pub fn to_array(ty: &ReturnType, values: &[Option<&Value>]) -> Result<ArrayRef> 
 mod tests {
     use datafusion::arrow::array::{Array, AsArray};
     use datafusion::arrow::datatypes::Int64Type;
+    use serde_json::json;
 
     use super::*;
 
@@ -327,7 +361,11 @@ mod tests {
         assert_eq!(read(&format!("[{}, {{\"que", ITEM.replace("3}", "3,}"))), Ok(1));
         assert!(read("{\"items\": [{\"question\": \"b").is_err());
         // A list inside the one object that was cut is not the list of items.
-        assert_eq!(read("{\"facts\": [{\"f\": 1}, {\"que"), Err("'question' is missing".into()));
+        let error = read("{\"facts\": [{\"f\": 1}, {\"que").unwrap_err();
+        assert!(error.starts_with("the answer's JSON is broken: EOF while parsing a string"), "{error}");
+        // The list may stand behind other keys, and behind brackets of prose.
+        assert_eq!(read(&format!("{{\"note\": \"[1]\", \"items\": [{ITEM}, {ITEM}, {{\"q")), Ok(2));
+        assert_eq!(read(&format!("Here are [2] items: {{\"items\":[{ITEM},{ITEM},{{\"q")), Ok(2));
         let wrong = ITEM.replace("3}", "null}");
         let error = Err("'items[1].n' is null, not a whole number".to_owned());
         assert_eq!(read(&format!("[{ITEM}, {wrong}, {{")), error);
@@ -349,7 +387,7 @@ mod tests {
     #[test]
     fn lists_of_structs_come_back_as_they_were() {
         let returns = Returns::parse("f STRUCT<a TEXT, g STRUCT<n INT>[]>[]").unwrap();
-        let item = serde_json::json!({"f": [{"a": "x", "g": [{"n": 1}, {"n": 2}]}, {"a": "y", "g": []}]});
+        let item = json!({"f": [{"a": "x", "g": [{"n": 1}, {"n": 2}]}, {"a": "y", "g": []}]});
         let checked = read_items(&item.to_string(), &returns, None).unwrap().remove(0);
         assert_eq!(checked, item);
         let f = to_array(&returns.columns()[0].ty, &[Some(&checked["f"]), None, Some(&checked["f"])]).unwrap();
@@ -372,5 +410,91 @@ mod tests {
         let items = read_items(r#"{"question": 12, "options": ["x", "y"], "n": "1,234"}"#, &returns(), None).unwrap();
         assert_eq!(items[0]["question"], "12");
         assert_eq!(items[0]["n"], 1234);
+    }
+
+    #[test]
+    fn a_part_of_a_broken_answer_is_never_the_answer() {
+        let nested = Returns::parse("question TEXT, follow_up STRUCT<question TEXT> NULL").unwrap();
+        let cut = r#"{"question": "A?", "follow_up": {"question": "B?"}"#;
+        let fenced = format!("```json\n{cut}\n```");
+        for (text, why) in [
+            (cut, "EOF while parsing an object"),
+            (fenced.as_str(), "expected `,` or `}`"),
+            (r#"{"question": "A?" "follow_up": {"question": "B?"}}"#, "expected `,` or `}`"),
+            (r#"{"question": "A?", {"question": "B?"}}"#, "key must be a string"),
+            (r#"{"items": [{"question":"A?","follow_up":{"question":"B?"}"#, "EOF while parsing"),
+            (r#"[{"question":"A?","follow_up":{"question":"B?"}"#, "EOF while parsing"),
+        ] {
+            for items in [None, Some(2)] {
+                let error = read_items(text, &nested, items).unwrap_err();
+                assert!(error.starts_with(&format!("the answer's JSON is broken: {why}")), "{text}: {error}");
+            }
+        }
+        // Where one item came whole, the part of the next is none.
+        let list = r#"{"items": [{"question":"A?"}, {"question":"C?","follow_up":{"question":"B?"}"#;
+        assert_eq!(read_items(list, &nested, Some(2)).unwrap(), [json!({"question": "A?", "follow_up": null})]);
+    }
+
+    #[test]
+    fn a_line_break_inside_a_text_does_not_lose_the_others() {
+        let returns = Returns::parse("verdict STRUCT<ok BOOLEAN, why TEXT> NULL, note TEXT NULL").unwrap();
+        let text = "{\"verdict\": {\"ok\": true, \"why\": \"x\"}, \"note\": \"one\n\ttwo\"}";
+        let items = read_items(text, &returns, None).unwrap();
+        assert_eq!(items, [json!({"verdict": {"ok": true, "why": "x"}, "note": "one\n\ttwo"})]);
+    }
+
+    #[test]
+    fn the_first_json_that_fits_is_the_answer() {
+        let question = Returns::parse("question TEXT").unwrap();
+        let read = |text: &str, items| read_items(text, &question, items);
+        let answer = vec![json!({"question": "A?"})];
+        let proof = format!("{} so: {{\"question\": \"A?\"}}", "{x_1} in [0, 1), ".repeat(99));
+        for text in [
+            r#"The schema is {"type": "object"}. My answer: {"question": "A?"}"#,
+            r#"{"type": "object"} {"question": "A?"}"#,
+            r#"As {"question": ...}, it is {"question": "A?"} (not {"question": "B?"})."#,
+            r#"{{"question": "A?"}}"#,
+            &proof,
+        ] {
+            for items in [None, Some(1)] {
+                assert_eq!(read(text, items).as_ref(), Ok(&answer), "{text}");
+            }
+        }
+        let none = r#"The schema is {"type": "object"}. {"question": null}"#;
+        assert_eq!(read(none, None).unwrap_err(), "'question' is missing");
+        // Any object fits where all may be NULL: the one with a column of them is the answer.
+        let nullable = Returns::parse("question TEXT NULL").unwrap();
+        let text = r#"The schema is {"type": "object"}. My answer: {"question": "A?"}"#;
+        assert_eq!(read_items(text, &nullable, None).as_ref(), Ok(&answer));
+        assert_eq!(read_items("{\"x\": 1}", &nullable, None).unwrap(), [json!({"question": null})]);
+    }
+
+    #[test]
+    fn json_lines_are_a_list() {
+        let read = |text: &str| read_items(text, &returns(), Some(3)).map(|items| items.len());
+        assert_eq!(read(&format!("{ITEM}\n{ITEM}\n{ITEM}\n")), Ok(3));
+        assert_eq!(read(&format!("Here:\n{ITEM},\n{ITEM}\n{{\"question\": \"b")), Ok(2));
+        assert_eq!(read(&format!("{{\"type\": \"object\"}}\n{ITEM}\n{ITEM}\n")), Ok(2));
+        let wrong = ITEM.replace("3}", "null}");
+        let error = Err("'items[1].n' is null, not a whole number".to_owned());
+        assert_eq!(read(&format!("{ITEM}\n{wrong}\n{ITEM}")), error);
+    }
+
+    #[test]
+    fn commas_go_from_a_number_only_between_its_groups_of_digits() {
+        let returns = Returns::parse("n BIGINT NULL, d DOUBLE NULL").unwrap();
+        let read = |key: &str, text: &str| {
+            let text = json!({key: text}).to_string();
+            read_items(&text, &returns, None).map(|mut items| items[0][key].take())
+        };
+        for (text, n) in [("1,234", 1234_i32), ("-12,345,678", -12_345_678), (" +1,234 ", 1234), ("7", 7)] {
+            assert_eq!(read("n", text), Ok(json!(n)), "{text}");
+            assert_eq!(read("d", text), Ok(json!(f64::from(n))), "{text}");
+        }
+        assert_eq!(read("d", "1,234.5"), Ok(json!(1234.5)));
+        for text in ["3,14", "1,2,3", "1234,567", ",123", "1,,234", "1,234,", "1.5,000", "1,234.", "1,23e", "-,123"] {
+            assert_eq!(read("n", text), Err("'n' is a text, not a whole number".into()), "{text}");
+            assert_eq!(read("d", text), Err("'d' is a text, not a number".into()), "{text}");
+        }
     }
 }

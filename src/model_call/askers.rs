@@ -2,7 +2,11 @@
 //! anew for each. In: unanswered rows. Out: finished rows, which lie here until the pump takes them.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use datafusion::common::{DataFusionError, Result};
 use futures::StreamExt;
@@ -12,6 +16,18 @@ use tokio::task::JoinHandle;
 
 use super::assemble::FinishedRow;
 use super::row_caller::{RowCaller, UnansweredRow};
+
+/// Beside those that may ask, as many askers again and so many more may wait without a slot: each keeps a row. When so
+/// many wait, no more rows are begun until one of them is done.
+const WAITING: usize = 64;
+
+/// A look into the ledger that takes longer than this is mostly a wait for another process.
+const LONG_LOOK: Duration = Duration::from_millis(50);
+
+tokio::task_local! {
+    /// The asker that this task is.
+    static ASKER: Arc<Asker>;
+}
 
 /// The askers of one pump. They are not aborted with it: what they have sent is recorded, and nothing more is sent once
 /// the caller's `stop` is cancelled.
@@ -23,7 +39,8 @@ pub(super) struct Askers {
 /// What pump and askers share.
 struct Desk {
     caller: Arc<RowCaller>,
-    /// At most so many ask at once, mostly half of them; from so many waiting rows on no more are wanted.
+    /// At most so many ask at once, mostly half of them, beside those that wait without a slot; from so many waiting
+    /// rows on no more are wanted.
     capacity: usize,
     /// So many finished rows are worth a batch.
     batch_rows: usize,
@@ -38,6 +55,63 @@ struct State {
     finished: Vec<FinishedRow>,
     /// Tasks that ask, or are about to.
     askers: usize,
+    /// Those of them that wait without a slot: for their next attempt, or for someone else's answer.
+    without_slot: usize,
+}
+
+/// One task that asks.
+struct Asker {
+    desk: Arc<Desk>,
+    /// How many of its row's calls wait without a slot.
+    waits: AtomicUsize,
+}
+
+/// A call that waits without a slot, until it is dropped: the slot is for another row.
+pub(super) struct Wait(Arc<Asker>);
+
+impl Wait {
+    /// `None` where the call is not an asker's.
+    pub fn begin() -> Option<Self> {
+        let asker = ASKER.try_with(Arc::clone).ok()?;
+        if asker.waits.fetch_add(1, Ordering::Relaxed) == 0 {
+            asker.desk.waits();
+        }
+        Some(Wait(asker))
+    }
+}
+
+impl Drop for Wait {
+    fn drop(&mut self) {
+        if self.0.waits.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.desk.state().without_slot -= 1;
+        }
+    }
+}
+
+/// Runs a look into the ledger, which is a [`Wait`] from the moment on at which it has taken long.
+pub(super) async fn waiting_when_long<F: Future>(look: F) -> F::Output {
+    let mut look = pin!(look);
+    if let Ok(found) = tokio::time::timeout(LONG_LOOK, look.as_mut()).await {
+        return found;
+    }
+    let _wait = Wait::begin();
+    look.await
+}
+
+/// Runs a call that may be someone else's, which is a [`Wait`] until it is asked here.
+pub(super) async fn waiting_until_asking<F: Future>(is_asking: &AtomicBool, call: F) -> F::Output {
+    let mut call = pin!(call);
+    let mut wait = None;
+    poll_fn(|context| {
+        let polled = call.as_mut().poll(context);
+        if polled.is_ready() || is_asking.load(Ordering::Relaxed) {
+            wait = None;
+        } else if wait.is_none() {
+            wait = Wait::begin();
+        }
+        polled
+    })
+    .await
 }
 
 impl Askers {
@@ -51,15 +125,20 @@ impl Askers {
         self.desk.state().waiting.extend(rows);
     }
 
-    /// Starts askers for the rows that wait: as many as fill the model's slots, and more where slots are free all the
-    /// same, since some wait for their next attempt then, or for another process.
+    /// Starts askers for the rows that wait: as many as fill the model's slots beside those that wait without one, and
+    /// more where slots are free all the same.
     pub fn start(&mut self) {
-        let waiting = self.desk.state().waiting.len();
+        let (waiting, without_slot) = {
+            let state = self.desk.state();
+            (state.waiting.len(), state.without_slot)
+        };
         let (running, capacity) = (self.tasks.len(), self.desk.capacity);
-        let room = match capacity.div_ceil(2).saturating_sub(running) {
-            0 => self.desk.caller.model.limiter.free_slots().min(capacity.saturating_sub(running)),
+        let asking = running.saturating_sub(without_slot);
+        let room = match capacity.div_ceil(2).saturating_sub(asking) {
+            0 => self.desk.caller.model.limiter.free_slots().min(capacity.saturating_sub(asking)),
             room => room,
         };
+        let room = room.min((2 * capacity + WAITING).saturating_sub(running));
         for _ in 0..waiting.min(room) {
             self.desk.state().askers += 1;
             self.tasks.push(tokio::spawn(Arc::clone(&self.desk).ask()));
@@ -86,7 +165,7 @@ impl Askers {
     }
 
     /// Returns when the first row since the last [`Askers::take_finished`] is finished, a batch is full, more rows are
-    /// wanted or an asker has ended; `Err` stops the query. Cancel-safe.
+    /// wanted, an asker waits without a slot or one has ended; `Err` stops the query. Cancel-safe.
     pub async fn news(&mut self) -> Result<()> {
         tokio::select! {
             () = self.desk.news.notified() => Ok(()),
@@ -104,6 +183,11 @@ impl Desk {
     /// Asks rows until none waits, until more than a batch of finished ones waits for a pump that is held up, or until
     /// there are more askers than the model has slots for.
     async fn ask(self: Arc<Self>) -> Result<()> {
+        let asker = Arc::new(Asker { desk: Arc::clone(&self), waits: AtomicUsize::new(0) });
+        ASKER.scope(asker, self.ask_rows()).await
+    }
+
+    async fn ask_rows(&self) -> Result<()> {
         while let Some(row) = self.next() {
             let row = self.caller.ask(row).await?;
             self.finish(row);
@@ -115,7 +199,8 @@ impl Desk {
         let (row, is_low) = {
             let mut state = self.state();
             let is_held_up = state.finished.len() >= self.batch_rows + self.capacity;
-            let is_spare = state.askers > self.capacity.div_ceil(2) && self.caller.model.limiter.has_waiting();
+            let asking = state.askers.saturating_sub(state.without_slot);
+            let is_spare = asking > self.capacity.div_ceil(2) && self.caller.model.limiter.has_waiting();
             let row = if is_held_up || is_spare { None } else { state.waiting.pop_front() };
             let Some(row) = row else {
                 state.askers -= 1;
@@ -127,6 +212,18 @@ impl Desk {
             self.news.notify_one();
         }
         Some(row)
+    }
+
+    /// An asker begins to wait without a slot: the pump starts another one, if there is a row for it.
+    fn waits(&self) {
+        let has_rows = {
+            let mut state = self.state();
+            state.without_slot += 1;
+            !state.waiting.is_empty()
+        };
+        if has_rows {
+            self.news.notify_one();
+        }
     }
 
     fn finish(&self, row: FinishedRow) {

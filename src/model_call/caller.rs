@@ -1,6 +1,7 @@
 //! One call: looked up in the ledger, else asked with retries, and durable before anyone sees the answer.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chrono::Utc;
@@ -8,6 +9,7 @@ use datafusion::common::{Result, exec_err};
 use seedmill_udfs::Unrendered;
 use tokio_util::sync::CancellationToken;
 
+use super::askers::{Wait, waiting_until_asking, waiting_when_long};
 use super::breaker::Breaker;
 use super::call::Call;
 use super::runtime::CallRuntime;
@@ -42,7 +44,7 @@ impl Answered {
     /// Prompt and completion together, where the server counts them.
     fn tokens(&self) -> Option<u64> {
         let completion = self.completion.as_ref().ok()?;
-        completion.prompt_tokens.zip(completion.completion_tokens).map(|(prompt, answer)| prompt + answer)
+        completion.prompt_tokens.zip(completion.completion_tokens).map(|(prompt, answer)| prompt.saturating_add(answer))
     }
 }
 
@@ -65,7 +67,12 @@ impl CallRuntime {
         call: &Call,
         stop: &CancellationToken,
     ) -> Result<CallOutcome> {
-        let (mut answer, asked_here) = self.flights.ask_once(call.id, || self.find_or_ask(model, call, stop)).await?;
+        let is_asking = AtomicBool::new(false);
+        let flight = self.flights.ask_once(call.id, || {
+            is_asking.store(true, Ordering::Relaxed);
+            self.find_or_ask(model, call, stop)
+        });
+        let (mut answer, asked_here) = waiting_until_asking(&is_asking, flight).await?;
         if let Ok(answered) = &mut answer
             && !asked_here
         {
@@ -102,7 +109,7 @@ impl CallRuntime {
         let ledger = self.ledger().await?;
         let _claim = match ledger.claim_at_once(&call.id) {
             Some(claim) => claim,
-            None => match stop.run_until_cancelled(ledger.find_or_claim(&call.id)).await {
+            None => match stop.run_until_cancelled(waiting_when_long(ledger.find_or_claim(&call.id))).await {
                 Some(lookup) => match lookup? {
                     Lookup::Found(stored) => return Ok(Ok(Answered::replayed(&stored))),
                     Lookup::Claimed(claim) => claim,
@@ -119,11 +126,11 @@ impl CallRuntime {
         if let Err(error) = model.endpoint.can_be_asked() {
             return exec_err!("model '{}' cannot be asked: {error}", model.name);
         }
-        if call.shape.embeds {
-            return self.embed(model, call, stop).await;
-        }
         if let Err(error) = model.endpoint.check(&call.request) {
             return Ok(Err(error.to_string()));
+        }
+        if call.shape.embeds {
+            return self.embed(model, call, stop).await;
         }
         let (prompt_tokens, answer_tokens) = estimated_tokens(&call.request);
         let estimated = prompt_tokens + answer_tokens;
@@ -173,9 +180,12 @@ impl CallRuntime {
                 self.breaker.failed(&model.name, &error)?;
             }
             tracing::debug!(model = %model.name, %error, ?delay, "an attempt failed; it is made again");
+            // It holds no slot meanwhile: another row is asked.
+            let wait = Wait::begin();
             if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
                 return exec_err!("{INTERRUPTED}");
             }
+            drop(wait);
             attempt += u32::from(!error.again);
         }
     }

@@ -16,6 +16,7 @@ mod estimate;
 mod exec;
 mod extension;
 mod history;
+mod lenient_json;
 mod literal;
 mod node;
 mod optimizer;

@@ -114,6 +114,23 @@ fn one_text_that_is_refused_is_one_error_row() {
 }
 
 #[test]
+fn a_text_over_the_context_is_an_error_row_and_is_not_sent() {
+    let server = FaultServer::start(embeddings);
+    let scratch = Scratch::new(server.url(), 2, "context_length = 50\n");
+    let sql = "SELECT count(*), count(embedding), min(embed_call['error']) FROM embed((SELECT CASE value WHEN 3 THEN \
+               repeat('word ', 5000) ELSE 'the text ' || value END AS t FROM generate_series(1, 6)), model => 'm', \
+               text => t)";
+    let out = row(&scratch, sql);
+    assert!(
+        out.starts_with("6,5,") && out.contains("context_overflow: the prompt takes at least 5000 tokens"),
+        "{out}"
+    );
+    let answered = answered_texts(&server, |_| true);
+    assert_eq!((answered.len(), answered.values().max()), (5, Some(&1)), "{answered:?}");
+    assert_eq!(scratch.value("SELECT count(*) FROM attempts"), "5");
+}
+
+#[test]
 fn embeddings_that_are_wrong_are_errors_of_their_rows() {
     let server = FaultServer::start(|body, _| {
         let texts: Vec<&str> = body["input"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();

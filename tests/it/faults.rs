@@ -1,7 +1,7 @@
 //! Every way in which a server fails, at 10%, all at once, and nine refusals in ten: each input row comes out once, as
 //! an answer or as an error with its kind, nothing hangs, and the ledger has every whole answer that was sent.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use futures::{StreamExt, stream};
 use seedmill::session::{OpenOptions, Workspace};
 use serde_json::Value;
 
-use crate::fault_server::{FaultServer, Reply, answer, content_key};
+use crate::fault_server::{FaultServer, Reply, answer, content_key, failing_first};
 use crate::scratch::Scratch;
 
 const ROWS: i64 = 200;
@@ -191,6 +191,109 @@ async fn nine_refusals_in_ten_hold_the_run_up_and_lose_nothing() {
         "{:?}",
         outcome.errors
     );
+}
+
+/// A workspace whose model has two retries.
+fn with_two_retries(server: &FaultServer, max_in_flight: usize) -> Scratch {
+    let scratch = Scratch::new(server.url(), max_in_flight, "");
+    scratch.write(
+        "seedmill.toml",
+        &format!(
+            "[models.m]\nprovider = \"openai\"\nbase_urls = [\"{}\"]\nmodel = \"m-1\"\nmax_retries = 2\n\
+             retry_base_seconds = 0.01\nmax_in_flight = {max_in_flight}\n",
+            server.url()
+        ),
+    );
+    scratch
+}
+
+#[test]
+fn while_a_row_waits_for_its_retry_the_others_are_asked() {
+    let server = FaultServer::start(|body: &Value, nth| match body["messages"][0]["content"].as_str() {
+        Some("question 1") => Reply::Status(500, Some("1.5".into()), "oops".into()),
+        _ => answer(body, nth),
+    });
+    let sql = "SELECT count(completion), min(generate_call['error']) FROM generate((SELECT value FROM \
+               generate_series(1, 40)), model => 'm', prompt => 'question ' || value)";
+    assert_eq!(with_two_retries(&server, 1).value(sql), "39,busy 500: oops (after 3 attempts)");
+    let asked = server.asked();
+    let failed: Vec<usize> =
+        (0..asked.len()).filter(|&n| asked[n].body["messages"][0]["content"] == "question 1").collect();
+    assert_eq!((asked.len(), failed.len(), server.max_in_flight()), (42, 3, 1));
+    // One slot: it was another row's in both waits, of which the first alone is enough for most of them.
+    assert!(failed[1] > 1, "{failed:?}");
+    assert_eq!(failed[2], 41, "all others came before its second retry: {failed:?}");
+}
+
+#[test]
+fn equal_rows_that_wait_for_one_answer_hold_no_slot_either() {
+    let server = FaultServer::start(|body: &Value, nth| match body["messages"][0]["content"].as_str() {
+        Some("question 0") => Reply::Status(500, Some("1".into()), "oops".into()),
+        _ => answer(body, nth),
+    });
+    let sql = "SELECT count(completion), count(*) FROM generate((SELECT greatest(value - 10, 0) AS n FROM \
+               generate_series(1, 40)), model => 'm', prompt => 'question ' || n)";
+    assert_eq!(with_two_retries(&server, 1).value(sql), "30,40");
+    let asked = server.asked();
+    let failed: Vec<usize> =
+        (0..asked.len()).filter(|&n| asked[n].body["messages"][0]["content"] == "question 0").collect();
+    // Ten rows are one call while it is on its way.
+    assert!(failed.len() >= 3 && failed[2] >= 32, "{failed:?}");
+}
+
+#[test]
+fn rows_that_wait_for_their_retries_are_bounded_and_all_get_through() {
+    const ROWS: usize = 300;
+    let server = FaultServer::start(failing_first(1, Reply::Status(500, Some("0.5".into()), "oops".into()), answer));
+    let sql = "SELECT count(*), count(completion) FROM generate((SELECT value FROM generate_series(1, 300)), \
+               model => 'm', prompt => 'question ' || value)";
+    assert_eq!(with_two_retries(&server, 2).value(sql), format!("{ROWS},{ROWS}"));
+    assert_eq!(server.count(), 2 * ROWS);
+    // Rows that were asked once and not yet again.
+    let (mut waiting, mut most) = (HashSet::<String>::new(), 0);
+    for asked in server.asked() {
+        if !waiting.remove(&asked.key) {
+            waiting.insert(asked.key);
+        }
+        most = most.max(waiting.len());
+    }
+    // Four may ask or wait for a slot, as many again and 64 may wait without one.
+    assert!((5..=72).contains(&most), "{most}");
+}
+
+/// It answers at once, so that it is the least busy of the two.
+#[test]
+fn a_server_that_sends_web_pages_or_lacks_the_model_costs_no_row() {
+    for reply in [
+        Reply::Foreign("text/html", "<html>Log in</html>".into()),
+        Reply::Status(404, None, "The model `m-1` does not exist.".into()),
+    ] {
+        let well = FaultServer::start(|body, nth| match answer(body, nth) {
+            Reply::Answer(text, _) => Reply::Answer(text, Duration::from_millis(50)),
+            other => other,
+        });
+        let wrong = {
+            let reply = reply.clone();
+            FaultServer::start(move |_, _| reply.clone())
+        };
+        let scratch = Scratch::new(well.url(), 8, "");
+        scratch.write(
+            "seedmill.toml",
+            &format!(
+                "[models.m]\nprovider = \"openai\"\nbase_urls = [\"{}\", \"{}\"]\nmodel = \"m-1\"\nmax_retries = 3\n\
+                 retry_base_seconds = 0.2\nmax_in_flight = 8\n",
+                wrong.url(),
+                well.url()
+            ),
+        );
+        let sql = "SELECT count(*), count(completion), min(generate_call['error']) FROM generate((SELECT value FROM \
+                   generate_series(1, 100)), model => 'm', prompt => 'question ' || value)";
+        assert_eq!(scratch.value(sql), "100,100,", "{reply:?}");
+        assert_eq!(well.count(), 100, "{reply:?}");
+        // Those on their way when it was taken out, and whoever looked whether it is back.
+        assert!((1..=20).contains(&wrong.count()), "{reply:?}: {}", wrong.count());
+        assert_eq!(scratch.value("SELECT count(*) FROM attempts WHERE error_kind = 'refused' AND billed"), "0");
+    }
 }
 
 #[test]

@@ -299,6 +299,44 @@ async fn a_server_that_refuses_response_format_is_told_the_schema_in_the_prompt_
 }
 
 #[tokio::test]
+async fn a_refusal_of_one_prompt_that_quotes_it_leaves_response_format_to_the_others() {
+    let server = FaultServer::start(|body, nth| match body["messages"][1]["content"].as_str() {
+        Some(prompt) if prompt.starts_with("Poison") => Reply::Status(400, None, format!("cannot be answered: {body}")),
+        _ => answer(body, nth),
+    });
+    let endpoint = endpoint(&server);
+    for round in 0..2 {
+        let first = endpoint.send(&request("Poison")).await.unwrap_err();
+        assert!(first.again, "round {round}: it may be for the response_format");
+        let second = endpoint.send(&request("Poison")).await.unwrap_err();
+        assert_eq!((second.kind, second.again), (ErrorKind::Refused(400), false), "round {round}: it was not");
+        endpoint.send(&request("Why?")).await.unwrap();
+    }
+    let with_format: Vec<bool> =
+        server.asked().iter().map(|asked| asked.body.get("response_format").is_some()).collect();
+    assert_eq!(with_format, [true, false, true, true, false, true]);
+}
+
+#[tokio::test]
+async fn calls_that_are_refused_at_once_for_their_response_format_are_each_sent_without_it() {
+    let server = FaultServer::start(|body, nth| match body.get("response_format") {
+        Some(_) => Reply::Status(400, None, "response_format is not supported".into()),
+        None => answer(body, nth),
+    });
+    let endpoint = endpoint(&server);
+    let requests: Vec<Request> = (0..4).map(|n| request(&format!("Question {n}?"))).collect();
+    for result in join_all(requests.iter().map(|request| endpoint.send(request))).await {
+        assert!(result.unwrap_err().again);
+    }
+    for result in join_all(requests.iter().map(|request| endpoint.send(request))).await {
+        result.unwrap();
+    }
+    assert_eq!(server.count(), 8);
+    endpoint.send(&request("Why?")).await.unwrap();
+    assert_eq!(server.count(), 9, "the first answer settled it");
+}
+
+#[tokio::test]
 async fn a_prompt_over_the_context_is_known_before_it_is_sent_and_from_the_servers_words() {
     let server = FaultServer::start(answer);
     let config = ModelConfig { context_length: Some(100), ..config(&server) };
