@@ -1,5 +1,6 @@
 //! The arguments, as clap reads them.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -141,7 +142,7 @@ pub struct RunArguments {
     /// A preview: only so many seeds, the first by seed_id of all that reach a call; where a call's rows have no seed_id,
     /// so many rows of each first call
     #[arg(long, value_name = "N")]
-    pub limit_seeds: Option<usize>,
+    pub limit_seeds: Option<NonZeroUsize>,
     #[command(flatten)]
     pub console: ConsoleArguments,
 }
@@ -163,7 +164,7 @@ pub struct ExplainArguments {
     pub count: bool,
     /// As `run` with it: so many seeds
     #[arg(long, value_name = "N")]
-    pub limit_seeds: Option<usize>,
+    pub limit_seeds: Option<NonZeroUsize>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

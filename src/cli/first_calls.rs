@@ -1,6 +1,8 @@
 //! What `run` and `explain` do about the first calls of a plan before any is made: what they share is run once, and a
 //! preview takes some of their seeds.
 
+use std::num::NonZeroUsize;
+
 use datafusion::common::Result;
 use datafusion::logical_expr::LogicalPlan;
 
@@ -15,10 +17,14 @@ pub(super) struct FirstCalls {
 
 impl FirstCalls {
     /// With `limit_seeds` both take that many seeds only, the same ones.
-    pub(super) async fn of(workspace: &Workspace, plan: LogicalPlan, limit_seeds: Option<usize>) -> Result<FirstCalls> {
+    pub(super) async fn of(
+        workspace: &Workspace,
+        plan: LogicalPlan,
+        limit_seeds: Option<NonZeroUsize>,
+    ) -> Result<FirstCalls> {
         let shared = share_inputs(workspace.ctx(), plan.clone()).await?;
         let Some(seeds) = limit_seeds else { return Ok(FirstCalls { written: plan, shared }) };
-        let preview = Preview::of(&workspace.ctx().state(), &shared, seeds).await?;
+        let preview = Preview::of(&workspace.ctx().state(), &shared, seeds.get()).await?;
         Ok(FirstCalls { written: preview.limit(plan)?, shared: preview.limit(shared)? })
     }
 }

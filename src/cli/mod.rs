@@ -14,6 +14,7 @@ mod functions;
 mod init;
 mod interrupt;
 mod model;
+mod open_files;
 mod output;
 mod progress;
 mod prompt_check;
@@ -68,6 +69,7 @@ pub fn main() -> ExitCode {
         _ => Console::Plain,
     };
     console::logging(console, arguments.verbose);
+    open_files::raise_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(8 << 20).build() {
         Ok(runtime) => runtime,
         Err(error) => {

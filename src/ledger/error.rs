@@ -11,7 +11,7 @@ use parquet::errors::ParquetError;
 /// A failure of the ledger. Cheap to clone: one failed fsync answers all that waited for it.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum LedgerError {
-    #[error("the ledger cannot {action} {path}: {source}", path = path.display())]
+    #[error("the ledger cannot {action} {path}: {source}{what}", path = path.display(), what = what_to_do(source))]
     Io { action: &'static str, path: PathBuf, source: Arc<io::Error> },
     /// The file is none of ours, or of a newer format.
     #[error("{path} cannot be read as a part of the ledger: {detail}", path = path.display())]
@@ -70,6 +70,20 @@ impl LedgerError {
     /// Whether the file was not there.
     pub(super) fn is_not_found(&self) -> bool {
         matches!(self, LedgerError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// What helps against an error of the file system, as the end of a sentence; empty where nothing is known to.
+fn what_to_do(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; each use of an answer is written down there, of one that is replayed too: make the ledger's folder \
+             writable, or copy it to a workspace of yours, where its answers are replayed for free"
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; make room and run the same command again: what was written down is not paid for again"
+        }
+        _ => "",
     }
 }
 

@@ -15,6 +15,9 @@ use super::returns::{DEFAULT_MAX_CHARS, ReturnColumn, ReturnType};
 /// The columns of a `returns` text.
 pub fn parse_columns(text: &str) -> Result<Vec<ReturnColumn>> {
     let bad = |e: String| plan_datafusion_err!("returns => '{text}' is no list of columns: {e}");
+    if text.trim().is_empty() {
+        return Err(bad("it is empty; write columns, as in 'question TEXT, options TEXT[4]'".to_owned()));
+    }
     let tokens = Tokenizer::new(&GenericDialect {}, text).tokenize_with_location().map_err(|e| bad(e.to_string()))?;
     let mut parser = Parser::new(&GenericDialect {}).with_tokens_with_locations(single_brackets(tokens));
     let columns = columns(&mut parser, 0).map_err(|e| bad(sentence(&e)))?;
@@ -191,7 +194,7 @@ mod tests {
     #[test]
     fn what_is_no_column_list_is_one_sentence() {
         for (bad, why) in [
-            ("", "identifier"),
+            ("", "it is empty; write columns"),
             ("question", "data type"),
             ("q TEXT, q TEXT", "the column 'q' is named twice"),
             ("q TIMESTAMP", "column 'q': the type TIMESTAMP cannot be returned"),

@@ -5,6 +5,7 @@ mod dialect;
 mod external_table;
 mod file_tables;
 mod footer;
+mod kept_tables;
 mod macros;
 mod pipeline;
 mod pipeline_url;

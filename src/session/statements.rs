@@ -10,7 +10,7 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser;
 use datafusion::sql::sqlparser::ast;
 
-use super::{external_table, show_functions};
+use super::{external_table, kept_tables, show_functions};
 use crate::publish::Run;
 use crate::stores::Stores;
 
@@ -30,6 +30,7 @@ pub async fn plan(ctx: &SessionContext, mut statement: parser::Statement) -> Res
 
 /// Runs a plan: definitions at once, queries when their stream is read.
 pub async fn execute(ctx: &SessionContext, plan: LogicalPlan) -> Result<DataFrame> {
+    kept_tables::refuse_change(ctx, &plan)?;
     match plan {
         LogicalPlan::Copy(copy) if ["hf://", "http://", "https://"].iter().any(|s| copy.output_url.starts_with(s)) => {
             plan_err!("'{}' is read only; COPY writes to folders, s3://, gs:// and az://", copy.output_url)

@@ -1,6 +1,8 @@
 //! What a grown input and a changed query cost: only the calls that were never made.
 
-use crate::fault_server::{FaultServer, answer};
+use std::time::Duration;
+
+use crate::fault_server::{FaultServer, Reply, answer};
 use crate::scratch::Scratch;
 
 const SEEDS: usize = 300;
@@ -97,4 +99,22 @@ fn another_filter_parser_or_set_of_columns_asks_nothing() {
     scratch.write("sql/filters/short.sql", &format!("{own_function} 2000;"));
     assert_eq!(scratch.texts(&format!("SELECT seed_id FROM {CHAIN} WHERE is_short(answer)")).len(), SEEDS);
     assert_eq!(server.count(), asked);
+}
+
+/// Shells allow few open files, and each call in flight is one.
+#[cfg(target_os = "linux")]
+#[test]
+fn more_calls_are_in_flight_than_files_may_be_open_at_first() {
+    let server = FaultServer::start(|body, nth| match answer(body, nth) {
+        Reply::Answer(text, _) => Reply::Answer(text, Duration::from_millis(300)),
+        other => other,
+    });
+    let scratch = Scratch::new(server.url(), 200, "");
+    let sql = "SELECT count(*) AS n, count(generate_call['error']) AS errors FROM generate((SELECT value FROM \
+               generate_series(1, 200)), model => 'm', prompt => 'question ' || value)";
+    let run = format!("ulimit -S -n 100; exec {} sql --format csv -c \"{sql}\"", env!("CARGO_BIN_EXE_seedmill"));
+    let output = std::process::Command::new("sh").args(["-c", &run]).current_dir(scratch.path()).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "n,errors\n200,0\n", "{error}");
+    assert_eq!(server.count(), 200, "{error}");
 }
