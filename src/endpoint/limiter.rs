@@ -179,9 +179,11 @@ impl State {
 
     fn start(&mut self, inner: &Arc<Inner>, tokens: u64, now: Instant) -> Permit {
         self.in_flight += 1;
-        let tokens = self.tokens.as_ref().map_or(tokens as f64, |bucket| bucket.reservation(tokens as f64));
-        self.take(1.0, tokens, now);
-        Permit { inner: Arc::clone(inner), sent: None, tokens: AtomicU64::new(tokens as u64) }
+        if let Some(bucket) = &mut self.requests {
+            bucket.reserve(1.0, now);
+        }
+        let reserved = self.tokens.as_mut().map(|bucket| bucket.reserve(tokens as f64, now) as u64);
+        Permit { inner: Arc::clone(inner), sent: None, tokens: AtomicU64::new(reserved.unwrap_or(tokens)) }
     }
 
     /// Out of the rates; back into them where negative.
@@ -210,7 +212,14 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let left = self.inner.state().waiting.remove(&self.place);
+        let left = {
+            let mut state = self.inner.state();
+            let left = state.waiting.remove(&self.place);
+            if left.is_some() && state.waiting.is_empty() {
+                state.requests.iter_mut().chain(&mut state.tokens).for_each(RateBucket::give_up);
+            }
+            left
+        };
         // The next one may need less.
         if left.is_some() {
             self.inner.hand_out();

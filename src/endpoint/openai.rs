@@ -1,7 +1,7 @@
 //! Any server that speaks OpenAI's HTTP protocol, at one address or several.
 //! In: a logical request. Out: the server's body as it came, or why there is none.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -41,8 +41,9 @@ pub struct OpenAiEndpoint {
     secrets: Secrets,
     /// The server takes no `response_format`: the schema is stated in the prompt from then on.
     states_schema: AtomicBool,
-    /// Hashes of bodies that were refused for their `response_format`, as it seems, and not sent without it yet.
-    format_refused: Mutex<HashSet<u64>>,
+    /// How often bodies of these hashes were refused for their `response_format`, as it seems, and not sent without it yet:
+    /// samples may have one body.
+    format_refused: Mutex<HashMap<u64, usize>>,
 }
 
 impl OpenAiEndpoint {
@@ -98,10 +99,10 @@ impl OpenAiEndpoint {
             with_format.hash(&mut hasher);
             hasher.finish()
         };
-        if !self.format_refused().remove(&hash) {
+        if !self.take_refusal(hash) {
             let result = self.complete(replica, key, with_format, true).await;
             if result.as_ref().is_err_and(|error| error.again) {
-                self.format_refused().insert(hash);
+                *self.format_refused().entry(hash).or_default() += 1;
             }
             return result;
         }
@@ -117,8 +118,19 @@ impl OpenAiEndpoint {
         result
     }
 
-    fn format_refused(&self) -> MutexGuard<'_, HashSet<u64>> {
+    fn format_refused(&self) -> MutexGuard<'_, HashMap<u64, usize>> {
         self.format_refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a body of this hash was refused and is to be sent without its `response_format` now.
+    fn take_refusal(&self, hash: u64) -> bool {
+        let mut refused = self.format_refused();
+        let Some(times) = refused.get_mut(&hash) else { return false };
+        *times -= 1;
+        if *times == 0 {
+            refused.remove(&hash);
+        }
+        true
     }
 
     /// Posts a body and reads the completion.

@@ -27,7 +27,7 @@ impl RateBucket {
 
     /// What is taken for a request that needs about `n`: a minute's worth at most, since it would hold up all others
     /// for longer than that. The rest is taken once it is known, by the correction.
-    pub fn reservation(&self, n: f64) -> f64 {
+    fn reservation(&self, n: f64) -> f64 {
         n.min(self.per_minute)
     }
 
@@ -41,6 +41,21 @@ impl RateBucket {
         let wait = (n - self.level) / self.per_second();
         // Under a microsecond is rounding.
         if wait < 1e-6 { now } else { now + Duration::try_from_secs_f64(wait).map_or(LONGEST, |d| d.min(LONGEST)) }
+    }
+
+    /// Takes the reservation for `n`, which nobody saves for any more: how much that is.
+    pub fn reserve(&mut self, n: f64, now: Instant) -> f64 {
+        let n = self.reservation(n);
+        self.take(n, now);
+        if n >= self.wanted {
+            self.wanted = 0.0;
+        }
+        n
+    }
+
+    /// Who was looked at last has gone.
+    pub fn give_up(&mut self) {
+        self.wanted = 0.0;
     }
 
     /// Takes `n`, also where that is more than there is; gives back where negative.
@@ -129,7 +144,7 @@ mod tests {
                     }
                     _ => {
                         now = next;
-                        bucket.take(bucket.reservation(estimated), now);
+                        bucket.reserve(estimated, now);
                         under_way.push_back(now + seconds(2.0));
                     }
                 }
@@ -148,10 +163,29 @@ mod tests {
         assert_wait(&mut bucket, 1e9, start, 59.0);
         let now = start + seconds(59.0);
         assert_wait(&mut bucket, 1e9, now, 0.0);
-        bucket.take(bucket.reservation(1e9), now);
+        assert_eq!(bucket.reserve(1e9, now), 60_000.0);
         // It took a minute and a half's worth in all.
         bucket.take(90_000.0 - 60_000.0, now);
         assert_wait(&mut bucket, 1000.0, now, 31.0);
+    }
+
+    #[test]
+    fn what_was_saved_for_one_that_went_or_gave_up_is_not_there_for_a_burst() {
+        for goes in [true, false] {
+            let (mut bucket, start) = bucket();
+            let ready = bucket.ready(50_000.0, start);
+            assert_wait(&mut bucket, 50_000.0, ready, 0.0);
+            if goes {
+                bucket.reserve(50_000.0, ready);
+            } else {
+                bucket.take(50_000.0, ready);
+                bucket.give_up();
+            }
+            let later = ready + seconds(50.0);
+            assert_wait(&mut bucket, 1000.0, later, 0.0);
+            bucket.reserve(1000.0, later);
+            assert_wait(&mut bucket, 1000.0, later, 1.0);
+        }
     }
 
     #[test]

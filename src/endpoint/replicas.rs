@@ -55,6 +55,8 @@ struct Health {
     probed: bool,
     /// It is out because it refuses all that it is asked: where all are out, it is asked last.
     refuses: bool,
+    /// It has answered since it was out last: what it refuses now may be wrong with the request.
+    answered: bool,
     last_failure: Option<Instant>,
 }
 
@@ -124,7 +126,7 @@ impl Visit<'_> {
         let health = &mut all[self.index];
         // Wrong here for the next call, too. What is wrong with a request (400, 422) is so everywhere.
         let refuses = matches!(error, Some(ErrorKind::Refused(401 | 403 | 404)));
-        let at_once = refuses || error == Some(ErrorKind::Connect);
+        let at_once = refuses && !health.answered || error == Some(ErrorKind::Connect);
         match error {
             // A web page that comes at once would make it the least busy of all.
             Some(
@@ -144,6 +146,7 @@ impl Visit<'_> {
                     let wait = OUT.saturating_mul(2u32.saturating_pow(health.times_out)).min(LONGEST_OUT);
                     health.times_out += 1;
                     health.probed = false;
+                    health.answered = false;
                     health.out = Some((now, now + wait));
                     let (place, why) = (&self.replica().place, error.map_or("", ErrorKind::name));
                     tracing::warn!("{place} gives no answers ({why}); it is left out for {} s", wait.as_secs());
@@ -159,7 +162,8 @@ impl Visit<'_> {
                 *health = Health::default();
             }
         }
-        at_once && all.iter().any(|health| health.out.is_none())
+        let is_gone = at_once || refuses && health.out.is_some();
+        is_gone && all.iter().any(|health| health.out.is_none())
     }
 }
 

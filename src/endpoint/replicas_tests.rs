@@ -1,5 +1,7 @@
 //! Tests of the choice among replicas, with the time in the test's hand.
 
+use std::collections::BTreeSet;
+
 use super::*;
 
 /// Replicas and a clock that stands still unless told.
@@ -134,6 +136,23 @@ fn one_without_the_model_is_passed_over_while_another_is_well_and_asked_last_whi
     clock.sleep(10_000);
     assert_eq!(clock.visit(None).0, refuses);
     assert_eq!(clock.answered_at(refuses), 10, "it is back");
+}
+
+#[test]
+fn what_one_request_is_refused_for_takes_no_replica_out_that_has_answered() {
+    let clock = clock(3);
+    let at_once = || (0..3).map(|_| clock.choose()).collect::<Vec<_>>();
+    let asked = |visits: &[Visit]| visits.iter().map(|visit| visit.index).collect::<BTreeSet<_>>();
+    for visit in at_once() {
+        visit.ended(None, clock.now);
+    }
+    for _ in 0..2 {
+        assert!(!clock.visit(Some(ErrorKind::Refused(403))).1, "it is the answer");
+    }
+    assert_eq!(asked(&at_once()).len(), 3);
+    // A third time in a row, and it is the replica.
+    assert!(clock.visit(Some(ErrorKind::Refused(403))).1);
+    assert_eq!(asked(&at_once()).len(), 2);
 }
 
 #[test]

@@ -51,10 +51,11 @@ impl Secrets {
 
     pub fn new(config: &ModelConfig) -> Self {
         // Each with whether it may authenticate.
-        let headers = config.headers.iter().map(|(name, value)| (value.clone(), !has_part(name, &PUBLIC_HEADERS)));
+        let authenticates = |name: &str| has_part(name, &AUTHENTICATING);
+        let may_authenticate = |name: &str| authenticates(name) || !has_part(name, &PUBLIC_HEADERS);
+        let headers = config.headers.iter().map(|(name, value)| (value.clone(), may_authenticate(name)));
         let mut values: Vec<(String, bool)> = headers.collect();
         for url in config.base_urls.iter().filter_map(|url| Url::parse(url).ok()) {
-            let authenticates = |name: &str| has_part(name, &AUTHENTICATING);
             values.extend(url.query_pairs().map(|(name, value)| (value.into_owned(), authenticates(&name))));
             // As they travel, where that differs.
             let raw = url.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
@@ -171,10 +172,11 @@ mod tests {
     fn what_authenticates_is_hidden_in_answers_too() {
         let mut config = ModelConfig::openai("https://h/v1?Signature=hush%2Fhush%2Fhush%2Fhush&api-version=1", "m");
         config.headers.insert("X-Gateway".into(), "hush-gateway-0123".into());
+        config.headers.insert("X-Entitlement-Token".into(), "hush-entitlement".into());
         let secrets = with_key(&config, "sk-0123456789abcdef0123");
-        let body = "sk-0123456789abcdef0123, hush-gateway-0123, hush%2Fhush%2Fhush%2Fhush, hush/hush/hush/hush, 1";
+        let body = "sk-0123456789abcdef0123, hush-gateway-0123, hush-entitlement, hush%2Fhush%2Fhush%2Fhush, hush/hush/hush/hush, 1";
         for hidden in [secrets.hide_in_answer(body.into()), secrets.hide_in_error(body.into())] {
-            assert_eq!(hidden, "[key], [key], [key], [key], 1");
+            assert_eq!(hidden, "[key], [key], [key], [key], [key], 1");
         }
         for name in ["Proxy-Authorization", "api_key", "X-Amz-Credential", "sig", "PASSWORD", "client-secret"] {
             assert!(has_part(name, &AUTHENTICATING), "{name}");

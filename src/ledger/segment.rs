@@ -127,11 +127,13 @@ pub(super) fn seal(folder: &Path, log: &OwnedLog, given_up: &CancellationToken) 
 /// Gives a log a second name; a copy where the file system has no such names.
 fn keep_aside(log: &Path, damaged: &Path) -> io::Result<()> {
     if damaged.exists() {
-        return Ok(()); // by an earlier try; a copy onto itself would be empty
+        return Ok(()); // by an earlier try
     }
     fs::hard_link(log, damaged).or_else(|_| {
-        fs::copy(log, damaged)?;
-        File::open(damaged)?.sync_all()
+        let unfinished = damaged.with_extension("damaged.new");
+        fs::copy(log, &unfinished)?;
+        File::open(&unfinished)?.sync_all()?;
+        fs::rename(&unfinished, damaged)
     })
 }
 

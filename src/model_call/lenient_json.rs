@@ -64,7 +64,7 @@ pub fn list_start(text: &str, key: &str) -> Option<usize> {
         before.trim_end().strip_suffix(':').is_some_and(|before| before.trim_end().ends_with(key.as_str()))
     };
     let mut depth = 0_usize;
-    for (at, byte) in outside_strings(text) {
+    for (at, byte) in outside_strings(text.as_bytes()) {
         match byte {
             b'[' if depth == 1 && behind_key(&text[..at]) => return Some(at + 1),
             b'{' | b'[' => depth += 1,
@@ -76,9 +76,9 @@ pub fn list_start(text: &str, key: &str) -> Option<usize> {
 }
 
 /// The bytes of a JSON text outside its strings, each with its place; of a string only the quote that opens it.
-fn outside_strings(text: &str) -> impl Iterator<Item = (usize, u8)> {
+fn outside_strings(text: &[u8]) -> impl Iterator<Item = (usize, u8)> {
     let (mut in_string, mut escaped) = (false, false);
-    text.bytes().enumerate().filter(move |&(_, byte)| {
+    text.iter().copied().enumerate().filter(move |&(_, byte)| {
         if in_string {
             in_string = escaped || byte != b'"';
             escaped = !escaped && byte == b'\\';
@@ -109,15 +109,16 @@ fn failure(text: &str, error: &Error) -> usize {
     (line_start + error.column()).saturating_sub(1).min(text.len())
 }
 
-/// Whether what was read before it failed came as far as an object's key. Less, as `[1, 2)`, is prose.
+/// Whether what was read before it failed came as far as an object's key. Less, as `[1, 2)` or `["']`, is prose.
 fn has_a_key(read: &[u8]) -> bool {
-    read.contains(&b'{') && read.contains(&b'"')
+    let mut bytes = outside_strings(read).map(|(_, byte)| byte);
+    bytes.any(|byte| byte == b'{') && bytes.any(|byte| byte == b'"')
 }
 
 /// The length of what the bracket at the start of a text encloses.
 fn closing(text: &str) -> Option<usize> {
     let mut depth = 0_usize;
-    for (at, byte) in outside_strings(text) {
+    for (at, byte) in outside_strings(text.as_bytes()) {
         match byte {
             b'{' | b'[' => depth += 1,
             b'}' | b']' if depth <= 1 => return Some(at + 1),
@@ -172,6 +173,7 @@ mod tests {
             ("no {hard} thought [it] {", vec![]),
             ("on [1, 2) and [0;1] it is {\"a\": [1]} [2]", vec![json!({"a": [1]}), json!([2])]),
             ("{{\"a\": {\"b\": 1}}}", vec![json!({"a": {"b": 1}})]),
+            ("quotes match [\"'] {\"a\": 1}", vec![json!({"a": 1})]),
             ("{\"a\": 1}{\"b\": 2}\n", vec![json!({"a": 1}), json!({"b": 2})]),
             // What cannot be read ends with its bracket, or not at all.
             ("as {\"a\": ..., \"b\": {\"b\": 1}} {\"c\": \"}\"}", vec![json!(null), json!({"c": "}"})]),
