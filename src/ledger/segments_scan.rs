@@ -57,13 +57,15 @@ impl SegmentsScan {
 
     /// Scans all segments of a generation, each as a whole, in up to so many partitions of about the same size.
     pub(super) fn plan(&self, generation: &Generation, partitions: usize) -> Result<Arc<dyn ExecutionPlan>> {
-        let (store, path) = self.prefix.store()?;
+        let (store, _) = self.prefix.store()?;
         let mut files: Vec<_> = generation.segments.iter().collect();
         files.sort_by_key(|segment| std::cmp::Reverse(segment.bytes_of(self.table)));
         let mut groups = vec![(0, FileGroup::default()); partitions.clamp(1, files.len().max(1))];
         for segment in files {
             let bytes = segment.bytes_of(self.table);
-            let file = PartitionedFile::new(format!("{path}/{}", segment.file_name(self.table)), bytes);
+            let mut file = PartitionedFile::new("", bytes);
+            // Set as it is: `new` would encode the prefix once more.
+            file.object_meta.location = self.prefix.object(&segment.file_name(self.table))?.1;
             // The largest first, each to who has the least.
             if let Some((sum, group)) = groups.iter_mut().min_by_key(|(sum, _)| *sum) {
                 *sum += bytes;

@@ -35,12 +35,11 @@ impl Item {
     /// The first `limit` items of a kind by id. Reads the ids of all files, and the other columns of these items only.
     pub async fn first(published: &Published, kind: FileKind, limit: usize) -> Result<Vec<Item>> {
         let files: Vec<_> = published.manifest.files.iter().filter(|file| file.kind == kind).collect();
-        let (store, folder) = published.place.store()?;
-        let path = |file: &str| Path::from(format!("{folder}/{file}"));
         let mut first = BTreeSet::<(String, usize, usize)>::new();
         for (number, file) in files.iter().enumerate() {
             let mut row = 0;
-            let mut batches = read(&store, &path(&file.path), &["id"], None).await?;
+            let (store, path) = published.place.object(&file.path)?;
+            let mut batches = read(&store, &path, &["id"], None).await?;
             while let Some(batch) = batches.try_next().await? {
                 for id in batch.column(0).as_string::<i32>().iter().flatten() {
                     // Only an id that comes before the last of the first is copied.
@@ -58,7 +57,8 @@ impl Item {
             ["id", "task", "license", "question", "options", "answer_text", "reasoning", "reasons"];
         let mut items = Vec::with_capacity(first.len());
         for (_, file, row) in first {
-            let mut batches = read(&store, &path(&files[file].path), &COLUMNS, Some(row)).await?;
+            let (store, path) = published.place.object(&files[file].path)?;
+            let mut batches = read(&store, &path, &COLUMNS, Some(row)).await?;
             while let Some(batch) = batches.try_next().await? {
                 items.extend((0..batch.num_rows()).map(|row| Item::read(&batch, row)));
             }

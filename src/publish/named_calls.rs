@@ -8,7 +8,6 @@ use datafusion::arrow::datatypes::DataType;
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::{Result, exec_datafusion_err};
 use futures::TryStreamExt;
-use object_store::path::Path;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::async_reader::ParquetRecordBatchStreamBuilder;
 
@@ -21,12 +20,11 @@ use crate::stores::{ParquetObject, Place};
 pub async fn named_calls(out: &Place) -> Result<HashSet<CallId>> {
     let mut ids = HashSet::new();
     for (_, run, manifest) in complete_runs(out).await? {
-        let (store, folder) = run.store()?;
         for file in manifest?.files {
             let name = format!("{run}/{}", file.path);
             let unreadable = |e| exec_datafusion_err!("cannot read {name}: {e}");
-            let path = Path::from(format!("{folder}/{}", file.path));
-            let object = ParquetObject { store: store.clone(), path, size: file.bytes };
+            let (store, path) = run.object(&file.path)?;
+            let object = ParquetObject { store, path, size: file.bytes };
             let builder = ParquetRecordBatchStreamBuilder::new(object).await.map_err(unreadable)?;
             let column = builder.schema().index_of("calls").map_err(|e| exec_datafusion_err!("{name}: {e}"))?;
             let calls = ProjectionMask::roots(builder.parquet_schema(), [column]);

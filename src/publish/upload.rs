@@ -20,7 +20,6 @@ use crate::stores::{Prefix, explain};
 pub(crate) struct Upload {
     run: Prefix,
     store: Arc<dyn ObjectStore>,
-    path: Path,
     runtime: Handle,
     /// What has been begun; a killed process leaves it, as files that belong to no run.
     begun: Arc<Mutex<Vec<Path>>>,
@@ -43,12 +42,12 @@ impl Upload {
     /// Called off the executor's threads, as all that follows.
     pub(crate) fn create(out: &Prefix, run_id: &str) -> Result<Upload> {
         let run = out.join(run_id);
-        let (store, path) = run.store()?;
+        let (store, _) = run.store()?;
         let runtime = Handle::current();
         if runtime.block_on(run.get(MANIFEST))?.is_some() {
             return exec_err!("{} is already there; a run is published once", run.url());
         }
-        Ok(Upload { run, store, path, runtime, begun: Arc::default(), given_up: Arc::default(), published: false })
+        Ok(Upload { run, store, runtime, begun: Arc::default(), given_up: Arc::default(), published: false })
     }
 
     pub(crate) fn give_up(&self) -> GiveUp {
@@ -56,7 +55,7 @@ impl Upload {
     }
 
     pub(crate) fn file(&self, name: &str) -> Result<ObjectFile> {
-        let path = Path::from(format!("{}/{name}", self.path));
+        let (_, path) = self.run.object(name)?;
         self.begun.lock().unwrap_or_else(PoisonError::into_inner).push(path);
         let writer = Some(self.run.writer(name)?);
         Ok(ObjectFile {

@@ -112,7 +112,8 @@ impl RunSchema {
 
 /// The files of a kind of a run, which their manifest says to be training data.
 pub async fn files(state: &SessionState, run: &Place, kind: FileKind) -> Result<Arc<dyn TableProvider>> {
-    let url = ListingTableUrl::parse(format!("{}/", run.join(kind.folder())))?;
+    // Not from the path as a text, in which a `[` or `*` of a folder's name would begin a pattern.
+    let url = ListingTableUrl::try_new(run.join(kind.folder()).folder_url()?, None)?;
     let options = ListingOptions::new(Arc::new(ParquetFormat::default()));
     let config = ListingTableConfig::new(url).with_listing_options(options).infer_schema(state).await?;
     let lineage = Lineage { split: Split::Train, origin: Origin::Manifest, task: None, licence: None };

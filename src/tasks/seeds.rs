@@ -12,7 +12,7 @@ use datafusion::common::{Column, DataFusionError, Result, ScalarValue};
 use datafusion::datasource::TableType;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
-use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
+use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig};
 use datafusion::logical_expr::{BinaryExpr, Expr, Operator, TableProviderFilterPushDown, expr::InList};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
@@ -25,6 +25,7 @@ use super::raw_file::may_pass;
 use super::task_planner::TaskPlanner;
 use super::{Catalog, Status, Task};
 use crate::lineage::{Lineage, MarkedTable, Origin, Split};
+use crate::stores::listing_url;
 
 /// How many tasks are normalized at the same time.
 const AT_ONCE: usize = 4;
@@ -242,8 +243,7 @@ impl TableProvider for NormalizedRows {
         if files.is_empty() {
             return EmptyTable::new(self.schema()).scan(state, projection, filters, limit).await;
         }
-        let urls =
-            files.iter().map(|file| ListingTableUrl::parse(file.to_string_lossy())).collect::<Result<Vec<_>>>()?;
+        let urls = files.iter().map(|file| listing_url(&file.to_string_lossy())).collect::<Result<Vec<_>>>()?;
         let config = ListingTableConfig::new_with_multi_paths(urls)
             .with_listing_options(ListingOptions::new(Arc::new(ParquetFormat::default())))
             .with_schema(self.schema());

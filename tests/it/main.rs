@@ -26,6 +26,7 @@ mod object_store_ledger;
 mod object_store_merge;
 mod object_store_publish;
 mod object_store_scan;
+mod odd_paths;
 mod once;
 mod openai;
 #[cfg(feature = "peers")]

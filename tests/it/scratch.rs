@@ -1,6 +1,6 @@
 //! A workspace in a temporary folder, and the program run in it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
@@ -12,7 +12,9 @@ use tempfile::TempDir;
 
 /// A workspace that is gone when it is dropped.
 pub struct Scratch {
-    folder: TempDir,
+    _folder: TempDir,
+    /// The workspace: the folder, or one in it.
+    root: PathBuf,
     /// The environment of the programs and sessions, beside the process's own.
     variables: Vec<(String, String)>,
 }
@@ -21,12 +23,25 @@ impl Scratch {
     /// An empty folder.
     #[cfg(feature = "peers")]
     pub fn empty() -> Self {
-        Scratch { folder: tempfile::tempdir().unwrap(), variables: Vec::new() }
+        Self::below("")
+    }
+
+    /// An empty folder of this name.
+    fn below(name: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let root = if name.is_empty() { folder.path().to_owned() } else { folder.path().join(name) };
+        std::fs::create_dir_all(&root).unwrap();
+        Scratch { _folder: folder, root, variables: Vec::new() }
     }
 
     /// With one model, `m`, at this address.
     pub fn new(url: &str, max_in_flight: usize, more: &str) -> Self {
-        let scratch = Scratch { folder: tempfile::tempdir().unwrap(), variables: Vec::new() };
+        Self::in_folder("", url, max_in_flight, more)
+    }
+
+    /// The same in a folder of this name.
+    pub fn in_folder(name: &str, url: &str, max_in_flight: usize, more: &str) -> Self {
+        let scratch = Self::below(name);
         scratch.write(
             "seedmill.toml",
             &format!(
@@ -43,7 +58,7 @@ impl Scratch {
     }
 
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        &self.root
     }
 
     pub fn write(&self, path: &str, text: &str) {
