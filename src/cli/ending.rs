@@ -42,7 +42,7 @@ pub async fn settle<T>(
         Ok(_) => None,
         Err(error) => Some(error),
     };
-    workspace.run.take_away().await;
+    let nothing_writes = workspace.run.take_away(GRACE).await;
     let left = left(&views);
     if runtime.interrupt.is_cancelled() {
         workspace.run.stopped(StoppedBy::Interrupted, REASON);
@@ -50,10 +50,20 @@ pub async fn settle<T>(
             0 => String::new(),
             n => format!("{n} requests were given up; "),
         };
-        console.note(format_args!(
-            "stopped: {given_up}{left}run the same command to go on, every answer is kept and none is paid for twice"
-        ));
+        let again = "run the same command to go on, every answer is kept and none is paid for twice";
+        match workspace.run.published() {
+            // The statement after it was stopped.
+            Some(published) => console.note(format_args!(
+                "stopped: {given_up}the run is published in {}; what was to come after it was not done",
+                published.path.display()
+            )),
+            None => console.note(format_args!("stopped: {given_up}{left}{again}")),
+        }
         finished_event(workspace, console, &views, Some((StoppedBy::Interrupted, REASON)), EXIT_INTERRUPTED);
+        if !nothing_writes {
+            // A thread that waits for a store would panic in a runtime that shuts down.
+            std::process::exit(i32::from(EXIT_INTERRUPTED));
+        }
         return Ok(Ending::Stopped(EXIT_INTERRUPTED));
     }
     if let Some(spent) = runtime.spending.spent().filter(|_| error.is_some()) {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use datafusion::common::{Result, plan_datafusion_err, plan_err};
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::staging::Staging;
-use super::writing::{Writing, probe_name, remove_left, remove_unpublished};
+use super::writing::{AtWork, Course, Writing, probe_name, remove_left, remove_unpublished};
 use super::{Attribution, Incomplete, Manifest, StoppedBy};
 use crate::endpoint::ModelIdentity;
 use crate::lineage::Target;
@@ -71,6 +72,7 @@ pub struct Run {
     /// The record of a run that has begun.
     begun: Mutex<Option<Incomplete>>,
     writing: Mutex<Option<Writing>>,
+    course: Arc<Course>,
 }
 
 /// A run that lies published as a whole.
@@ -101,6 +103,7 @@ impl Run {
             published: OnceLock::new(),
             begun: Mutex::default(),
             writing: Mutex::default(),
+            course: Arc::default(),
         }
     }
 
@@ -136,25 +139,57 @@ impl Run {
         Ok(())
     }
 
-    /// Takes away what a run has written that is not published. For who can wait: before [`Self::stopped`].
-    pub async fn take_away(&self) {
+    /// Counts a writer of the run until it is dropped; an error where the run has been stopped.
+    pub(crate) fn writer(&self) -> Result<AtWork> {
+        self.course.writer()
+    }
+
+    /// Sees to it that the run is not published. `false` where it is, or is just being published.
+    pub fn stop(&self) -> bool {
+        self.course.stop()
+    }
+
+    /// Whether it is just being published.
+    pub fn is_publishing(&self) -> bool {
+        self.course.is_publishing()
+    }
+
+    /// Waits until nothing writes to the run any more. `false` where something still does after `grace`.
+    pub async fn written(&self, grace: Duration) -> bool {
+        self.course.ended(grace).await
+    }
+
+    /// Stops the run, unless it is published, and takes away what it has written, once nothing writes any more. For who
+    /// can wait: before [`Self::stopped`]. `false` where something still writes after `grace`, or still publishes; then
+    /// nothing is touched.
+    pub async fn take_away(&self, grace: Duration) -> bool {
+        // Whoever stopped the command has waited for what is still being published.
+        let ended = if self.stop() { self.written(grace).await } else { !self.is_publishing() };
+        if !ended {
+            tracing::warn!("the run is still being written; the next run takes away what this one leaves");
+            return false;
+        }
         let out = self.begun().as_ref().map(|begun| begun.out.clone());
-        let Some(out) = out.filter(|_| self.published().is_none()) else { return };
+        let Some(out) = out.filter(|_| self.published().is_none()) else { return true };
         match remove_unpublished(&self.stores.place(&out.to_string_lossy()), &self.id).await {
             Ok(()) => self.writing().take().into_iter().for_each(Writing::end),
             Err(e) => tracing::warn!("{e}; the next run takes away what this one has left"),
         }
+        true
     }
 
     fn writing(&self) -> std::sync::MutexGuard<'_, Option<Writing>> {
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes down why the run ends without being published, and takes away what it has staged. Does nothing for a
-    /// run that has not begun, has stopped already or is published.
+    /// Writes down why the run ends without being published, and takes away what it has staged, unless that is still
+    /// being written. Does nothing for a run that has not begun, has stopped already or is published.
     pub fn stopped(&self, by: StoppedBy, reason: &str) {
         let Some(begun) = self.begun().take().filter(|_| self.published().is_none()) else { return };
-        Staging::remove(&begun.out, &self.id);
+        // Files removed under a writer's hands would be missing in what it publishes.
+        if !self.course.is_at_work() {
+            Staging::remove(&begun.out, &self.id);
+        }
         // The run has a better reason to tell; this one only belongs to the record.
         if let Err(error) = begun.stopped(&self.root, by, reason) {
             tracing::warn!("the run is not marked as incomplete: {}", error.strip_backtrace());
@@ -198,9 +233,11 @@ impl Run {
         self.published.get()
     }
 
+    /// Called by the writer itself: who waits for the run may have been dropped.
     pub(crate) fn set_published(&self, published: Published) {
         // A run publishes once: the sink refuses a second COPY before it writes.
         let _ = self.published.set(published);
+        self.course.published();
         self.writing().take().into_iter().for_each(Writing::end);
         if let Some(begun) = self.begun().take()
             && let Err(error) = begun.published(&self.root)

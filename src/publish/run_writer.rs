@@ -18,6 +18,7 @@ use super::schema::{REASONS, SPLIT, curated_schema, rejected_schema};
 use super::tally::Tally;
 use super::target::Target;
 use super::upload::GiveUp;
+use super::writing::AtWork;
 use super::{FileLimits, Manifest, Published, Run};
 use crate::stores::Place;
 
@@ -32,12 +33,15 @@ pub(crate) struct RunWriter {
     curated: ParquetFiles,
     rejected: ParquetFiles,
     tally: Tally,
-    /// Last: the files close before their folder goes.
+    /// After the files: they close before their folder goes.
     target: Arc<Target>,
+    /// Last: when it goes, nothing is written any more.
+    at_work: AtWork,
 }
 
 impl RunWriter {
     pub(crate) fn create(run: &Run, out: &Place, columns: Columns, limits: FileLimits) -> Result<RunWriter> {
+        let at_work = run.writer()?;
         let target = Arc::new(Target::create(out, &run.id, &FOLDERS)?);
         let files = |kind, schema| ParquetFiles::new(kind, &target, schema, &run.id, limits);
         Ok(RunWriter {
@@ -48,6 +52,7 @@ impl RunWriter {
             rejected: files(FileKind::Rejected, rejected_schema()),
             tally: Tally::default(),
             target,
+            at_work,
         })
     }
 
@@ -70,9 +75,11 @@ impl RunWriter {
         self.curated.write(&RecordBatch::try_new(curated_schema(), curated.columns().to_vec())?)
     }
 
-    /// Ends the files, writes the card and then the manifest, and gives the run its name.
+    /// Ends the files, writes the card and then the manifest, gives the run its name and tells it so. A run that is
+    /// stopped before the manifest is not published; one that is stopped later is.
     pub(crate) fn publish(self, run: &Run) -> Result<Published> {
-        let RunWriter { _give_up, curated, rejected, tally, target, .. } = self;
+        // Dropped from the last to the first.
+        let RunWriter { mut at_work, target, tally, rejected, curated, _give_up, .. } = self;
         let mut files = curated.finish()?;
         files.extend(rejected.finish()?);
         let mut sources = tally.sources();
@@ -108,8 +115,12 @@ impl RunWriter {
         target.write("README.md", &card(&manifest))?;
         // The files, which had it too, are done.
         let target = Arc::into_inner(target).ok_or_else(|| exec_datafusion_err!("a file of the run is still open"))?;
-        let place = target.publish(&manifest.to_json()?, &FOLDERS)?;
-        Ok(Published { path: place.name(), place, manifest })
+        let json = manifest.to_json()?;
+        at_work.publish()?;
+        let place = target.publish(&json, &FOLDERS)?;
+        let published = Published { path: place.name(), place, manifest };
+        run.set_published(published.clone());
+        Ok(published)
     }
 }
 

@@ -60,6 +60,7 @@ impl DataSink for CuratedSink {
 
     /// Writes all rows and publishes them. Whatever ends it early (an error above or here, a cancelled query) removes
     /// what was written: the writer travels with the work and takes its staging folder along when it is dropped.
+    /// What has begun to be published is published, even when nobody waits for it any more.
     async fn write_all(&self, mut data: SendableRecordBatchStream, context: &Arc<TaskContext>) -> Result<u64> {
         let Some(run) = context.session_config().get_extension::<Run>() else {
             return exec_err!("COPY … STORED AS CURATED publishes a run; execute it with `seedmill run`");
@@ -92,7 +93,6 @@ impl DataSink for CuratedSink {
         count("curated_rows", rows.curated);
         count("rejected_rows", rows.rejected);
         count("bytes_written", published.manifest.files.iter().map(|file| file.bytes).sum());
-        run.set_published(published);
         Ok(rows.curated + rows.rejected)
     }
 }

@@ -58,7 +58,10 @@ impl Staging {
         sync_folder(&self.staged)?;
         fs::rename(&self.staged, &self.last).map_err(at("cannot publish", &self.last))?;
         self.published = true;
-        sync_folder(&self.out)?;
+        // It has its name and is seen by readers: no error, which would say that it is not there.
+        if let Err(e) = sync_folder(&self.out) {
+            tracing::warn!("{}; a power cut may take the new run along", e.strip_backtrace());
+        }
         Ok(self.last.clone())
     }
 }

@@ -1,8 +1,11 @@
 //! Ctrl-C and SIGTERM on the real program, and runs that stop by themselves since everything fails alike.
 
 use std::net::TcpListener;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
+
+use seedmill::publish::read_manifest;
 
 use crate::fault_server::{FaultServer, Reply, answer};
 use crate::scratch::Scratch;
@@ -22,7 +25,7 @@ fn wait_until(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
-fn signal(child: &Child, name: &str) {
+pub fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([name, &child.id().to_string()]).status().unwrap().success());
 }
 
@@ -142,5 +145,98 @@ fn a_run_that_is_stopped_leaves_no_temporary_files() {
         assert_eq!(output.status.code(), Some(130), "{error}");
         assert_eq!(error.contains("before the first call"), answers == 0, "{error}");
         assert_eq!(files(), Vec::<std::path::PathBuf>::new());
+    }
+}
+
+/// Rows without a call, each of which becomes a file.
+const FILES: usize = 150;
+
+fn many_files() -> Scratch {
+    let scratch = Scratch::new("http://127.0.0.1:1/v1", 1, "");
+    scratch.write(
+        "sql/60_publish.sql",
+        &format!(
+            "COPY (SELECT 'question ' || value AS question, 'an answer' AS answer_text, 'numbers' AS task, \
+             [CAST(value AS TEXT)] AS seed_ids, reasons('never', false) AS reasons \
+             FROM generate_series(1, {FILES})) TO 'runs' STORED AS CURATED OPTIONS ('max_rows_per_file' '1');"
+        ),
+    );
+    scratch
+}
+
+/// What lies in a folder, hidden or not.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    folder.read_dir().into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+}
+
+fn assert_whole_run(run: &Path) {
+    let manifest = read_manifest(run).unwrap();
+    // And an empty one of rejected rows.
+    assert_eq!(manifest.files.len(), FILES + 1);
+    for file in &manifest.files {
+        assert_eq!(run.join(&file.path).metadata().unwrap().len(), file.bytes, "{}", file.path);
+    }
+}
+
+/// Stops a run as soon as it has written a file, published or not. Returns its exit code and what then lies in `runs`.
+fn stopped_at(scratch: &Scratch, file: &str, signals: usize) -> (i32, Vec<PathBuf>) {
+    let runs = scratch.path().join("runs");
+    let child = scratch.start(&["run"]);
+    let start = Instant::now();
+    // Without a pause: there are milliseconds between the manifest and the run's name.
+    while !entries(&runs).iter().any(|run| run.join(file).exists()) {
+        assert!(start.elapsed() < Duration::from_secs(60), "waited in vain for {file}");
+    }
+    (0..signals).for_each(|_| signal(&child, "-INT"));
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(!error.contains("panicked"), "{error}");
+    (output.status.code().unwrap_or_else(|| panic!("{error}")), entries(&runs))
+}
+
+#[test]
+fn a_run_that_is_stopped_while_it_is_being_published_is_there_as_a_whole_or_not_at_all() {
+    let moments = [("manifest.json", 15), ("README.md", 3), ("data/train-00100.parquet", 3)];
+    for (file, times) in moments {
+        for time in 0..times {
+            let scratch = many_files();
+            let (code, runs) = stopped_at(&scratch, file, 1);
+            let state = scratch.value("SELECT state FROM runs");
+            match runs.as_slice() {
+                [] => assert_eq!((code, state.as_str()), (130, "incomplete"), "{file}, {time}"),
+                [run] => {
+                    assert!(!is_hidden(run), "{file}, {time}: {runs:?}");
+                    assert_eq!((code, state.as_str()), (0, "complete"), "{file}, {time}");
+                    assert_whole_run(run);
+                }
+                _ => panic!("{file}, {time}: {runs:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_second_ctrl_c_takes_nothing_away_from_what_is_being_published() {
+    for time in 0..8 {
+        let scratch = many_files();
+        let (code, mut runs) = stopped_at(&scratch, "manifest.json", 2);
+        // What has no name yet is for the next run to take away.
+        runs.retain(|run| !is_hidden(run));
+        match runs.as_slice() {
+            [] => assert_eq!(code, 130, "{time}"),
+            [run] => {
+                assert!([0, 130].contains(&code), "{time}: {code}");
+                assert_whole_run(run);
+            }
+            _ => panic!("{time}: {runs:?}"),
+        }
+        scratch.ok(&["run"]);
+        let after = entries(&scratch.path().join("runs"));
+        assert_eq!(after.len(), runs.len() + 1, "{time}: {after:?}");
+        after.iter().for_each(|run| assert_whole_run(run));
     }
 }

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use axum::http::Method;
 
+use crate::interrupt::signal;
 use crate::object_store::{ROWS, assert_whole, failure, model, published, seeds, wait, workspace};
 use crate::s3_server::{Fault, S3Server};
 use crate::scratch::Scratch;
@@ -185,6 +187,65 @@ fn what_a_killed_run_has_left_goes_with_the_next_one_and_what_a_living_one_write
     s3.open_gate();
     assert!(living.wait().unwrap().success());
     assert_eq!(scratch.value("SELECT count(*) FROM runs WHERE state = 'complete'"), "2");
+    assert_eq!(model.count(), ROWS);
+    assert_whole(&scratch);
+}
+
+/// Does this to the first manifest that is put, and says that it has come.
+fn to_the_first_manifest(
+    fault: Fault,
+    came: Arc<AtomicBool>,
+) -> impl FnMut(&Method, &str) -> Option<Fault> + Send + 'static {
+    move |method, uri| (is_manifest_put(method, uri) && !came.swap(true, Ordering::SeqCst)).then_some(fault)
+}
+
+#[test]
+fn a_run_that_is_stopped_while_its_manifest_travels_is_published_with_all_its_files() {
+    let (model, s3) = (model(), S3Server::start());
+    seeds(&s3);
+    let scratch = workspace(&model, &s3);
+    let came = Arc::new(AtomicBool::new(false));
+    s3.fail(to_the_first_manifest(Fault::Gate, Arc::clone(&came)));
+    let mut child = scratch.start(&["run"]);
+    wait(&mut child, || came.load(Ordering::SeqCst));
+    signal(&child, "-INT");
+    std::thread::sleep(Duration::from_millis(800));
+    assert!(child.try_wait().unwrap().is_none());
+    s3.open_gate();
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{error}");
+    assert!(error.contains("the run is being published") && !error.contains("panicked"), "{error}");
+    assert_eq!(scratch.value("SELECT state FROM runs"), "complete");
+    assert_eq!(
+        scratch.value("SELECT (SELECT count(*) FROM run.curated) || ' ' || (SELECT count(*) FROM rejected)"),
+        format!("{} {}", ROWS - ROWS / 10, ROWS / 10)
+    );
+}
+
+#[test]
+fn a_second_ctrl_c_leaves_the_files_of_a_manifest_that_never_arrives_to_the_next_run() {
+    let (model, s3) = (model(), S3Server::start());
+    seeds(&s3);
+    let scratch = workspace(&model, &s3);
+    let came = Arc::new(AtomicBool::new(false));
+    s3.fail(to_the_first_manifest(Fault::Stall, Arc::clone(&came)));
+    let mut child = scratch.start(&["run"]);
+    wait(&mut child, || came.load(Ordering::SeqCst));
+    let left = files(&s3);
+    assert_eq!(left.len(), 1);
+    signal(&child, "-INT");
+    std::thread::sleep(Duration::from_millis(300));
+    signal(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{error}");
+    assert!(!error.contains("panicked"), "{error}");
+    assert_eq!(files(&s3), left);
+    assert_nothing_is_seen(&scratch);
+    scratch.ok(&["run"]);
+    let after = files(&s3);
+    assert!(after.len() == 1 && after[0].0 != left[0].0, "{after:?}");
     assert_eq!(model.count(), ROWS);
     assert_whole(&scratch);
 }
