@@ -79,7 +79,9 @@ fn in_plan(plan: &LogicalPlan, role: Role) -> Result<Option<HeldOutScan>> {
                     JoinType::LeftAnti => (&join.left, &join.right),
                     _ => (&join.right, &join.left),
                 };
-                return first([in_plan(kept, role), in_plan(other, role.flipped()), in_expressions(&filter.input)]);
+                let different = join.filter.as_ref().is_some_and(|filter| tests_difference(filter, &join.on));
+                let of_other = if different { Role::Unclear } else { role.flipped() };
+                return first([in_plan(kept, role), in_plan(other, of_other), in_expressions(&filter.input)]);
             }
             return in_plan(&filter.input, role);
         }
@@ -197,7 +199,9 @@ fn in_condition(expr: &Expr, role: Role) -> Result<Option<HeldOutScan>> {
         Expr::SetComparison(SetComparison { expr, subquery, op, quantifier }) => {
             let role = match (op, quantifier) {
                 (Operator::NotEq, SetQuantifier::All) => role.flipped(),
-                (_, SetQuantifier::Any) => role,
+                (Operator::Eq, SetQuantifier::Any) => role,
+                // Under a NOT all other tests of any row are tests of all rows.
+                (_, SetQuantifier::Any) if role == Role::Shown => role,
                 _ => Role::Unclear,
             };
             first([in_expr(expr), in_plan(&subquery.subquery, role)])

@@ -8,23 +8,26 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use datafusion::catalog::TableProvider;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result, TableReference, plan_err};
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::listing::{ListingTable, ListingTableUrl};
-use datafusion::datasource::{provider_as_source, source_as_provider};
+use datafusion::datasource::{MemTable, provider_as_source, source_as_provider};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan, TableScan};
+use datafusion::logical_expr::{CreateExternalTable, DdlStatement, DmlStatement, LogicalPlan, TableScan, WriteOp};
+use datafusion::optimizer::AnalyzerRule;
 use datafusion::prelude::SessionContext;
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
-use url::Url;
+use object_store::local::LocalFileSystem;
 
 use super::file_tables::table_of_files;
 use super::footer::footer_split;
+use super::macros::InlineMacros;
 use crate::guard::held_out_scan;
-use crate::lineage::{Licence, Lineage, MarkedTable, Origin, SPLIT_KEY, Split, lineage_of};
+use crate::lineage::{Licence, Lineage, MarkedTable, Origin, SPLIT_KEY, Split, Target, lineage_of};
 use crate::model_call::call_nodes;
+use crate::publish::Run;
 use crate::tasks::{Catalog, Task};
 
 /// Files that are looked into at a time.
@@ -90,7 +93,7 @@ fn identity(file: &str) -> String {
 
 /// CREATE EXTERNAL TABLE, with the mark of its files or of the option `seedmill.split`, which stands over them.
 pub async fn create(ctx: &SessionContext, mut create: CreateExternalTable) -> Result<DataFrame> {
-    let name = create.name.clone();
+    let (name, locations) = (create.name.clone(), create.locations.clone());
     let key = create.options.keys().find(|key| key.trim_start_matches("format.") == SPLIT_KEY).cloned();
     let said = match key.and_then(|key| create.options.remove(&key)) {
         Some(value) => Some(Split::from_name(&value).ok_or_else(|| {
@@ -121,7 +124,7 @@ pub async fn create(ctx: &SessionContext, mut create: CreateExternalTable) -> Re
     }
     let found = match (table.as_ref() as &dyn Any).downcast_ref::<ListingTable>() {
         Some(listing) => files_lineage(&ctx.state(), listing).await?,
-        None => None,
+        None => locations.iter().filter_map(|location| stream_lineage(&ctx.state(), location)).reduce(together),
     };
     let lineage = match (said, found) {
         (Some(split), found) => {
@@ -171,6 +174,57 @@ pub async fn with_marks_of_today(ctx: &SessionContext, plan: LogicalPlan) -> Res
         return Ok(plan);
     }
     marked_anew(ctx, plan, tables).await
+}
+
+/// The plan with the bodies of the user's functions in it, as the analyzer makes it: what they read is seen.
+pub fn inlined(ctx: &SessionContext, plan: LogicalPlan) -> Result<LogicalPlan> {
+    InlineMacros.analyze(plan, ctx.state().config_options())
+}
+
+/// An error where a plan inserts rows whose licence does not permit the run's target into a table in memory that is not
+/// marked with it. A mark that came with the rows would not reach the views and prepared plans that are there already.
+pub fn refuse_licence_without_mark(ctx: &SessionContext, plan: &LogicalPlan) -> Result<()> {
+    let Some(run) = ctx.state().config().get_extension::<Run>() else { return Ok(()) };
+    plan.apply(|node| {
+        if let LogicalPlan::Dml(write) = node
+            && matches!(write.op, WriteOp::Insert(_))
+            && let Some(licence) = licence_without_mark(ctx, write, run.target)?
+        {
+            return plan_err!(
+                "INSERT INTO {} would bring rows under the licence {licence}, which does not permit a {} run, into \
+                 a table that does not say so; create the table with CREATE TABLE … AS SELECT, which carries the licence",
+                write.table_name,
+                run.target
+            );
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(())
+}
+
+/// A licence that an INSERT brings, that does not permit the target, and that its table is not marked with.
+fn licence_without_mark(ctx: &SessionContext, write: &DmlStatement, target: Target) -> Result<Option<Licence>> {
+    // Held-out rows are refused by their split, or go where no call reads.
+    let Some(rows) = lineage_of_filled(ctx, &write.input)?.filter(|rows| !rows.split.is_held_out()) else {
+        return Ok(None);
+    };
+    let table = source_as_provider(&write.target)?;
+    let marked = (table.as_ref() as &dyn Any).downcast_ref::<MarkedTable>();
+    let inner = marked.map_or(&table, |marked| marked.inner());
+    // A file that is no task of the catalog is its user's.
+    if !(inner.as_ref() as &dyn Any).is::<MemTable>() {
+        return Ok(None);
+    }
+    let carried = marked.map(MarkedTable::lineage).is_some_and(|known| match (&known.licence, &rows.licence) {
+        _ if known.split.is_held_out() => true,
+        (Some(known), _) => !known.permits(target),
+        // Each row says its own, and the gate reads it.
+        (None, None) => known.origin == Origin::Derived,
+        (None, Some(_)) => false,
+    });
+    let catalog = ctx.state().config().get_extension::<CatalogFiles>();
+    let licence = rows.licence.or_else(|| catalog?.strictest());
+    Ok(licence.filter(|licence| !carried && !licence.permits(target)))
 }
 
 /// The mark of a table that a plan fills: held out where one of its sources is and reaches it; else with the strictest
@@ -303,6 +357,18 @@ pub async fn files_lineage(state: &SessionState, listing: &ListingTable) -> Resu
     Ok(found)
 }
 
+/// What the file of an UNBOUNDED table says, which is opened by its path and has no footer.
+fn stream_lineage(state: &SessionState, location: &str) -> Option<Lineage> {
+    let catalog = state.config().get_extension::<CatalogFiles>();
+    if let Some(lineage) = catalog.and_then(|catalog| catalog.get(&identity(location)).cloned()) {
+        return Some(lineage);
+    }
+    let path = std::fs::canonicalize(location).ok();
+    let names = [name_of(Path::new(location)), path.as_deref().and_then(name_of)];
+    let split = names.iter().flatten().filter_map(|name| split_of_name(name)).max()?;
+    Some(Lineage { split, origin: Origin::FileName, task: None, licence: None })
+}
+
 /// The mark of two files in one table.
 fn together(a: Lineage, b: Lineage) -> Lineage {
     let licence = a.licence.clone().into_iter().chain(b.licence.clone()).reduce(Licence::stricter);
@@ -324,7 +390,8 @@ fn local_path(url: &ListingTableUrl, file: &ObjectMeta) -> Option<PathBuf> {
     if url.scheme() != "file" {
         return None;
     }
-    let path = Url::parse(&format!("file:///{}", file.location)).ok()?.to_file_path().ok()?;
+    // Not by way of a URL, in which `#`, `?` and `%41` of a name mean something else.
+    let path = LocalFileSystem::new().path_to_filesystem(&file.location).ok()?;
     Some(std::fs::canonicalize(&path).unwrap_or(path))
 }
 

@@ -114,6 +114,41 @@ async fn a_licence_follows_rows_into_tables_and_files_of_the_catalog() {
 }
 
 #[tokio::test]
+async fn an_insert_takes_no_rows_whose_licence_the_table_does_not_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let workspace = open(&folder, "commercial").await;
+    workspace.sql("CREATE TABLE t (question TEXT)").await.unwrap();
+    workspace.sql("CREATE TABLE closed AS SELECT question FROM norm.closed").await.unwrap();
+    workspace.sql("CREATE TABLE said AS SELECT question, license FROM seeds").await.unwrap();
+    workspace.sql("PREPARE pour AS INSERT INTO t SELECT question FROM norm.closed").await.unwrap();
+    for (sql, refused) in [
+        ("INSERT INTO t SELECT question FROM norm.closed", Some("under the licence CC-BY-NC-4.0")),
+        ("INSERT INTO t SELECT question FROM seeds WHERE task = 'closed'", Some("INSERT INTO t would bring rows")),
+        ("INSERT INTO t SELECT question FROM closed", Some("does not permit a commercial run")),
+        ("EXPLAIN ANALYZE INSERT INTO t SELECT question FROM norm.closed", Some("CREATE TABLE … AS SELECT")),
+        ("EXECUTE pour", Some("under the licence CC-BY-NC-4.0")),
+        ("INSERT INTO said SELECT question, license FROM norm.closed", Some("under the licence CC-BY-NC-4.0")),
+        ("INSERT INTO t SELECT question FROM norm.free", None),
+        ("INSERT INTO t SELECT 'mine'", None),
+        ("INSERT INTO closed SELECT question FROM norm.closed", None),
+        ("INSERT INTO said SELECT question, license FROM seeds", None),
+    ] {
+        let planned = workspace.sql(sql).await.map(|_| ()).map_err(|e| e.strip_backtrace());
+        match refused {
+            Some(part) => assert!(planned.as_ref().is_err_and(|e| e.contains(part)), "{sql}: {planned:?}"),
+            None => assert!(planned.is_ok(), "{sql}: {planned:?}"),
+        }
+    }
+    assert!(call(&workspace, "SELECT question FROM t").await.is_ok());
+    assert!(call(&workspace, "SELECT question FROM closed").await.is_err());
+    // A research run may use what is not free for commerce.
+    let workspace = open(&folder, "research").await;
+    workspace.sql("CREATE TABLE t (question TEXT)").await.unwrap();
+    workspace.sql("INSERT INTO t SELECT question FROM norm.closed").await.unwrap();
+    assert!(workspace.sql("INSERT INTO t SELECT question FROM norm.fixed").await.is_err());
+}
+
+#[tokio::test]
 async fn the_card_names_a_split_that_a_user_declared_and_whom_to_attribute() {
     let folder = tempfile::tempdir().unwrap();
     let workspace = open(&folder, "research").await;

@@ -38,7 +38,9 @@ pub async fn execute(ctx: &SessionContext, plan: LogicalPlan) -> Result<DataFram
         LogicalPlan::Ddl(DdlStatement::CreateExternalTable(create)) => external_table::create(ctx, *create).await,
         LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(mut create)) => {
             let name = create.name.clone();
-            let input = external_table::with_marks_to_keep(ctx, Arc::unwrap_or_clone(create.input)).await?;
+            // What a user's function reads is in the plan from here on.
+            let input = external_table::inlined(ctx, Arc::unwrap_or_clone(create.input))?;
+            let input = external_table::with_marks_to_keep(ctx, input).await?;
             let lineage = external_table::lineage_of_filled(ctx, &input)?;
             create.input = Arc::new(input);
             // The table that is there keeps its rows and the mark that it has.
@@ -55,7 +57,9 @@ pub async fn execute(ctx: &SessionContext, plan: LogicalPlan) -> Result<DataFram
         }
         other => {
             let (state, plan) = ctx.execute_logical_plan(other).await?.into_parts();
+            let plan = external_table::inlined(ctx, plan)?;
             let plan = external_table::with_marks_of_today(ctx, plan).await?;
+            external_table::refuse_licence_without_mark(ctx, &plan)?;
             Ok(DataFrame::new(state, plan))
         }
     }

@@ -155,15 +155,16 @@ struct Group {
 
 /// The quota of each group.
 fn quotas(groups: &[Group], total: Option<u64>, temperature: f64) -> Vec<u64> {
-    let all: u64 = groups.iter().map(|group| group.most).sum();
-    let Some(total) = total.filter(|total| *total < all) else {
+    // Three groups may be more than a u64 holds.
+    let all: u128 = groups.iter().map(|group| u128::from(group.most)).sum();
+    let Some(total) = total.filter(|total| u128::from(*total) < all) else {
         return groups.iter().map(|group| group.most).collect();
     };
-    let least: u64 = groups.iter().map(|group| group.least).sum();
+    let least: u128 = groups.iter().map(|group| u128::from(group.least)).sum();
     // Relative to the largest: a low temperature would leave the range of numbers.
     let largest = groups.iter().map(|group| group.most).max().unwrap_or(1).max(1) as f64;
     // (weight, least, most) of each group.
-    let bounds: Vec<(f64, f64, f64)> = if least > total {
+    let bounds: Vec<(f64, f64, f64)> = if least > u128::from(total) {
         groups.iter().map(|group| (group.least as f64, 0.0, group.least as f64)).collect()
     } else {
         groups
@@ -174,7 +175,9 @@ fn quotas(groups: &[Group], total: Option<u64>, temperature: f64) -> Vec<u64> {
             .collect()
     };
     let shares = shares(&bounds, total as f64);
-    let mut quotas: Vec<u64> = shares.iter().map(|share| share.floor() as u64).collect();
+    // A bound may have been rounded up to the next f64.
+    let mut quotas: Vec<u64> =
+        shares.iter().zip(groups).map(|(share, group)| (share.floor() as u64).min(group.most)).collect();
     let mut order: Vec<usize> = (0..groups.len()).collect();
     let remainder = |group: usize| shares[group] - shares[group].floor();
     order.sort_by(|&a, &b| {
@@ -183,12 +186,12 @@ fn quotas(groups: &[Group], total: Option<u64>, temperature: f64) -> Vec<u64> {
             (groups[a].most, groups[a].least).cmp(&(groups[b].most, groups[b].least))
         })
     });
-    let mut left = total.saturating_sub(quotas.iter().sum());
+    let mut left = u128::from(total).saturating_sub(quotas.iter().map(|quota| u128::from(*quota)).sum());
     // One round gives each fraction its row; more are needed only where the shares' sum was rounded.
     while left > 0 {
         let before = left;
         for &group in &order {
-            if left > 0 && (quotas[group] as f64) < bounds[group].2 {
+            if left > 0 && (quotas[group] as f64) < bounds[group].2 && quotas[group] < groups[group].most {
                 quotas[group] += 1;
                 left -= 1;
             }
@@ -261,6 +264,17 @@ mod tests {
         let groups = [group("a", 10_000, 20), group("b", 30, 20), group("c", 5, 5)];
         assert_eq!(quotas(&groups, Some(100), 1.0), [75, 20, 5]);
         assert_eq!(quotas(&groups, Some(9), 1.0), [4, 4, 1]);
+    }
+
+    #[test]
+    fn groups_that_are_more_than_a_u64_together() {
+        let most = i64::MAX as u64;
+        let groups = [group("a", most, 0), group("b", most, 0), group("c", most, 0)];
+        assert_eq!(quotas(&groups, Some(30), 1.0), [10, 10, 10]);
+        assert_eq!(quotas(&groups, None, 1.0), [most; 3]);
+        assert!(quotas(&groups, Some(most), 1.0).into_iter().all(|quota| quota <= most));
+        let least = [group("a", most, most), group("b", most, most), group("c", most, most)];
+        assert_eq!(quotas(&least, Some(30), 2.0), [10, 10, 10]);
     }
 
     proptest! {
