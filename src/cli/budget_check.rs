@@ -28,14 +28,14 @@ pub struct Estimate {
 
 impl Estimate {
     /// Calls of the first stages are counted, those in the ledger left out. Later stages get as many rows for each of
-    /// them as a full answer gives. Tokens are those of earlier calls of the model, else of prompts and `max_tokens`.
-    /// Without a budget nothing is estimated.
+    /// them, replayed or not, as a full answer gives, and what the ledger has of those is not known yet. Tokens are
+    /// those of earlier calls of the model, else of prompts and `max_tokens`. Without a budget nothing is estimated.
     pub async fn of(workspace: &Workspace, calls: &[CallNode]) -> Result<Estimate> {
         let mut estimate = Estimate::default();
         if workspace.budget() == Budget::default() {
             return Ok(estimate);
         }
-        // Rows that come out of the stages so far, for calls that are to be asked.
+        // Rows that come out of the stages so far. A replayed answer is a row of the next stage as a new one is.
         let (mut rows, mut counted) = (0.0, CountedCalls::default());
         for call in calls {
             let spec = call.spec();
@@ -43,7 +43,8 @@ impl Estimate {
             let (asked, prompt_tokens) = if call_nodes(call.input())?.is_empty() {
                 let first = count_calls(workspace.ctx(), &workspace.runtime, call, &mut counted).await?;
                 let asked = first.to_ask() as f64;
-                rows += asked / samples;
+                // Calls that are one call ask the next stage for one and the same.
+                rows += (first.calls - first.repeated) as f64 / samples;
                 (asked, first.prompt_bytes as f64 / TOKEN_BYTES / asked.max(1.0))
             } else {
                 (rows * samples, 0.0)

@@ -1,12 +1,13 @@
 //! Query results on standard output or into a file, streamed batch by batch: a result may be larger than memory.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::arrow::json::{LineDelimitedWriter, WriterBuilder};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::dataframe::DataFrame;
@@ -15,6 +16,7 @@ use datafusion::parquet::arrow::arrow_writer::ArrowWriterOptions;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::file::properties::WriterProperties;
 use futures::StreamExt;
+use tempfile::{NamedTempFile, TempPath};
 
 use super::arguments::Format;
 use super::console::beside_bars;
@@ -23,6 +25,9 @@ use super::result_table::{Layout, markdown_head, markdown_rows, records, table};
 /// Rows a printed table is laid out over; a longer result is several tables.
 const TABLE_ROWS: usize = 1000;
 
+/// What to do about two results in one file.
+const ONE_RESULT: &str = "join them with UNION ALL, run a command for each, or take --format ndjson";
+
 /// Where results go, and how they look.
 #[derive(Debug, Default)]
 pub struct Output {
@@ -30,7 +35,76 @@ pub struct Output {
     /// One line a column instead of one a row, for tables.
     pub expanded: bool,
     /// Standard output where there is none.
-    file: Option<(PathBuf, BufWriter<File>)>,
+    file: Option<Target>,
+    /// Whether standard output is read as one file, too.
+    is_one_file: bool,
+    /// The columns of the results that are in the file already.
+    columns: Option<Vec<String>>,
+}
+
+/// The file that results go into.
+#[derive(Debug)]
+struct Target {
+    /// As the user names it.
+    path: PathBuf,
+    file: BufWriter<File>,
+    /// What is written until it is whole, and the file whose place it takes then. It is gone where nobody says so.
+    unnamed: Option<(TempPath, PathBuf)>,
+}
+
+impl Target {
+    fn direct(path: &Path) -> Result<Target> {
+        let file = File::create(path).map_err(|e| cannot_write(path, &e))?;
+        Ok(Target { path: path.to_owned(), file: BufWriter::new(file), unnamed: None })
+    }
+
+    /// Beside the file, which stays as it is until [`Target::finish`]. Pipes and devices are written to at once.
+    fn beside(path: &Path) -> Result<Target> {
+        // /dev/stdout is a plain file where the shell has redirected it, and must stay that one.
+        let is_special = ["/dev", "/proc"].iter().any(|folder| path.starts_with(folder));
+        let there = fs::metadata(path).ok();
+        if is_special || there.as_ref().is_some_and(|there| !there.is_file()) {
+            return Target::direct(path);
+        }
+        let place = match &there {
+            Some(_) => {
+                // One that may not be written is not replaced either.
+                File::options().write(true).open(path).map_err(|e| cannot_write(path, &e))?;
+                // The file behind a link, not the link.
+                fs::canonicalize(path).map_err(|e| cannot_write(path, &e))?
+            }
+            None => path.to_owned(),
+        };
+        let folder = place.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Where no other file can be made, or it cannot be as open to others as the one that is there.
+        let Ok(temporary) = temporary(folder) else { return Target::direct(path) };
+        if there.is_some_and(|there| temporary.as_file().set_permissions(there.permissions()).is_err()) {
+            return Target::direct(path);
+        }
+        let (file, temporary) = temporary.into_parts();
+        Ok(Target { path: path.to_owned(), file: BufWriter::new(file), unnamed: Some((temporary, place)) })
+    }
+
+    /// All is written: the file gets its name.
+    fn finish(self) -> Result<()> {
+        let Target { path, mut file, unnamed } = self;
+        file.flush().map_err(|e| cannot_write(&path, &e))?;
+        // Closed first: not every system renames an open file.
+        drop(file);
+        match unnamed {
+            Some((temporary, place)) => temporary.persist(place).map_err(|e| cannot_write(&path, &e.error)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A file without a name of its own yet, as open to others as any new file.
+fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".seedmill-");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder)
 }
 
 impl Output {
@@ -39,26 +113,43 @@ impl Output {
         Output { format, ..Output::default() }
     }
 
+    /// Standard output, where what several statements give is to be read as one file.
+    pub fn as_one_file(format: Format) -> Output {
+        Output { format, is_one_file: true, ..Output::default() }
+    }
+
     /// Into a file, which is made anew, or to standard output again.
     pub fn redirect(&mut self, path: Option<&Path>) -> Result<()> {
-        if let Some((path, mut file)) = self.file.take() {
-            file.flush().map_err(|e| cannot_write(&path, &e))?;
-        }
-        if let Some(path) = path {
-            let file = File::create(path).map_err(|e| cannot_write(path, &e))?;
-            self.file = Some((path.to_owned(), BufWriter::new(file)));
-        }
+        self.finish()?;
+        self.file = path.map(Target::direct).transpose()?;
         Ok(())
+    }
+
+    /// Into a file that is there as a whole once [`Output::finish`] is called; until then an older one stays.
+    pub fn replace(&mut self, path: &Path) -> Result<()> {
+        self.finish()?;
+        self.file = Some(Target::beside(path)?);
+        Ok(())
+    }
+
+    /// The results are written; what comes next goes to standard output.
+    pub fn finish(&mut self) -> Result<()> {
+        self.columns = None;
+        self.file.take().map_or(Ok(()), Target::finish)
     }
 
     /// The result as a whole; gives the number of rows.
     ///
     /// # Errors
-    /// Those of the query, of writing, and `Plan` where Parquet would go to a terminal.
+    /// Those of the query, of writing, and `Plan` where Parquet would go to a terminal or a file holds a result that
+    /// this one cannot follow.
     pub async fn print(&mut self, frame: DataFrame) -> Result<usize> {
+        let columns: Vec<String> = frame.schema().fields().iter().map(|field| field.name().clone()).collect();
+        let follows = self.follows(&columns)?;
         let mut stream = frame.execute_stream().await?;
+        self.columns = Some(columns);
         let schema = stream.schema();
-        let mut writer = self.writer(&schema)?;
+        let mut writer = self.writer(&schema, follows)?;
         let (mut rows, mut out) = (0, Vec::new());
         while let Some(batch) = stream.next().await {
             let batch = batch?;
@@ -71,7 +162,36 @@ impl Output {
         Ok(rows)
     }
 
-    fn writer(&self, schema: &SchemaRef) -> Result<Writer> {
+    /// # Errors
+    /// `Plan` where so many results are more than the file can hold. Asked before the first one is paid for.
+    pub fn need_room(&self, results: usize) -> Result<()> {
+        let what = match self.format {
+            Format::Parquet => "Parquet",
+            Format::Json => "JSON",
+            Format::Csv | Format::Ndjson | Format::Table | Format::Markdown => return Ok(()),
+        };
+        if results < 2 || !self.is_file() {
+            return Ok(());
+        }
+        plan_err!("one result a file: {what} has no place for a second; {ONE_RESULT}")
+    }
+
+    fn is_file(&self) -> bool {
+        self.is_one_file || self.file.is_some()
+    }
+
+    /// Whether a result with these columns goes on in a file that has one already.
+    fn follows(&self, columns: &[String]) -> Result<bool> {
+        let Some(before) = self.columns.as_ref().filter(|_| self.is_file()) else { return Ok(false) };
+        self.need_room(2)?;
+        if self.format == Format::Csv && before.as_slice() != columns {
+            return plan_err!("one result a file: CSV has no place for a second with other columns; {ONE_RESULT}");
+        }
+        Ok(true)
+    }
+
+    /// `follows`: whether rows with the same columns stand in the file before.
+    fn writer(&self, schema: &SchemaRef, follows: bool) -> Result<Writer> {
         let to_terminal = self.file.is_none() && io::stdout().is_terminal();
         let layout = Layout { width: if to_terminal { terminal_width() } else { None } };
         Ok(match self.format {
@@ -84,7 +204,7 @@ impl Output {
                 schema: Arc::clone(schema),
             },
             Format::Markdown => Writer::Markdown { schema: Arc::clone(schema), any: false },
-            Format::Csv => Writer::Csv { schema: Arc::clone(schema), header: true },
+            Format::Csv => Writer::Csv { schema: Arc::clone(schema), header: !follows },
             Format::Json => Writer::Json { lines: false, any: false },
             Format::Ndjson => Writer::Json { lines: true, any: false },
             Format::Parquet if to_terminal => {
@@ -97,7 +217,7 @@ impl Output {
     /// Writes what is there, whole lines at a time, and empties it.
     fn send(&mut self, out: &mut Vec<u8>) -> Result<()> {
         match &mut self.file {
-            Some((path, file)) => {
+            Some(Target { path, file, .. }) => {
                 file.write_all(out).and_then(|()| file.flush()).map_err(|e| cannot_write(path, &e))?
             }
             None => to_stdout(out)?,
@@ -205,7 +325,8 @@ impl Writer {
 }
 
 fn json_lines(batch: &RecordBatch, out: &mut Vec<u8>) -> Result<()> {
-    let mut writer = datafusion::arrow::json::LineDelimitedWriter::new(out);
+    // A column that is NULL is there all the same: rows have the columns that the result has.
+    let mut writer: LineDelimitedWriter<_> = WriterBuilder::new().with_explicit_nulls(true).build(out);
     writer.write(batch)?;
     writer.finish()?;
     Ok(())

@@ -4,6 +4,8 @@ use std::io::{IsTerminal, Read};
 use std::path::PathBuf;
 
 use datafusion::common::{DataFusionError, Result};
+use datafusion::sql::parser::Statement;
+use datafusion::sql::sqlparser::ast;
 use serde_json::json;
 
 use super::arguments::SqlArguments;
@@ -39,17 +41,22 @@ pub async fn sql(root: Option<PathBuf>, arguments: SqlArguments, console: Consol
         console.note(format_args!("note: the views of {folder} are not there: {}", sentence(&error)));
     }
     workspace.limit(arguments.budget.budget());
-    let mut output = Output::of(arguments.format);
-    output.redirect(arguments.output.as_deref())?;
     let Some(text) = text else {
+        let mut output = Output::of(arguments.format);
+        output.redirect(arguments.output.as_deref())?;
         return shell::shell(&workspace, output, console).await;
     };
+    let mut output = Output::as_one_file(arguments.format);
+    if let Some(path) = &arguments.output {
+        output.replace(path)?;
+    }
     console.event("run_started", json!({ "run_id": workspace.run.id, "seeds": null, "stages": [] }));
     let progress = Progress::start(console, &workspace.runtime, Vec::new(), None);
     let work = async { run_text(&workspace, &text, &mut output).await };
     let result = interruptible(&workspace, console, work).await;
     match settle(&workspace, console, progress, result).await? {
         Ending::Complete(_, views) => {
+            output.finish()?;
             for view in views.iter().filter(|view| view.counts.failed > 0) {
                 let (title, counts, name) = (view.title(), &view.counts, &view.name);
                 console.note(format_args!(
@@ -69,7 +76,9 @@ pub async fn sql(root: Option<PathBuf>, arguments: SqlArguments, console: Consol
 /// of rows.
 pub async fn run_text(workspace: &Workspace, text: &str, output: &mut Output) -> Result<usize> {
     let mut rows = 0;
-    for statement in workspace.parse(text).map_err(|e| with_place(text, workspace.ctx(), e))? {
+    let statements = workspace.parse(text).map_err(|e| with_place(text, workspace.ctx(), e))?;
+    output.need_room(statements.iter().filter(|statement| gives_rows(statement)).count())?;
+    for statement in statements {
         let frame = workspace.execute(statement).await.map_err(|e| with_place(text, workspace.ctx(), e))?;
         // A definition gives no columns.
         if !frame.schema().fields().is_empty() {
@@ -77,4 +86,13 @@ pub async fn run_text(workspace: &Workspace, text: &str, output: &mut Output) ->
         }
     }
     Ok(rows)
+}
+
+/// Whether a statement gives rows, as far as that can be seen before it is planned.
+fn gives_rows(statement: &Statement) -> bool {
+    match statement {
+        Statement::Statement(statement) => matches!(statement.as_ref(), ast::Statement::Query(_)),
+        Statement::CopyTo(_) | Statement::Explain(_) => true,
+        _ => false,
+    }
 }

@@ -216,7 +216,8 @@ impl Drop for Waiting<'_> {
             let mut state = self.inner.state();
             let left = state.waiting.remove(&self.place);
             if left.is_some() && state.waiting.is_empty() {
-                state.requests.iter_mut().chain(&mut state.tokens).for_each(RateBucket::give_up);
+                let State { requests, tokens, .. } = &mut *state;
+                requests.iter_mut().chain(tokens).for_each(RateBucket::give_up);
             }
             left
         };

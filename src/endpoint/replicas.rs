@@ -159,7 +159,7 @@ impl Visit<'_> {
                 if health.out.is_some() {
                     tracing::info!("{} answers again", self.replica().place);
                 }
-                *health = Health::default();
+                *health = Health { answered: health.answered || error.is_none(), ..Health::default() };
             }
         }
         let is_gone = at_once || refuses && health.out.is_some();

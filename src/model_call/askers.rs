@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -88,9 +88,9 @@ impl Drop for Wait {
     }
 }
 
-/// Runs a look into the ledger, which is a [`Wait`] from the moment on at which it has taken long.
-pub(super) async fn waiting_when_long<F: Future>(look: F) -> F::Output {
-    let mut look = pin!(look);
+/// Runs a look into the ledger, which is a [`Wait`] from the moment on at which it has taken long. (By reference: a future
+/// that is an argument takes its room twice, in each call that is in flight.)
+pub(super) async fn waiting_when_long<F: Future>(mut look: Pin<&mut F>) -> F::Output {
     if let Ok(found) = tokio::time::timeout(LONG_LOOK, look.as_mut()).await {
         return found;
     }
@@ -99,8 +99,7 @@ pub(super) async fn waiting_when_long<F: Future>(look: F) -> F::Output {
 }
 
 /// Runs a call that may be someone else's, which is a [`Wait`] until it is asked here.
-pub(super) async fn waiting_until_asking<F: Future>(is_asking: &AtomicBool, call: F) -> F::Output {
-    let mut call = pin!(call);
+pub(super) async fn waiting_until_asking<F: Future>(is_asking: &AtomicBool, mut call: Pin<&mut F>) -> F::Output {
     let mut wait = None;
     poll_fn(|context| {
         let polled = call.as_mut().poll(context);

@@ -1,5 +1,6 @@
 //! One call: looked up in the ledger, else asked with retries, and durable before anyone sees the answer.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -68,10 +69,10 @@ impl CallRuntime {
         stop: &CancellationToken,
     ) -> Result<CallOutcome> {
         let is_asking = AtomicBool::new(false);
-        let flight = self.flights.ask_once(call.id, || {
+        let flight = pin!(self.flights.ask_once(call.id, || {
             is_asking.store(true, Ordering::Relaxed);
             self.find_or_ask(model, call, stop)
-        });
+        }));
         let (mut answer, asked_here) = waiting_until_asking(&is_asking, flight).await?;
         if let Ok(answered) = &mut answer
             && !asked_here
@@ -109,7 +110,7 @@ impl CallRuntime {
         let ledger = self.ledger().await?;
         let _claim = match ledger.claim_at_once(&call.id) {
             Some(claim) => claim,
-            None => match stop.run_until_cancelled(waiting_when_long(ledger.find_or_claim(&call.id))).await {
+            None => match stop.run_until_cancelled(waiting_when_long(pin!(ledger.find_or_claim(&call.id)))).await {
                 Some(lookup) => match lookup? {
                     Lookup::Found(stored) => return Ok(Ok(Answered::replayed(&stored))),
                     Lookup::Claimed(claim) => claim,
@@ -143,7 +144,7 @@ impl CallRuntime {
             let Some(permit) = permit.filter(|_| !stop.is_cancelled()) else {
                 return exec_err!("{INTERRUPTED}");
             };
-            self.spending.start()?;
+            self.spending.start(1, &model.config.price_per_million)?;
             let outstanding = (self.outstanding(), call.shape.stage.request(attempt));
             let outcome = self.send(model, call, most_usd).await;
             match &outcome {

@@ -24,7 +24,8 @@ pub struct CallCount {
     pub stage: String,
     /// Rows that reach the node.
     pub rows: u64,
-    /// Calls of all rows and samples; a NULL prompt is none, nor is one that cannot be rendered.
+    /// Calls of all rows and samples; a NULL prompt is none, nor is one that cannot be rendered or is never sent, since
+    /// the model has no room for it.
     pub calls: u64,
     /// Calls that were counted before, here or in another node: they are asked once.
     pub repeated: u64,
@@ -75,6 +76,10 @@ pub async fn count_calls(
             count.rows += 1;
             let calls = template.calls(&rows, row).into_iter().flatten();
             for call in calls.filter(|call| unrendered(&call.request).is_none()) {
+                // An answer of a time with more room is replayed all the same.
+                if model.endpoint.check(&call.request).is_err() && ledger.known(&[call.id]) != [true] {
+                    continue;
+                }
                 count.calls += 1;
                 let mut key = [0; 16];
                 key.copy_from_slice(&call.id.as_bytes()[..16]);

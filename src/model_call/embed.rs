@@ -226,7 +226,8 @@ impl Embedder {
         let Some(permit) = permit.filter(|_| !runtime.interrupt.is_cancelled() && wanted()) else {
             return exec_err!("{INTERRUPTED}");
         };
-        let sent = usize::try_from(runtime.spending.start_up_to(batch.len() as u64)?).unwrap_or(batch.len());
+        let sent = runtime.spending.start(batch.len() as u64, &model.config.price_per_million)?;
+        let sent = usize::try_from(sent).unwrap_or(batch.len());
         let (batch, texts) = (&batch[..sent], &texts[..sent]);
         let outstanding = (runtime.outstanding(), stage.request(attempt));
         let (time_ms, start) = (Utc::now().timestamp_millis(), Instant::now());

@@ -37,7 +37,8 @@ pub fn pieces(text: &str) -> impl Iterator<Item = Piece> {
             };
             let failed = failure(rest, &error);
             if !has_a_key(&rest.as_bytes()[..failed]) {
-                from = start + failed.max(1);
+                // Not from where it failed: a quote of prose may have taken the start of an object for a string.
+                from = start + 1;
                 continue;
             }
             let (end, value) = match closing(rest) {

@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use datafusion::common::{DataFusionError, Result};
 
 use super::progress::Dollars;
-use crate::config::Budget;
+use crate::config::{Budget, Price};
 
 /// The limits and the accounts of one process. A request counts against `max_calls` when it starts, so that never
 /// more are sent; tokens and cost are known when it ends, so that they can pass their limits by what is in flight.
@@ -72,16 +72,14 @@ impl Spending {
         self.spent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts one more request, if there is budget for it.
-    pub fn start(&self) -> Result<()> {
-        self.start_up_to(1).map(drop)
-    }
-
-    /// Counts up to so many calls that travel in one request, and says for how many there is budget: at least one.
-    pub fn start_up_to(&self, calls: u64) -> Result<u64> {
+    /// Counts up to so many calls that travel in one request, and says for how many there is budget: at least one. What
+    /// costs nothing goes on where the dollars are spent to the last, if there were any.
+    pub fn start(&self, calls: u64, price: &Price) -> Result<u64> {
+        let is_free = price.input == 0.0 && price.output == 0.0;
         let max_cost_usd = f64::from_bits(self.max_cost_usd.load(Relaxed));
         let (max_calls, max_tokens) = (self.max_calls.load(Relaxed), self.max_tokens.load(Relaxed));
-        let limit = if self.cost_usd.get() >= max_cost_usd {
+        let cost_usd = self.cost_usd.get();
+        let limit = if cost_usd > max_cost_usd || cost_usd >= max_cost_usd && !is_free {
             format!("max_cost_usd = {max_cost_usd}")
         } else if self.tokens.load(Relaxed) >= max_tokens {
             format!("max_tokens = {max_tokens}")
@@ -152,28 +150,46 @@ impl Error for BudgetSpent {}
 mod tests {
     use super::*;
 
+    const PRICED: Price = Price { input: 0.0, output: 1.0 };
+
     #[test]
     fn never_more_requests_start_than_the_limit_says_however_many_threads_ask() {
         let spending = Spending::new(Budget { max_calls: Some(50), ..Budget::default() });
         std::thread::scope(|threads| {
             for _ in 0..8 {
-                threads.spawn(|| (0..100).for_each(|_| drop(spending.start())));
+                threads.spawn(|| (0..100).for_each(|_| drop(spending.start(1, &PRICED))));
             }
         });
         assert_eq!(spending.spent().unwrap().requests, 50);
-        assert!(spending.start().unwrap_err().to_string().contains("the budget max_calls = 50 is spent: 50 requests"));
+        assert!(
+            spending
+                .start(1, &PRICED)
+                .unwrap_err()
+                .to_string()
+                .contains("the budget max_calls = 50 is spent: 50 requests")
+        );
     }
 
     #[test]
     fn tokens_and_dollars_stop_the_next_request_and_a_raised_limit_lets_it_go() {
         let spending = Spending::new(Budget { max_tokens: Some(100), max_cost_usd: Some(0.5), ..Budget::default() });
-        spending.start().unwrap();
+        spending.start(1, &PRICED).unwrap();
         spending.unanswered(100, 0.1);
-        let error = spending.start().unwrap_err().to_string();
+        let error = spending.start(1, &PRICED).unwrap_err().to_string();
         assert!(error.contains("max_tokens = 100 is spent") && error.contains("1 without an answer"), "{error}");
         spending.limit(Budget { max_cost_usd: Some(0.5), ..Budget::default() });
-        spending.start().unwrap();
+        spending.start(1, &PRICED).unwrap();
         spending.answered(1, 0.4);
-        assert!(spending.start().unwrap_err().to_string().contains("max_cost_usd = 0.5 is spent"));
+        assert!(spending.start(1, &PRICED).unwrap_err().to_string().contains("max_cost_usd = 0.5 is spent"));
+    }
+
+    #[test]
+    fn a_free_model_needs_no_dollars_and_stops_where_more_were_spent_than_there_are() {
+        let spending = Spending::new(Budget { max_cost_usd: Some(0.0), ..Budget::default() });
+        let free = Price { input: 0.0, output: 0.0 };
+        assert_eq!(spending.start(3, &free).unwrap(), 3);
+        assert!(spending.start(1, &PRICED).unwrap_err().to_string().contains("max_cost_usd = 0 is spent"));
+        spending.answered(1, 0.1);
+        assert!(spending.start(1, &free).is_err());
     }
 }

@@ -12,6 +12,7 @@ mod pipeline_url;
 mod run_schemas;
 mod show_functions;
 mod stage_views;
+mod staged_copy;
 mod state_now;
 mod statements;
 mod table_names;

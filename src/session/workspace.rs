@@ -26,6 +26,7 @@ use super::pipeline::{Pipeline, SqlFile};
 use super::pipeline_url;
 use super::run_schemas;
 use super::stage_views::{StageViews, defines_nothing};
+use super::staged_copy;
 use super::statements;
 use super::variables::{FoldVariables, Variables};
 use crate::config::{Budget, CONFIG_FILE, Config, Variable};
@@ -116,8 +117,9 @@ impl Workspace {
         }
         let mut values = config.variables.clone();
         values.extend(options.set.clone());
-        if let Some(Variable::Text(target)) = options.set.get(TARGET) {
-            config.tasks.target = target.parse::<Target>().map_err(DataFusionError::Plan)?;
+        // Whoever sets it means the gate: what it cannot be is refused, never passed over.
+        if let Some(target) = values.get(TARGET) {
+            config.tasks.target = variable_text(target).parse::<Target>().map_err(DataFusionError::Plan)?;
         }
         values.insert(TARGET.to_owned(), Variable::Text(config.tasks.target.to_string()));
         let variables = Arc::new(Variables::new(values));
@@ -219,8 +221,9 @@ impl Workspace {
                 let model = self.runtime.models.get(&name).ok()?;
                 Some(ModelRecord::new(name, model.endpoint.identity()))
             };
+            let calls = !names.is_empty();
             // Before a call is paid for; without one the writer says it soon enough.
-            if !names.is_empty()
+            if calls
                 && copy.file_type.get_ext() == "csv"
                 && let Some(field) = copy.input.schema().fields().iter().find(|field| field.data_type().is_nested())
             {
@@ -230,10 +233,13 @@ impl Workspace {
                      ({name}['…']), or write Parquet or JSON"
                 );
             }
-            self.run.set_models(names.into_iter().filter_map(record).collect());
-            if copy.file_type.get_ext() == publish::CURATED {
+            if publishes(&plan) {
+                // Those of the run are the ones that this statement calls, whatever was copied before it.
+                self.run.set_models(names.into_iter().filter_map(record).collect());
                 declared_over(written)?.into_iter().for_each(|note| self.run.note(note));
                 self.run.begin(&copy.output_url)?;
+            } else if calls && let Some(counted) = staged_copy::staged(&self.ctx, copy, &self.run.id)? {
+                return Ok(counted);
             }
         }
         if matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) {
@@ -266,7 +272,8 @@ impl Workspace {
     /// Runs the pipeline folder's stages in name order and gives the plan of the last statement where that is the
     /// COPY that publishes. Views are planned; nothing is run and no call is made.
     pub async fn register_stages(&self) -> Result<Option<LogicalPlan>> {
-        Ok(self.register(&self.pipeline.stages).await?.0)
+        // A COPY into a plain file is not it: it would pay for its calls and publish nothing.
+        Ok(self.register(&self.pipeline.stages).await?.0.filter(publishes))
     }
 
     /// Makes the views of the pipeline folder's stages known: each is planned when a statement first names it, where the
@@ -302,7 +309,7 @@ impl Workspace {
         Ok((plan, view.to_string()))
     }
 
-    /// The plan of the COPY that publishes, if these files have it, and the views that they create.
+    /// The plan of the COPY that these files end with, if they do, and the views that they create.
     async fn register(&self, files: &[SqlFile]) -> Result<(Option<LogicalPlan>, Vec<TableReference>)> {
         let (mut publishing, mut views) = (None, Vec::new());
         for file in files {
@@ -345,6 +352,11 @@ impl Workspace {
     }
 }
 
+/// Whether a plan is a COPY … STORED AS CURATED.
+fn publishes(plan: &LogicalPlan) -> bool {
+    matches!(plan, LogicalPlan::Copy(copy) if copy.file_type.get_ext() == publish::CURATED)
+}
+
 /// The folder of a workspace's state.
 const STATE: &str = ".seedmill";
 
@@ -354,6 +366,15 @@ fn ledger_location(config: &Config, stores: &Arc<Stores>) -> Location {
 
 /// The variable that holds the run's licence target.
 const TARGET: &str = "target";
+
+fn variable_text(value: &Variable) -> String {
+    match value {
+        Variable::Text(text) => text.clone(),
+        Variable::Integer(n) => n.to_string(),
+        Variable::Float(n) => n.to_string(),
+        Variable::Boolean(b) => b.to_string(),
+    }
+}
 
 fn context(
     pipeline: &Pipeline,

@@ -166,3 +166,41 @@ fn a_template_that_no_row_has_the_values_for_stops_the_run_early() {
     assert!(error.contains("template prompts/solve.jinja line 1 at "), "{error}");
     assert!(server.count() < 100, "{}", server.count());
 }
+
+#[test]
+fn a_pipeline_that_ends_in_a_copy_into_a_plain_file_is_refused_before_the_first_call() {
+    let server = server();
+    let scratch = workspace(server.url(), server.url());
+    let plain = STAGES[1].1.replace("'runs' STORED AS CURATED", "'solved.parquet' STORED AS PARQUET");
+    assert_ne!(plain, STAGES[1].1);
+    scratch.write(STAGES[1].0, &plain);
+    for arguments in [&["run"][..], &["run", "--dry-run"], &["explain"]] {
+        let error = refusal(&scratch, arguments);
+        assert!(error.contains("ends without a COPY (SELECT … ) TO 'runs' STORED AS CURATED"), "{error}");
+    }
+    assert_eq!(server.count(), 0);
+    assert!(!scratch.path().join("solved.parquet").exists());
+}
+
+#[test]
+fn calls_that_the_model_has_no_room_for_are_not_counted() {
+    let server = server();
+    let scratch = Scratch::new(server.url(), 4, "context_length = 100\n");
+    let publish = |rows: &str| {
+        let sql = format!(
+            "COPY (SELECT q AS question, completion AS answer_text, reasons('failed', completion IS NULL) AS reasons \
+             FROM generate(({rows}), model => 'm', prompt => q)) TO 'runs' STORED AS CURATED"
+        );
+        scratch.write("sql/60_publish.sql", &sql);
+    };
+    let long = "SELECT repeat('word ', 300) || value AS q FROM generate_series(1, 7)";
+    publish(long);
+    let said = scratch.ok(&["run", "--dry-run"]);
+    assert!(said.contains("\n0 calls are to be asked"), "{said}");
+    let output = scratch.run(&["run", "--max-calls", "0"]);
+    assert_ne!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
+    publish(&format!("{long} UNION ALL SELECT 'short' AS q"));
+    let said = scratch.ok(&["run", "--dry-run"]);
+    assert!(said.contains("\n1 calls are to be asked"), "{said}");
+    assert_eq!(server.count(), 0);
+}

@@ -222,3 +222,47 @@ fn a_failed_run_is_shown_with_its_reason_until_a_later_one_is_published() {
     scratch.ok(&["run"]);
     assert_eq!(scratch.value("SELECT count(*), min(state) FROM runs"), "1,complete");
 }
+
+#[test]
+fn rows_that_are_replayed_are_asked_about_in_the_next_stage_and_count_for_the_budget() {
+    let server = FaultServer::start(answer);
+    let scratch = Scratch::new(server.url(), IN_FLIGHT, "price_per_million = { input = 1000.0, output = 1000.0 }\n");
+    scratch.write(
+        "sql/10_write.sql",
+        "CREATE VIEW written AS SELECT q, completion AS draft FROM generate((SELECT 'question ' || value AS q \
+         FROM generate_series(1, 20)), model => 'm', prompt => q, max_tokens => 50);",
+    );
+    let solve = |prompt: &str| {
+        let sql = format!(
+            "COPY (SELECT q AS question, completion[1] AS answer_text, reasons('failed', draft IS NULL) AS reasons \
+             FROM enrich(TABLE written, model => 'm', prompt => '{prompt} ' || draft, samples => 5, \
+             max_tokens => 50)) TO 'runs' STORED AS CURATED;"
+        );
+        scratch.write("sql/30_solve.sql", &sql);
+    };
+    solve("solve");
+    scratch.ok(&["run"]);
+    let asked = server.count();
+    assert_eq!(asked, 20 + 100);
+    // Nothing is left of the first stage, and all of the second.
+    solve("solve again");
+    let output = scratch.run(&["run", "--max-cost-usd", "0.1"]);
+    assert_eq!(output.status.code(), Some(2), "{}", error(&output));
+    assert!(error(&output).contains("above max_cost_usd = 0.1; start with --yes"), "{}", error(&output));
+    let output = scratch.run(&["run", "--max-calls", "99"]);
+    assert!(error(&output).contains("about 100 calls, above max_calls = 99"), "{}", error(&output));
+    assert_eq!(server.count(), asked);
+}
+
+#[test]
+fn a_model_that_costs_nothing_answers_without_a_dollar_and_a_priced_one_does_not() {
+    let server = FaultServer::start(answer);
+    let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
+    scratch.ok(&["sql", "--max-cost-usd", "0", "-c", SQL]);
+    assert_eq!(server.count(), ROWS);
+    let scratch = Scratch::new(server.url(), IN_FLIGHT, "price_per_million = { input = 0.0, output = 1.0 }\n");
+    let output = scratch.run(&["sql", "--max-cost-usd", "0", "-c", SQL]);
+    assert_eq!(output.status.code(), Some(3), "{}", error(&output));
+    assert!(error(&output).contains("max_cost_usd = 0 is spent: 0 requests"), "{}", error(&output));
+    assert_eq!(server.count(), ROWS);
+}

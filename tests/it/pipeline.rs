@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::fault_server::{FaultServer, Reply};
+use crate::fault_server::{FaultServer, Reply, answer};
 use crate::scratch::Scratch;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -280,4 +280,15 @@ fn a_preview_takes_so_many_seeds_whichever_call_they_reach() {
     let generated = "SELECT count(DISTINCT call_id) FROM call_uses WHERE stage = 'generate_call'";
     assert_eq!(scratch.value(generated), "5");
     assert_eq!(scratch.value("SELECT count(*) FROM (SELECT id FROM curated UNION ALL SELECT id FROM rejected)"), "5");
+}
+
+#[test]
+fn the_manifest_names_the_models_of_the_copy_that_publishes_and_not_of_one_before_it() {
+    let server = FaultServer::start(answer);
+    let scratch = Scratch::new(server.url(), 2, "");
+    let sql = "COPY (SELECT 1 AS a) TO 'plain.csv'; \
+               COPY (SELECT q AS question, completion AS answer_text, arrow_cast([], 'List(Utf8)') AS reasons \
+               FROM generate((SELECT 'Why?' AS q), model => 'm', prompt => q)) TO 'runs' STORED AS CURATED";
+    scratch.ok(&["sql", "-c", sql]);
+    assert_eq!(scratch.value("SELECT models[1] FROM runs"), "m");
 }

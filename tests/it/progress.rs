@@ -126,3 +126,86 @@ fn where_there_is_no_terminal_a_line_comes_every_ten_seconds() {
         assert!(lines[0].contains(part), "'{part}' is not in {}", lines[0]);
     }
 }
+
+/// A command that must fail: what it says.
+fn refusal(scratch: &Scratch, arguments: &[&str]) -> String {
+    let output = scratch.run(arguments);
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}: {error}");
+    error
+}
+
+/// Of tests that ask no model.
+fn without_a_server() -> Scratch {
+    Scratch::new("http://127.0.0.1:9", 1, "")
+}
+
+#[test]
+fn a_file_holds_one_result_or_those_that_read_as_one() {
+    let scratch = without_a_server();
+    let read = |name: &str| std::fs::read_to_string(scratch.path().join(name)).unwrap();
+    let two = "SELECT 1 AS a; SELECT 2 AS a";
+    for format in ["parquet", "json"] {
+        let error = refusal(&scratch, &["sql", "--format", format, "-o", "out", "-c", two]);
+        assert!(error.contains("one result a file: "), "{error}");
+        assert!(!scratch.path().join("out").exists());
+    }
+    let output = scratch.run(&["sql", "--format", "json", "-c", two]);
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), &b""[..]));
+    // A definition is no result.
+    scratch.ok(&["sql", "--format", "json", "-o", "one.json", "-c", "CREATE VIEW v AS SELECT 1 AS a; SELECT a FROM v"]);
+    assert_eq!(read("one.json"), "[{\"a\":1}]\n");
+
+    scratch.ok(&["sql", "--format", "csv", "-o", "out.csv", "-c", two]);
+    assert_eq!(read("out.csv"), "a\n1\n2\n");
+    let other = "SELECT 3 AS a; SELECT 4 AS b";
+    let error = refusal(&scratch, &["sql", "--format", "csv", "-o", "out.csv", "-c", other]);
+    assert!(error.contains("one result a file: CSV has no place for a second with other columns"), "{error}");
+    assert_eq!(read("out.csv"), "a\n1\n2\n");
+    scratch.ok(&["sql", "--format", "ndjson", "-o", "out.jsonl", "-c", other]);
+    assert_eq!(read("out.jsonl"), "{\"a\":3}\n{\"b\":4}\n");
+}
+
+#[test]
+fn a_command_that_fails_leaves_the_file_of_its_results_as_it_was() {
+    let scratch = without_a_server();
+    scratch.write("keep.csv", "old\n");
+    let kept = || std::fs::read_to_string(scratch.path().join("keep.csv")).unwrap();
+    let to_csv = |sql| ["sql", "--format", "csv", "-o", "keep.csv", "-c", sql];
+    for sql in ["selct 1", "SELECT nothing", "SELECT 1 AS a; SELECT nothing"] {
+        refusal(&scratch, &to_csv(sql));
+        assert_eq!(kept(), "old\n", "{sql}");
+    }
+    scratch.ok(&to_csv("SELECT 1 AS a"));
+    assert_eq!(kept(), "a\n1\n");
+    let names = std::fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = names.filter(|name| name.to_string_lossy().starts_with(".seedmill-")).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn results_go_through_links_and_into_pipes_and_devices() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    let scratch = without_a_server();
+    let to = |path| scratch.ok(&["sql", "--format", "csv", "-o", path, "-c", "SELECT 1 AS a"]);
+    assert_eq!(to("/dev/stdout"), "a\n1\n");
+    assert_eq!(to("/dev/null"), "");
+    scratch.write("there.csv", "old\n");
+    let there = scratch.path().join("there.csv");
+    std::fs::set_permissions(&there, std::fs::Permissions::from_mode(0o640)).unwrap();
+    symlink("there.csv", scratch.path().join("link.csv")).unwrap();
+    to("link.csv");
+    assert!(scratch.path().join("link.csv").is_symlink());
+    assert_eq!(std::fs::read_to_string(&there).unwrap(), "a\n1\n");
+    assert_eq!(std::fs::metadata(&there).unwrap().permissions().mode() & 0o777, 0o640);
+}
+
+#[test]
+fn a_null_is_told_in_json() {
+    let scratch = without_a_server();
+    let sql = "SELECT CAST(NULL AS INT) AS a, 1 AS b";
+    assert_eq!(scratch.ok(&["sql", "--format", "json", "-c", sql]), "[{\"a\":null,\"b\":1}]\n");
+    assert_eq!(scratch.ok(&["sql", "--format", "ndjson", "-c", sql]), "{\"a\":null,\"b\":1}\n");
+}

@@ -140,3 +140,24 @@ fn a_run_in_which_everything_fails_alike_stops_with_that_reason() {
     );
     assert!(server.count() < 10 + 2 * IN_FLIGHT, "{}", server.count());
 }
+
+#[test]
+fn a_copy_that_is_stopped_leaves_the_file_that_was_there() {
+    let server = FaultServer::start(answer);
+    let scratch = Scratch::new(server.url(), 4, "");
+    for format in ["parquet", "csv", "json"] {
+        let path = scratch.path().join(format!("p.{format}"));
+        std::fs::write(&path, "as it was").unwrap();
+        let copy = format!(
+            "COPY (SELECT value, completion FROM generate((SELECT value FROM generate_series(1, 60)), model => 'm', \
+             prompt => '{format} ' || value)) TO 'p.{format}' STORED AS {format}"
+        );
+        let stopped = scratch.run(&["sql", "--max-calls", "20", "-c", &copy]);
+        assert_eq!(stopped.status.code(), Some(3), "{}", String::from_utf8_lossy(&stopped.stderr));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "as it was", "{format}");
+        scratch.ok(&["sql", "-c", &copy]);
+        assert_eq!(scratch.value(&format!("SELECT count(completion) FROM 'p.{format}'")), "60", "{format}");
+    }
+    let names = std::fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert!(names.into_iter().all(|name| !name.to_string_lossy().contains("incomplete")));
+}
