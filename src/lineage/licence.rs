@@ -198,7 +198,7 @@ fn permission_of(words: &[&str]) -> Option<Permission> {
     // Countries whose law an older version is ported to.
     const PORTED: [&str; 9] = ["igo", "us", "uk", "de", "fr", "jp", "au", "nl", "at"];
     let is_cc = words.first() == Some(&"cc");
-    let is_name = |word: &&&str| !AROUND.contains(*word) && !(is_cc && PORTED.contains(*word));
+    let is_name = |word: &&&str| !(AROUND.contains(*word) || is_cc && PORTED.contains(*word));
     let name: String = words.iter().filter(is_name).copied().collect();
     if name.is_empty() {
         return None;
