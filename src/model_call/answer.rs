@@ -2,7 +2,6 @@
 //! In: the completion's text. Out: one JSON object an item, checked against the return types.
 
 use std::iter::Peekable;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -14,6 +13,7 @@ use datafusion::common::{Result, exec_err};
 use serde_json::{Map, Value};
 
 use super::lenient_json::{Piece, list_start, pieces};
+use super::quoted_number::quoted_number;
 use super::returns::{ReturnColumn, ReturnType, Returns, arrow_fields};
 
 /// The items of an answer, or one sentence that says what is wrong with it. Without `items` there is exactly one.
@@ -208,26 +208,6 @@ fn integer(value: &Value) -> Option<i64> {
         .as_i64()
         .or_else(|| value.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 9e15).map(|f| f as i64))
         .or_else(|| value.as_str().and_then(quoted_number))
-}
-
-/// A number in quotes. Commas go only between groups of three digits, as in `1,234.5`: another is a decimal comma or stands
-/// between several numbers, and without it the text would be some other number.
-fn quoted_number<T: FromStr>(text: &str) -> Option<T> {
-    let text = text.trim();
-    if !text.contains(',') {
-        return text.parse().ok();
-    }
-    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let (whole, fraction) = match unsigned.split_once('.') {
-        Some((whole, fraction)) => (whole, Some(fraction)),
-        None => (unsigned, None),
-    };
-    let mut groups = whole.split(',');
-    let grouped = groups.next().is_some_and(|group| group.len() <= 3 && digits(group) && !group.starts_with('0'))
-        && groups.all(|group| group.len() == 3 && digits(group))
-        && fraction.is_none_or(digits);
-    if grouped { text.replace(',', "").parse().ok() } else { None }
 }
 
 fn kind(value: &Value) -> &'static str {
@@ -488,26 +468,5 @@ mod tests {
         let wrong = ITEM.replace("3}", "null}");
         let error = Err("'items[1].n' is null, not a whole number".to_owned());
         assert_eq!(read(&format!("{ITEM}\n{wrong}\n{ITEM}")), error);
-    }
-
-    #[test]
-    fn commas_go_from_a_number_only_between_its_groups_of_digits() {
-        let returns = Returns::parse("n BIGINT NULL, d DOUBLE NULL").unwrap();
-        let read = |key: &str, text: &str| {
-            let text = json!({key: text}).to_string();
-            read_items(&text, &returns, None).map(|mut items| items[0][key].take())
-        };
-        for (text, n) in [("1,234", 1234_i32), ("-12,345,678", -12_345_678), (" +1,234 ", 1234), ("7", 7)] {
-            assert_eq!(read("n", text), Ok(json!(n)), "{text}");
-            assert_eq!(read("d", text), Ok(json!(f64::from(n))), "{text}");
-        }
-        assert_eq!(read("d", "1,234.5"), Ok(json!(1234.5)));
-        for text in [
-            "3,14", "0,125", "-0,250", "1,2,3", "1234,567", ",123", "1,,234", "1,234,", "1.5,000", "1,234.", "1,23e",
-            "-,123",
-        ] {
-            assert_eq!(read("n", text), Err("'n' is a text, not a whole number".into()), "{text}");
-            assert_eq!(read("d", text), Err("'d' is a text, not a number".into()), "{text}");
-        }
     }
 }

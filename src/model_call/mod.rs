@@ -26,6 +26,7 @@ mod preview;
 mod progress;
 mod prompt_trial;
 mod pump;
+mod quoted_number;
 mod readiness;
 mod reference;
 mod render;
