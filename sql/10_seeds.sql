@@ -63,7 +63,8 @@ SELECT examined_seeds.* EXCEPT (label, unfit),
 FROM (SELECT task AS of_task, last_drawn FROM seed_quotas) AS quotas
 RIGHT JOIN examined_seeds ON examined_seeds.task = quotas.of_task;
 
--- The chosen seeds, each with three exemplars of its own task: the next three in the drawing order, around the end.
+-- The chosen seeds, each with three exemplars of its own task: the next three in the drawing order, around the end. Where a
+-- task has fewer than four seeds, all others: a seed is never its own exemplar.
 -- Exemplars of entailment and its kin have the seed's own label: what is asked for is another item of that label. Only
 -- seeds that are chosen or may stand beside one are put in order, so that memory does not grow with the seeds.
 CREATE VIEW chosen_seeds AS
@@ -78,9 +79,9 @@ WITH nearest AS (
 ),
 beside AS (
     SELECT *,
-           [coalesce(lead(example, 1) OVER ahead, nth_value(example, 1) OVER whole),
-            coalesce(lead(example, 2) OVER ahead, nth_value(example, 2) OVER whole),
-            coalesce(lead(example, 3) OVER ahead, nth_value(example, 3) OVER whole)] AS exemplars
+           CAST(row_number() OVER ahead AS BIGINT) AS place,
+           [lead(example, 1) OVER ahead, lead(example, 2) OVER ahead, lead(example, 3) OVER ahead] AS next,
+           [nth_value(example, 1) OVER whole, nth_value(example, 2) OVER whole, nth_value(example, 3) OVER whole] AS first
     FROM nearest
     WINDOW ahead AS (PARTITION BY task, label ORDER BY stable_hash(concat(seed_id, @draw)), seed_id),
            whole AS (PARTITION BY task, label ORDER BY stable_hash(concat(seed_id, @draw)), seed_id
@@ -91,6 +92,7 @@ SELECT seed_id, task, family, capability, format, language, license,
        answer_text AS seed_answer,
        options     AS seed_options,
        example     AS seed,
-       exemplars
+       -- Behind the last the first follow, but none twice and not the seed itself: `place` is how many stand up to it.
+       array_concat(array_compact(next), array_compact(first)[1:place - 1])[1:3] AS exemplars
 FROM beside
 WHERE stable_hash(concat(seed_id, @draw)) <= last_drawn;

@@ -18,23 +18,28 @@ WITH usable AS (
     FROM seed_verdicts
     WHERE NOT array_has_any(reasons, ['not_normalized', 'licence', 'held_out_copy', 'too_long'])
 ),
-beside AS (
+placed AS (
     SELECT *,
-           [coalesce(lead(example, 1) OVER ahead, nth_value(example, 1) OVER whole),
-            coalesce(lead(example, 2) OVER ahead, nth_value(example, 2) OVER whole),
-            coalesce(lead(example, 3) OVER ahead, nth_value(example, 3) OVER whole)] AS exemplars
+           CAST(row_number() OVER (PARTITION BY task, label ORDER BY stable_hash(concat(seed_id, @draw)), seed_id) AS BIGINT) AS place,
+           count(*) OVER (PARTITION BY task, label) AS n
     FROM usable
-    WINDOW ahead AS (PARTITION BY task, label ORDER BY stable_hash(concat(seed_id, @draw)), seed_id),
-           whole AS (PARTITION BY task, label ORDER BY stable_hash(concat(seed_id, @draw)), seed_id
-                     ROWS BETWEEN UNBOUNDED PRECEDING AND UNBOUNDED FOLLOWING)
+),
+beside AS (
+    SELECT placed.seed_id AS of_seed, array_agg(other.example ORDER BY step) AS exemplars
+    FROM placed
+    CROSS JOIN (VALUES (1), (2), (3)) AS steps(step)
+    JOIN placed AS other ON other.task = placed.task AND other.label = placed.label
+                        AND other.place = (placed.place + step - 1) % placed.n + 1
+    WHERE step < placed.n
+    GROUP BY placed.seed_id
 )
 SELECT seed_id, task, family, capability, format, language, license, question AS seed_question,
-       answer_text AS seed_answer, options AS seed_options, example AS seed, exemplars
-FROM beside
+       answer_text AS seed_answer, options AS seed_options, example AS seed, coalesce(exemplars, []) AS exemplars
+FROM placed LEFT JOIN beside ON of_seed = seed_id
 WHERE cardinality(reasons) = 0
 ORDER BY task, seed_id";
 
-/// Tasks of many seeds, of fewer than are drawn, of one; pairs with labels that are common, rare and alone; and some that
+/// Tasks of many seeds, of fewer than are drawn, of five to one; pairs with labels that are common, rare and alone; and some that
 /// cannot be used.
 fn synthetic() -> Place {
     let place = Place::new("[tasks]\nfrom = [\"tasks\"]");
@@ -61,6 +66,7 @@ fn synthetic() -> Place {
     };
     task("many", "short_answer", plain("many", 1500));
     task("few", "short_answer", plain("few", 9));
+    (2..6).for_each(|n| task(&format!("only_{n}"), "short_answer", plain(&format!("only_{n}"), n)));
     task("one", "short_answer", plain("one", 1));
     let label = |i: usize| match i {
         7 => "alone",
@@ -96,7 +102,8 @@ async fn exemplars_are_the_next_three_of_all_usable_seeds_around_the_end() {
         counts.push(found.len());
     }
     let copies = 1500 / 50 - 1 + 1200 / 50 - 1;
-    assert_eq!(counts, [8 + 8 + 8 + 1, 4, 60, 1500 + 9 + 1 + 1200 - copies]);
+    let only = 2 + 3 + 4 + 5;
+    assert_eq!(counts, [8 + 8 + 8 + 1 + only, 4 + 4, 60, 1500 + 9 + 1 + only + 1200 - copies]);
 }
 
 /// How many rows come out of the plan's window functions.
@@ -116,8 +123,8 @@ async fn only_seeds_that_may_stand_beside_a_chosen_one_are_put_in_order() {
     let plan = frame.create_physical_plan().await.unwrap();
     let shown = datafusion::physical_plan::displayable(plan.as_ref()).indent(true).to_string();
     collect(plan.clone(), state.into()).await.unwrap();
-    // Of each of the six labels, 'few' has 9, 'contradiction' 6, and 'one' and 'alone' one each.
-    assert_eq!(rows_in_order(plan.as_ref()), 3 * (8 + 3) + 9 + 6 + 1 + 1, "{shown}");
+    // Of each label; 'few' has 9, 'contradiction' 6, 'one' and 'alone' one each, and 'only_…' what they say.
+    assert_eq!(rows_in_order(plan.as_ref()), 3 * (8 + 3) + 9 + 6 + 1 + 1 + (2 + 3 + 4 + 5), "{shown}");
     // One pass that counts, and one that takes.
     assert_eq!(shown.matches("DataSourceExec").count(), 2, "{shown}");
     assert!(shown.matches("held_out_copy(question").count() <= 2, "{shown}");
