@@ -29,7 +29,7 @@ const TOKEN_BYTES: f64 = 4.0;
 
 pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Result<u8> {
     let set = arguments.set.set.into_iter().collect();
-    let options = OpenOptions { root, pipeline: arguments.pipeline, set, ..OpenOptions::default() };
+    let options = OpenOptions { root, pipeline: arguments.pipeline, set, out: arguments.out, ..OpenOptions::default() };
     let workspace = Workspace::open(options).await?;
     let plan = workspace.register_stages().await?.ok_or_else(|| workspace.no_publishing_statement())?;
     // Shown is the plan as it was written; where the part without calls may be run, what it shares is run once.

@@ -34,8 +34,8 @@ const LONG: Duration = Duration::from_secs(2);
 
 pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Console) -> Result<u8> {
     if arguments.dry_run {
-        let RunArguments { pipeline, set, limit_seeds, .. } = arguments;
-        let arguments = ExplainArguments { pipeline, set, physical: false, full: false, count: true, limit_seeds };
+        let RunArguments { pipeline, set, limit_seeds, out, .. } = arguments;
+        let arguments = ExplainArguments { pipeline, set, physical: false, full: false, count: true, limit_seeds, out };
         return until_signal(explain(root, arguments)).await.unwrap_or(Ok(EXIT_INTERRUPTED));
     }
     let start = Instant::now();
@@ -139,8 +139,8 @@ async fn prepare(root: Option<PathBuf>, arguments: RunArguments, console: Consol
         }
     }
     // What is quickly found is found before the seeds are read.
-    if view.is_none() {
-        workspace.run.check_target(&workspace.config.out).await?;
+    if let LogicalPlan::Copy(copy) = &plan {
+        workspace.run.check_target(&copy.output_url).await?;
     }
     if let Some(settings) = &workspace.config.run_code {
         check_python(settings).await?;

@@ -131,6 +131,7 @@ impl Workspace {
         let models = Arc::new(Models::new(&config));
         let mut run = Run::new(&config.root, config.tasks.target, pipeline.sha256());
         run.out = Some(config.out.clone());
+        run.out_is_told = options.out.is_some();
         run.stores = Arc::clone(&stores);
         for task in catalog.tasks() {
             let of = Attribution {
