@@ -239,8 +239,8 @@ impl Workspace {
                 self.run.set_models(names.into_iter().filter_map(record).collect());
                 declared_over(written)?.into_iter().for_each(|note| self.run.note(note));
                 self.run.begin(&copy.output_url)?;
-            } else if calls && let Some(counted) = staged_copy::staged(&self.ctx, copy, &self.run.id)? {
-                return Ok(counted);
+            } else if calls {
+                return staged_copy::staged(&self.ctx, copy, &self.run.id);
             }
         }
         if matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) {
