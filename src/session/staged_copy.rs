@@ -32,7 +32,8 @@ pub fn staged(ctx: &SessionContext, copy: &CopyTo, run_id: &str) -> Result<DataF
     let output_url = beside.as_ref().map_or_else(|| copy.output_url.clone(), |beside| beside.url.clone());
     let plan = LogicalPlan::Copy(CopyTo { output_url, ..copy.clone() });
     let schema = Arc::clone(plan.schema().inner());
-    let rows = StagedCopy { ctx: ctx.clone(), plan, schema: Arc::clone(&schema), target: copy.output_url.clone(), beside };
+    let rows =
+        StagedCopy { ctx: ctx.clone(), plan, schema: Arc::clone(&schema), target: copy.output_url.clone(), beside };
     ctx.read_table(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(rows)])?))
 }
 

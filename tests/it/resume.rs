@@ -179,7 +179,8 @@ fn a_copy_into_a_folder_that_is_stopped_leaves_no_file_there() {
         assert_eq!(scratch.value(&format!("SELECT count(completion) FROM 'out{n}/'")), "60", "{partitions}");
         let written = files(&folder);
         assert!(written.iter().all(|name| name.ends_with(".parquet")), "{written:?}");
-        assert_eq!(written.len(), if partitions.is_empty() { 1 } else { 3 }, "{written:?}");
+        // One for a value of `part`, else as many as were open at once.
+        assert!(if partitions.is_empty() { !written.is_empty() } else { written.len() == 3 }, "{written:?}");
     }
 }
 
