@@ -14,6 +14,7 @@ use super::nearly_json;
 use super::openai_body::{merge, reserved};
 use super::{EmbeddingAnswer, Parameters};
 use crate::config::ModelConfig;
+use crate::counted::counted;
 
 /// The key among these extra keys that may not be set.
 pub(super) fn reserved_key(extra: &Map<String, Value>) -> Option<&'static str> {
@@ -41,7 +42,11 @@ pub(super) fn read(body: &str, texts: &[&str]) -> Result<Vec<EmbeddingAnswer>, S
     let mut embeddings: Vec<Option<Vector>> = texts.iter().map(|_| None).collect();
     let numbered = data.iter().filter(|item| item.index.is_some()).count();
     if numbered == 0 && data.len() != texts.len() || numbered != 0 && numbered != data.len() {
-        return Err(format!("the answer has {} embeddings for {} texts", data.len(), texts.len()));
+        return Err(format!(
+            "the answer has {} for {}",
+            counted(data.len(), "embedding"),
+            counted(texts.len(), "text")
+        ));
     }
     for (place, item) in data.into_iter().enumerate() {
         let index = item.index.unwrap_or(place);
@@ -187,7 +192,7 @@ mod tests {
     fn a_body_that_cannot_be_matched_to_the_texts_is_no_answer() {
         for (body, why) in [
             (json!({"data": []}), "0 embeddings for 2 texts"),
-            (json!({"data": [{"embedding": [1.0]}]}), "1 embeddings for 2 texts"),
+            (json!({"data": [{"embedding": [1.0]}]}), "1 embedding for 2 texts"),
             (json!({"data": [{"embedding": [1.0]}, {"index": 0, "embedding": [1.0]}]}), "2 embeddings for 2 texts"),
             (json!({"data": [{"index": 0, "embedding": [1]}, {"index": 0, "embedding": [1]}]}), "two embeddings of"),
             (json!({"data": [{"index": 7, "embedding": [1]}]}), "an embedding 7, but there were 2 texts"),

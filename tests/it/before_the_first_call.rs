@@ -105,7 +105,7 @@ fn only_runs_up_to_a_stage_and_the_whole_run_finds_its_answers() {
 
     let out = scratch.ok(&["run", "--set", "more=!"]);
     // All five questions are alike, and so is what is asked about them.
-    assert!(out.contains("1 calls asked and 9 replayed"), "{out}");
+    assert!(out.contains("1 call asked and 9 replayed"), "{out}");
     assert_eq!(server.count(), 6);
 }
 
@@ -223,6 +223,6 @@ fn calls_that_the_model_has_no_room_for_are_not_counted() {
     assert_ne!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
     publish(&format!("{long} UNION ALL SELECT 'short' AS q"));
     let said = scratch.ok(&["run", "--dry-run"]);
-    assert!(said.contains("\n1 calls are to be asked"), "{said}");
+    assert!(said.contains("\n1 call is to be asked"), "{said}");
     assert_eq!(server.count(), 0);
 }
