@@ -43,7 +43,7 @@ pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Resu
     let history = workspace.read_history().await?;
     let optimized = workspace.ctx().state().optimize(&plan)?;
     let physical = workspace.ctx().state().create_physical_plan(&plan).await?;
-    let counted = match shared.as_ref().filter(|_| arguments.count) {
+    let checked = match shared.as_ref().filter(|_| arguments.count) {
         // A template that fails is found here as in a run.
         Some(shared) => {
             let calls = call_nodes(&workspace.ctx().state().optimize(shared)?)?;
@@ -51,7 +51,7 @@ pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Resu
         }
         None => None,
     };
-    let (notes, counts) = match &counted {
+    let (notes, counts) = match &checked {
         Some((notes, calls)) => (notes.clone(), Some(count(&workspace, calls).await?)),
         None => (Vec::new(), None),
     };
