@@ -7,6 +7,7 @@
 
 pub mod cli;
 pub mod config;
+mod counted;
 pub mod curate;
 pub mod endpoint;
 pub mod guard;

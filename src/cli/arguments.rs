@@ -165,6 +165,9 @@ pub struct ExplainArguments {
     /// As `run` with it: so many seeds
     #[arg(long, value_name = "N")]
     pub limit_seeds: Option<NonZeroUsize>,
+    /// Of `run --dry-run --out`: a target that the run takes is no error here
+    #[arg(skip)]
+    pub out: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]

@@ -9,6 +9,7 @@ use indicatif::HumanCount;
 
 use super::console::Console;
 use crate::config::Budget;
+use crate::counted::noun;
 use crate::model_call::{CallKind, CallNode, CountedCalls, call_nodes, count_calls};
 use crate::session::Workspace;
 
@@ -69,12 +70,12 @@ impl Estimate {
     /// The sentence about the limits that it passes; `None` where it passes none.
     pub fn over(&self, budget: &Budget) -> Option<String> {
         let mut over = Vec::new();
-        let whole = |n: f64| HumanCount(n as u64);
+        let about = |n: f64, one: &str| format!("about {} {}", HumanCount(n as u64), noun(n as u64 == 1, one));
         if let Some(max) = budget.max_calls.filter(|max| self.calls > *max as f64) {
-            over.push(format!("about {} calls, above max_calls = {max}", whole(self.calls)));
+            over.push(format!("{}, above max_calls = {max}", about(self.calls, "call")));
         }
         if let Some(max) = budget.max_tokens.filter(|max| self.tokens > *max as f64) {
-            over.push(format!("about {} tokens, above max_tokens = {max}", whole(self.tokens)));
+            over.push(format!("{}, above max_tokens = {max}", about(self.tokens, "token")));
         }
         if let Some(max) = budget.max_cost_usd.filter(|max| self.cost_usd > *max) {
             over.push(format!("about ${:.4}, above max_cost_usd = {max}", self.cost_usd));

@@ -13,6 +13,7 @@ use super::calls_compact::calls_compact;
 use super::calls_gc::calls_gc;
 use super::output::{self, Output};
 use super::{EXIT_OK, text_table};
+use crate::counted::counted;
 use crate::ledger::{Backlog, MANY_LOGS, backlog};
 use crate::session::{OpenOptions, Workspace};
 
@@ -68,7 +69,9 @@ fn told(backlog: Option<Backlog>) -> String {
     }
     if unsent > 0 {
         text.push_str(&format!(
-            "\n{unsent} groups of answers lie in {} and not in the store yet: the next command that makes calls sends them\n",
+            "\n{} of answers {} in {} and not in the store yet: the next command that makes calls sends what is there\n",
+            counted(unsent, "group"),
+            if unsent == 1 { "lies" } else { "lie" },
             folder.display()
         ));
     }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use datafusion::common::Result;
 
 use super::{EXIT_OK, output, text_table};
+use crate::counted::noun;
 use crate::ledger::{Totals, compact};
 use crate::session::{OpenOptions, Workspace};
 
@@ -15,8 +16,9 @@ pub async fn calls_compact(root: Option<PathBuf>) -> Result<u8> {
     let mut text = text_table::lines(&[header, row("before", done.before), row("after", done.after)], 1);
     if done.still_held > 0 {
         text.push_str(&format!(
-            "{} replaced segments may still be read by another process; a later command deletes them\n",
-            text_table::count(done.still_held)
+            "{} replaced {} may still be read by another process; a later command deletes what is left\n",
+            text_table::count(done.still_held),
+            noun(done.still_held == 1, "segment")
         ));
     }
     output::text(&text)?;

@@ -8,6 +8,7 @@ use datafusion::common::{DataFusionError, Result};
 
 use super::arguments::GcArguments;
 use super::{EXIT_OK, output, text_table};
+use crate::counted::noun;
 use crate::ledger::{GarbageCollector, Share, Unused};
 use crate::publish::named_calls;
 use crate::session::{OpenOptions, Workspace};
@@ -62,9 +63,9 @@ fn report(unused: &Unused, since: DateTime<Utc>, runs: &Place) -> String {
     };
     if unused.named.calls > 0 {
         text.push_str(&format!(
-            "kept: {} unused calls that published runs in {} name\n",
+            "kept: {} unused {} that published runs in {runs} name\n",
             text_table::count(unused.named.calls),
-            runs
+            noun(unused.named.calls == 1, "call")
         ));
     }
     text

@@ -9,6 +9,7 @@ use super::interrupt::{GRACE, REASON};
 use super::progress::Progress;
 use super::stage_view::StageView;
 use super::{EXIT_BUDGET, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, is_broken_pipe, sentence};
+use crate::counted::counted;
 use crate::publish::StoppedBy;
 use crate::session::Workspace;
 
@@ -48,6 +49,7 @@ pub async fn settle<T>(
         workspace.run.stopped(StoppedBy::Interrupted, REASON);
         let given_up = match given_up {
             0 => String::new(),
+            1 => "1 request was given up; ".to_owned(),
             n => format!("{n} requests were given up; "),
         };
         let again = "run the same command to go on, every answer is kept and none is paid for twice";
@@ -116,7 +118,9 @@ pub fn finished_event(
 
 /// How far the stages have come, as the beginning of a sentence: `generate has done 50 of 200 rows; `.
 fn left(views: &[StageView]) -> String {
-    let done = |view: &StageView| format!("{} has done {} of {} rows", view.title(), view.counts.rows_done, view.rows);
+    let done = |view: &StageView| {
+        format!("{} has done {} of {}", view.title(), view.counts.rows_done, counted(view.rows, "row"))
+    };
     let done: Vec<String> = views.iter().filter(|view| view.rows > 0).map(done).collect();
     if done.is_empty() { String::new() } else { format!("{}; ", done.join(", ")) }
 }

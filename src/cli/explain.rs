@@ -14,6 +14,7 @@ use super::arguments::ExplainArguments;
 use super::first_calls::FirstCalls;
 use super::prompt_check::check_prompts;
 use super::{EXIT_OK, output};
+use crate::counted::counted;
 use crate::ledger::{Backlog, backlog};
 use crate::model_call::{
     CallCount, CallEstimate, CallHistory, CallKind, CallNode, CountedCalls, Dollars, TotalEstimate, call_nodes,
@@ -29,7 +30,7 @@ const TOKEN_BYTES: f64 = 4.0;
 
 pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Result<u8> {
     let set = arguments.set.set.into_iter().collect();
-    let options = OpenOptions { root, pipeline: arguments.pipeline, set, ..OpenOptions::default() };
+    let options = OpenOptions { root, pipeline: arguments.pipeline, set, out: arguments.out, ..OpenOptions::default() };
     let workspace = Workspace::open(options).await?;
     let plan = workspace.register_stages().await?.ok_or_else(|| workspace.no_publishing_statement())?;
     // Shown is the plan as it was written; where the part without calls may be run, what it shares is run once.
@@ -42,7 +43,7 @@ pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Resu
     let history = workspace.read_history().await?;
     let optimized = workspace.ctx().state().optimize(&plan)?;
     let physical = workspace.ctx().state().create_physical_plan(&plan).await?;
-    let counted = match shared.as_ref().filter(|_| arguments.count) {
+    let checked = match shared.as_ref().filter(|_| arguments.count) {
         // A template that fails is found here as in a run.
         Some(shared) => {
             let calls = call_nodes(&workspace.ctx().state().optimize(shared)?)?;
@@ -50,7 +51,7 @@ pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Resu
         }
         None => None,
     };
-    let (notes, counts) = match &counted {
+    let (notes, counts) = match &checked {
         Some((notes, calls)) => (notes.clone(), Some(count(&workspace, calls).await?)),
         None => (Vec::new(), None),
     };
@@ -77,10 +78,15 @@ pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Resu
         if let Some(Backlog { unsent, folder, .. }) = backlog(workspace.ledger()).await?
             && unsent > 0
         {
+            let (lie, they_count, them) = match unsent {
+                1 => ("lies", "it counts", "it"),
+                _ => ("lie", "they count", "them"),
+            };
             let _ = writeln!(
                 text,
-                "{unsent} groups of answers lie in {} and not in the store yet: they count as answered, and the run \
-                 sends them first",
+                "{} of answers {lie} in {} and not in the store yet: {they_count} as answered, and the run sends {them} \
+                 first",
+                counted(unsent, "group"),
                 folder.display()
             );
         }
@@ -138,8 +144,8 @@ fn write_total(out: &mut String, estimates: &[CallEstimate], is_counted: bool) {
     let at_least = if total.is_partial { " at least, since a part is unknown" } else { "" };
     let _ = writeln!(
         out,
-        "\nAll calls together, answers in the ledger included: {} calls, {:.0} tokens, {}{at_least}",
-        total.calls,
+        "\nAll calls together, answers in the ledger included: {}, {:.0} tokens, {}{at_least}",
+        counted(total.calls, "call"),
         total.tokens,
         Dollars(total.cost_usd)
     );
@@ -188,7 +194,8 @@ fn write_counts(
     }
     let _ = writeln!(out, "\nThe first calls, counted:");
     write_table(out, &table);
-    let _ = writeln!(out, "{} calls are to be asked", counts.iter().map(|(_, count)| count.to_ask()).sum::<u64>());
+    let to_ask = counts.iter().map(|(_, count)| count.to_ask()).sum::<u64>();
+    let _ = writeln!(out, "{} {} to be asked", counted(to_ask, "call"), if to_ask == 1 { "is" } else { "are" });
     Ok(())
 }
 

@@ -24,6 +24,7 @@ use super::progress::Progress;
 use super::prompt_check::check_prompts;
 use super::{EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, output};
 use crate::config::Provider;
+use crate::counted::counted;
 use crate::curate::check_python;
 use crate::model_call::{CallKind, CallNode, call_nodes};
 use crate::publish::{Published, Report, Stage, Usage};
@@ -34,8 +35,8 @@ const LONG: Duration = Duration::from_secs(2);
 
 pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Console) -> Result<u8> {
     if arguments.dry_run {
-        let RunArguments { pipeline, set, limit_seeds, .. } = arguments;
-        let arguments = ExplainArguments { pipeline, set, physical: false, full: false, count: true, limit_seeds };
+        let RunArguments { pipeline, set, limit_seeds, out, .. } = arguments;
+        let arguments = ExplainArguments { pipeline, set, physical: false, full: false, count: true, limit_seeds, out };
         return until_signal(explain(root, arguments)).await.unwrap_or(Ok(EXIT_INTERRUPTED));
     }
     let start = Instant::now();
@@ -55,7 +56,8 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
             console.event("run_started", json!({ "run_id": workspace.run.id, "seeds": seeds, "stages": stages }));
         }
         Console::Plain | Console::Quiet => {
-            console.note(format_args!("run {}: {seeds} seeds, stages {}", workspace.run.id, stages.join(" → ")));
+            let seeds = counted(seeds, "seed");
+            console.note(format_args!("run {}: {seeds}, stages {}", workspace.run.id, stages.join(" → ")));
         }
     }
     let progress = Progress::start(console, &workspace.runtime, stages, Some(seeds));
@@ -139,8 +141,8 @@ async fn prepare(root: Option<PathBuf>, arguments: RunArguments, console: Consol
         }
     }
     // What is quickly found is found before the seeds are read.
-    if view.is_none() {
-        workspace.run.check_target(&workspace.config.out).await?;
+    if let LogicalPlan::Copy(copy) = &plan {
+        workspace.run.check_target(&copy.output_url).await?;
     }
     if let Some(settings) = &workspace.config.run_code {
         check_python(settings).await?;
@@ -199,12 +201,13 @@ fn need_models(workspace: &Workspace, calls: &[CallNode]) -> Result<()> {
 fn preview(workspace: &Workspace, view: &str, rows: u64, start: Instant) -> String {
     let total = workspace.runtime.progress.total();
     format!(
-        "{rows} rows of {view}; {} calls asked and {} replayed, {} + {} tokens, ${:.4}, {:.1} s\n\
+        "{} of {view}; {} asked and {} replayed, {} + {}, ${:.4}, {:.1} s\n\
          nothing is published; look at the rows with: seedmill sql -c 'SELECT * FROM {view} LIMIT 10'\n",
-        total.asked,
+        counted(rows, "row"),
+        counted(total.asked, "call"),
         total.replayed,
         total.prompt_tokens,
-        total.completion_tokens,
+        counted(total.completion_tokens, "token"),
         total.cost_usd,
         start.elapsed().as_secs_f64(),
     )

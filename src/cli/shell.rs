@@ -17,6 +17,7 @@ use super::progress::Progress;
 use super::shell_command::{ShellCommand, help, shell_command};
 use super::sql::run_text;
 use super::{EXIT_INTERRUPTED, EXIT_OK, functions, sentence};
+use crate::counted::counted;
 use crate::session::{Workspace, is_complete};
 use crate::stores::without_queries;
 
@@ -112,7 +113,7 @@ impl Shell<'_> {
         match result {
             Some(Ok(rows)) => {
                 if self.timing {
-                    eprintln!("{rows} rows, {:.3} s", start.elapsed().as_secs_f64());
+                    eprintln!("{}, {:.3} s", counted(rows, "row"), start.elapsed().as_secs_f64());
                 }
             }
             Some(Err(error)) => eprintln!("{}", sentence(&error)),

@@ -16,6 +16,7 @@ use super::output::Output;
 use super::progress::Progress;
 use super::sql_error::with_place;
 use super::{EXIT_OK, sentence, shell};
+use crate::counted::counted;
 use crate::session::{OpenOptions, Workspace};
 
 pub async fn sql(root: Option<PathBuf>, arguments: SqlArguments, console: Console) -> Result<u8> {
@@ -60,9 +61,10 @@ pub async fn sql(root: Option<PathBuf>, arguments: SqlArguments, console: Consol
             for view in views.iter().filter(|view| view.counts.failed > 0) {
                 let (title, counts, name) = (view.title(), &view.counts, &view.name);
                 console.note(format_args!(
-                    "note: {title}: {} of {} calls failed; why stands in {name}['error'] of their rows",
+                    "note: {title}: {} of {} failed; why stands in {name}['error'] of {}",
                     counts.failed,
-                    counts.calls()
+                    counted(counts.calls(), "call"),
+                    if counts.failed == 1 { "its row" } else { "their rows" }
                 ));
             }
             finished_event(&workspace, console, &views, None, EXIT_OK);

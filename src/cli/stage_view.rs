@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{FormattedDuration, HumanCount};
 use serde_json::{Value, json};
 
+use crate::counted::noun;
 use crate::model_call::StageCounts;
 
 /// Rates are of the last seconds.
@@ -50,7 +51,8 @@ impl StageView {
     /// `120/200 rows · 31.5 calls/s · 8 in flight · …`.
     pub fn line(&self) -> String {
         let counts = &self.counts;
-        let mut parts = vec![format!("{}/{} rows", HumanCount(counts.rows_done), HumanCount(self.rows))];
+        let mut parts =
+            vec![format!("{}/{} {}", HumanCount(counts.rows_done), HumanCount(self.rows), noun(self.rows == 1, "row"))];
         let finished = self.is_finished();
         if finished {
             parts.push("done".to_owned());
@@ -63,7 +65,7 @@ impl StageView {
             parts.push(format!("{} in flight", counts.in_flight));
         }
         if self.errors() > 0 {
-            parts.push(format!("{} errors", HumanCount(self.errors())));
+            parts.push(format!("{} {}", HumanCount(self.errors()), noun(self.errors() == 1, "error")));
         }
         if counts.failed > 0 {
             parts.push(format!("{} failed", HumanCount(counts.failed)));

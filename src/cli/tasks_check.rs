@@ -8,6 +8,7 @@ use datafusion::common::{DataFusionError, Result};
 use super::arguments::CheckArguments;
 use super::{EXIT_FAILED, EXIT_OK, output};
 use crate::config::TasksConfig;
+use crate::counted::counted;
 use crate::stores::Stores;
 use crate::tasks::{Catalog, Comparison, FIELDS, Golden};
 
@@ -39,7 +40,7 @@ pub async fn check(root: Option<PathBuf>, arguments: CheckArguments) -> Result<u
 fn report(file: &str, comparison: &Comparison, show: usize) -> String {
     let mut out = String::new();
     // Writing to a String does not fail.
-    let _ = writeln!(out, "{file}: {} tasks, {} rows", comparison.tasks, comparison.rows);
+    let _ = writeln!(out, "{file}: {}, {}", counted(comparison.tasks, "task"), counted(comparison.rows, "row"));
     let _ = writeln!(out, "{:<16}{:>8}{:>11}{:>8}", "field", "equal", "different", "failed");
     for field in FIELDS {
         let counts = comparison.fields.get(field).copied().unwrap_or_default();

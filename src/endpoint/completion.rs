@@ -6,6 +6,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::nearly_json;
+
 /// No answer has more tokens: a count above it is a server's mistake and as good as none. Believed, it would make the
 /// limiter wait for years, and sums would wrap.
 const MOST_TOKENS: u64 = 1_000_000_000;
@@ -27,8 +29,8 @@ pub struct Completion {
 
 impl Completion {
     /// Reads a `chat.completion` or `text_completion` body, or one text's embedding in base64 as the ledger keeps it;
-    /// the error says what is missing. A content that is no text is its JSON, one in parts is the parts' texts, and
-    /// counts may be in quotes.
+    /// the error says what is missing. A content that is no text is its JSON, one in parts is the parts' texts, counts
+    /// may be in quotes, and half a surrogate pair is U+FFFD.
     pub fn from_body(body: &str) -> Result<Completion, String> {
         match serde_json::from_str::<UsualBody>(body).ok().and_then(UsualBody::completion) {
             Some(completion) => Ok(completion),
@@ -37,7 +39,7 @@ impl Completion {
     }
 
     fn from_any_body(body: &str) -> Result<Completion, String> {
-        let body: Value = serde_json::from_str(body).map_err(|e| format!("the answer is not JSON ({e})"))?;
+        let body: Value = nearly_json::read(body).map_err(|e| format!("the answer is not JSON ({e})"))?;
         if let Some(embedding) = body.pointer("/data/0/embedding").and_then(Value::as_str) {
             let prompt_tokens = body.pointer("/usage/prompt_tokens").and_then(Value::as_u64).and_then(believable);
             // Nothing is generated: where tokens are counted, these are none.
@@ -248,6 +250,15 @@ mod tests {
         let body = json!({"choices": [{"text": "x"}], "usage": {"prompt_tokens": -1, "completion_tokens": "many"}});
         let read = Completion::from_body(&body.to_string()).unwrap();
         assert_eq!((read.prompt_tokens, read.completion_tokens), (None, None));
+    }
+
+    #[test]
+    fn a_body_that_is_nearly_json_is_an_answer() {
+        let body = r#"{"choices": [{"message": {"content": "cut \ud83d"}, "logprobs": {"mean": NaN}, "finish_reason": "length"}],
+            "usage": {"prompt_tokens": 3, "completion_tokens": 5}}"#;
+        let read = Completion::from_body(body).unwrap();
+        assert_eq!((read.text.as_str(), read.completion_tokens), ("cut \u{fffd}", Some(5)));
+        assert!(Completion::from_body(&body[..body.len() / 2]).is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@ pub mod embedded;
 mod latency_window;
 mod limiter;
 mod model;
+mod nearly_json;
 mod openai;
 mod openai_body;
 mod openai_embeddings;

@@ -170,7 +170,8 @@ impl OpenAiEndpoint {
             let message = format!("the answer of {} is longer than max_response_bytes = {limit}", replica.place);
             return Err(SendError::new(ErrorKind::TooLarge, message));
         }
-        let body = String::from_utf8(body).map_err(|_| torn(replica, "", "the answer is not UTF-8".to_owned()))?;
+        // A text may be cut inside a character: it is paid, and kept but for that.
+        let body = String::from_utf8(body).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned());
         Ok((status.as_u16(), self.secrets.hide_in_answer(body)))
     }
 

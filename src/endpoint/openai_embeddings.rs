@@ -10,9 +10,11 @@ use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_json::{Map, Value, json};
 
 use super::completion::believable;
+use super::nearly_json;
 use super::openai_body::{merge, reserved};
 use super::{EmbeddingAnswer, Parameters};
 use crate::config::ModelConfig;
+use crate::counted::counted;
 
 /// The key among these extra keys that may not be set.
 pub(super) fn reserved_key(extra: &Map<String, Value>) -> Option<&'static str> {
@@ -34,19 +36,17 @@ pub(super) fn body(config: &ModelConfig, texts: &[&str], parameters: &Parameters
 /// The embeddings of these texts, in their order. The error says why the body as a whole is no answer; what is wrong
 /// with one text's embedding is in that text's answer.
 pub(super) fn read(body: &str, texts: &[&str]) -> Result<Vec<EmbeddingAnswer>, String> {
-    let Body { data, usage } = match serde_json::from_str(body) {
-        Ok(body) => body,
-        // Python writes numbers that JSON does not have: they are wrong for their text, not for all.
-        Err(e) if body.contains("NaN") || body.contains("Infinity") => {
-            let null = body.replace("-Infinity", "null").replace("Infinity", "null").replace("NaN", "null");
-            serde_json::from_str(&null).map_err(|_| format!("the answer is no list of embeddings ({e})"))?
-        }
-        Err(e) => return Err(format!("the answer is no list of embeddings ({e})")),
-    };
+    // Python writes numbers that JSON does not have: they are wrong for their text, not for all.
+    let read = nearly_json::read(body);
+    let Body { data, usage } = read.map_err(|e| format!("the answer is no list of embeddings ({e})"))?;
     let mut embeddings: Vec<Option<Vector>> = texts.iter().map(|_| None).collect();
     let numbered = data.iter().filter(|item| item.index.is_some()).count();
     if numbered == 0 && data.len() != texts.len() || numbered != 0 && numbered != data.len() {
-        return Err(format!("the answer has {} embeddings for {} texts", data.len(), texts.len()));
+        return Err(format!(
+            "the answer has {} for {}",
+            counted(data.len(), "embedding"),
+            counted(texts.len(), "text")
+        ));
     }
     for (place, item) in data.into_iter().enumerate() {
         let index = item.index.unwrap_or(place);
@@ -192,7 +192,7 @@ mod tests {
     fn a_body_that_cannot_be_matched_to_the_texts_is_no_answer() {
         for (body, why) in [
             (json!({"data": []}), "0 embeddings for 2 texts"),
-            (json!({"data": [{"embedding": [1.0]}]}), "1 embeddings for 2 texts"),
+            (json!({"data": [{"embedding": [1.0]}]}), "1 embedding for 2 texts"),
             (json!({"data": [{"embedding": [1.0]}, {"index": 0, "embedding": [1.0]}]}), "2 embeddings for 2 texts"),
             (json!({"data": [{"index": 0, "embedding": [1]}, {"index": 0, "embedding": [1]}]}), "two embeddings of"),
             (json!({"data": [{"index": 7, "embedding": [1]}]}), "an embedding 7, but there were 2 texts"),

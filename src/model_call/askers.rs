@@ -2,6 +2,7 @@
 //! anew for each. In: unanswered rows. Out: finished rows, which lie here until the pump takes them.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -60,7 +61,7 @@ struct State {
 }
 
 /// One task that asks.
-struct Asker {
+pub(super) struct Asker {
     desk: Arc<Desk>,
     /// How many of its row's calls wait without a slot.
     waits: AtomicUsize,
@@ -69,14 +70,31 @@ struct Asker {
 /// A call that waits without a slot, until it is dropped: the slot is for another row.
 pub(super) struct Wait(Arc<Asker>);
 
+impl Asker {
+    /// The one that this task is; `None` where the call is not an asker's.
+    pub fn current() -> Option<Arc<Self>> {
+        ASKER.try_with(Arc::clone).ok()
+    }
+}
+
+impl fmt::Debug for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asker").field("waits", &self.waits).finish_non_exhaustive()
+    }
+}
+
 impl Wait {
     /// `None` where the call is not an asker's.
     pub fn begin() -> Option<Self> {
-        let asker = ASKER.try_with(Arc::clone).ok()?;
+        Asker::current().map(Wait::of)
+    }
+
+    /// Of a call that another task makes for the asker.
+    pub fn of(asker: Arc<Asker>) -> Self {
         if asker.waits.fetch_add(1, Ordering::Relaxed) == 0 {
             asker.desk.waits();
         }
-        Some(Wait(asker))
+        Wait(asker)
     }
 }
 

@@ -13,6 +13,7 @@ use futures::future::BoxFuture;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
+use super::askers::{Asker, Wait};
 use super::call::Call;
 use super::caller::{Answered, INTERRUPTED, attempt_record, jitter, record};
 use super::embed_vector::to_body;
@@ -56,6 +57,8 @@ struct Waiting {
     call: Call,
     /// The query that wants it: nothing is sent for one that is gone.
     stop: CancellationToken,
+    /// The task that asks for it, which waits without a slot while the batch does.
+    asker: Option<Arc<Asker>>,
     answer: oneshot::Sender<TextAnswer>,
 }
 
@@ -82,7 +85,7 @@ impl CallRuntime {
             }))
         };
         let (answer, answered) = oneshot::channel();
-        embedder.gather(self, Waiting { call: call.clone(), stop: stop.clone(), answer });
+        embedder.gather(self, Waiting { call: call.clone(), stop: stop.clone(), asker: Asker::current(), answer });
         match answered.await {
             Ok(answer) => answer,
             Err(_) if stop.is_cancelled() => exec_err!("{INTERRUPTED}"),
@@ -167,10 +170,13 @@ impl Embedder {
                     return stop(batch, stopped);
                 }
                 tracing::debug!(model = %self.model.name, %error, ?delay, "an attempt failed; it is made again");
+                // The batch holds no slot meanwhile, nor do the rows of its texts: others are asked.
+                let waits: Vec<Wait> = batch.iter().filter_map(|text| text.asker.clone()).map(Wait::of).collect();
                 if runtime.interrupt.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
                     return stop(batch, DataFusionError::Execution(INTERRUPTED.to_owned()));
                 }
-                attempt += 1;
+                drop(waits);
+                attempt += u32::from(!error.again);
             }
         }
         .boxed()

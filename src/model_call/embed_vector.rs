@@ -10,6 +10,8 @@ use datafusion::arrow::datatypes::{DataType, Field};
 use datafusion::common::Result;
 use serde_json::json;
 
+use crate::counted::counted;
+
 /// FLOAT[n] where the number of dimensions is known when the query is planned, else FLOAT[].
 pub fn vector_type(dimensions: Option<u32>) -> DataType {
     let element = Arc::new(Field::new_list_field(DataType::Float32, true));
@@ -41,7 +43,7 @@ pub fn read(text: &str, dimensions: Option<u32>) -> Result<Vec<f32>, String> {
     let vector: Vec<f32> = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
     match dimensions {
         Some(n) if vector.len() as u64 != u64::from(n) => {
-            Err(format!("the embedding has {} dimensions, not {n}", vector.len()))
+            Err(format!("the embedding has {}, not {n}", counted(vector.len(), "dimension")))
         }
         _ => Ok(vector),
     }

@@ -13,6 +13,7 @@ use super::exec::CallExec;
 use super::history::CallHistory;
 use super::spec::{CallKind, CallSpec};
 use crate::config::ModelName;
+use crate::counted::counted;
 use crate::endpoint::Model;
 
 /// What the tokens of an estimate rest on.
@@ -31,8 +32,8 @@ pub enum Basis {
 impl fmt::Display for Basis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Basis::Stage(calls) => write!(f, "the average of {calls} calls of this stage"),
-            Basis::Model(calls) => write!(f, "the average of {calls} calls of this model"),
+            Basis::Stage(calls) => write!(f, "the average of {} of this stage", counted(*calls, "call")),
+            Basis::Model(calls) => write!(f, "the average of {} of this model", counted(*calls, "call")),
             Basis::MaxTokens(_) => f.write_str("max_tokens; no call to go by yet"),
             Basis::Nothing => f.write_str("nothing: no call to go by yet, and no max_tokens"),
         }

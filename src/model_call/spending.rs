@@ -9,6 +9,7 @@ use datafusion::common::{DataFusionError, Result};
 
 use super::progress::Dollars;
 use crate::config::{Budget, Price};
+use crate::counted::counted;
 
 /// The limits and the accounts of one process. A request counts against `max_calls` when it starts, so that never
 /// more are sent; tokens and cost are known when it ends, so that they can pass their limits by what is in flight.
@@ -130,7 +131,8 @@ impl Spending {
 impl fmt::Display for BudgetSpent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let BudgetSpent { limit, requests, tokens, cost_usd, unanswered } = self;
-        write!(f, "the budget {limit} is spent: {requests} requests, {tokens} tokens, ${cost_usd:.4}")?;
+        let (requests, tokens) = (counted(*requests, "request"), counted(*tokens, "token"));
+        write!(f, "the budget {limit} is spent: {requests}, {tokens}, ${cost_usd:.4}")?;
         if *unanswered > 0 {
             write!(f, " (among them {unanswered} without an answer that may be billed, at the most they can cost)")?;
         }

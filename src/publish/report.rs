@@ -10,6 +10,7 @@ use super::card::by_count;
 use super::fold::{columns, fold};
 use super::manifest::{FileKind, Manifest};
 use super::{Item, Published};
+use crate::counted::counted;
 
 /// How many items of each kind are printed.
 const ITEMS: usize = 3;
@@ -98,11 +99,11 @@ impl Report {
         let usage = &self.usage;
         writeln!(
             out,
-            "{} calls asked and {} replayed, {} + {} tokens, ${:.4}, {}",
-            usage.calls,
+            "{} asked and {} replayed, {} + {}, ${:.4}, {}",
+            counted(usage.calls, "call"),
             usage.replayed,
             usage.prompt_tokens,
-            usage.completion_tokens,
+            counted(usage.completion_tokens, "token"),
             usage.cost_usd,
             clock(usage.time)
         )?;

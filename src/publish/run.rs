@@ -55,8 +55,10 @@ pub struct Run {
     pub root: PathBuf,
     /// The pipeline folder; runs of one folder supersede each other's unfinished ones.
     pub pipeline: PathBuf,
-    /// Where to publish instead of the target that COPY names (`--out`).
+    /// Where the workspace's runs lie (`[run] out`, `--out`), and where `runs`, `curated` and `calls gc` look for them.
     pub out: Option<String>,
+    /// Whether the command line says so (`--out`): then it stands over the target that COPY names.
+    pub out_is_told: bool,
     /// Where targets that are URLs are opened.
     pub stores: Arc<Stores>,
     pub target: Target,
@@ -93,6 +95,7 @@ impl Run {
             root: root.into(),
             pipeline: PathBuf::new(),
             out: None,
+            out_is_told: false,
             stores: Stores::from_env(),
             target,
             config_sha256: config_sha256.into(),
@@ -107,11 +110,11 @@ impl Run {
         }
     }
 
-    /// Sees to it that runs can be published in a place, before anything is paid for. What earlier runs have left half
-    /// written is taken away.
-    pub async fn check_target(&self, out: &str) -> Result<()> {
+    /// Sees to it that the run can be published for the target that COPY names, before anything is paid for. What earlier
+    /// runs have left half written is taken away.
+    pub async fn check_target(&self, target: &str) -> Result<()> {
         remove_left(&self.root, &self.stores).await;
-        let folder = match self.place(out)? {
+        let folder = match self.place(target)? {
             Place::Folder(folder) => folder,
             Place::Prefix(prefix) => {
                 let tried = prefix.try_write(&probe_name(&self.id)).await;
@@ -246,21 +249,40 @@ impl Run {
         }
     }
 
-    /// The place under which the run is published, for the target that COPY names.
+    /// The place under which the run is published, for the target that COPY names. The runs of a workspace lie in one
+    /// place, where its tables look for them and gc sees which answers they name: `'runs'` stands for it wherever it is,
+    /// and a target elsewhere is an error, not passed over.
     pub(crate) fn place(&self, target: &str) -> Result<Place> {
-        place(self.out.as_deref().unwrap_or(target), &self.root, &self.stores)
+        let Some(out) = &self.out else { return place(target, &self.root, &self.stores) };
+        let published = place(out, &self.root, &self.stores)?;
+        let named = named(target, &self.root, &self.stores).name();
+        if self.out_is_told || named == published.name() || named == self.root.join(RUNS) {
+            return Ok(published);
+        }
+        plan_err!(
+            "COPY … TO '{target}' STORED AS CURATED: the runs of this workspace are published in {published}; write TO \
+             '{RUNS}', and name another place with out in [run] of seedmill.toml, or with --out"
+        )
     }
 }
 
-/// A target as a place to write to; a relative one lies under `root`.
-pub(crate) fn place(target: &str, root: &Path, stores: &Arc<Stores>) -> Result<Place> {
-    if target.trim().is_empty() {
-        return plan_err!("COPY … STORED AS CURATED needs a folder to publish to, as in TO 'runs'");
-    }
-    let place = match target.contains("://") {
+/// What COPY calls the place of a workspace's runs, and where that is unless `[run] out` says otherwise.
+const RUNS: &str = "runs";
+
+/// A target as a place; a relative one lies under `root`.
+fn named(target: &str, root: &Path, stores: &Arc<Stores>) -> Place {
+    match target.contains("://") {
         true => stores.place(target),
         false => Place::Folder(root.join(target)),
-    };
+    }
+}
+
+/// A target as a place to write to.
+pub(crate) fn place(target: &str, root: &Path, stores: &Arc<Stores>) -> Result<Place> {
+    if target.trim().is_empty() {
+        return plan_err!("COPY … STORED AS CURATED needs a folder to publish to, as in TO '{RUNS}'");
+    }
+    let place = named(target, root, stores);
     if let Place::Prefix(prefix) = &place {
         let scheme = target.split("://").next().unwrap_or_default();
         if matches!(scheme, "hf" | "http" | "https") {
@@ -323,6 +345,22 @@ mod tests {
         assert_ne!(config_sha256([("a", "bc")]), config_sha256([("ab", "c")]));
         assert_ne!(config_sha256([("a", "b"), ("c", "d")]), config_sha256([("c", "d"), ("a", "b")]));
         assert_eq!(config_sha256([]), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+    }
+
+    #[test]
+    fn copy_names_the_place_of_the_workspaces_runs_or_is_refused() {
+        let run = |out: &str, out_is_told| {
+            let run = Run::new("/w", Target::default(), "");
+            Run { out: Some(out.to_owned()), out_is_told, ..run }
+        };
+        let place = |run: &Run, target: &str| run.place(target).map(|place| place.name());
+        for target in ["runs", "./runs/", "/w/runs", "/elsewhere", "file:///elsewhere/"] {
+            assert_eq!(place(&run("/elsewhere", false), target).unwrap(), Path::new("/elsewhere"), "{target}");
+        }
+        let error = place(&run("/w/runs", false), "mine").unwrap_err().to_string();
+        assert!(error.contains("TO 'mine'") && error.contains("are published in /w/runs;"), "{error}");
+        assert!(place(&run("/w/runs", false), "s3://bucket/runs").is_err());
+        assert_eq!(place(&run("/told", true), "mine").unwrap(), Path::new("/told"));
     }
 
     #[test]

@@ -176,7 +176,8 @@ pub async fn with_marks_of_today(ctx: &SessionContext, plan: LogicalPlan) -> Res
     marked_anew(ctx, plan, tables).await
 }
 
-/// The plan with the bodies of the user's functions in it, as the analyzer makes it: what they read is seen.
+/// The plan with the bodies of the user's functions in it, as the analyzer makes it: what they read is seen. The analyzer
+/// walks over it again and finds none left: its own pass is for plans that do not come by here (estimates, counts).
 pub fn inlined(ctx: &SessionContext, plan: LogicalPlan) -> Result<LogicalPlan> {
     InlineMacros.analyze(plan, ctx.state().config_options())
 }

@@ -9,6 +9,7 @@ use datafusion::common::{Result, exec_datafusion_err, plan_err};
 use futures::{StreamExt, TryStreamExt};
 use object_store::ObjectMeta;
 
+use crate::counted::counted;
 use crate::stores::{Place, Prefix, Stores};
 
 /// A pipeline holds texts and example rows; what is larger is data.
@@ -45,9 +46,9 @@ pub(super) async fn fetch(url: &str, stores: &Arc<Stores>, state: &Path) -> Resu
     let bytes: u64 = files.iter().map(|(_, meta)| meta.size).sum();
     if bytes > MOST_BYTES || files.len() > MOST_FILES {
         return plan_err!(
-            "{url} holds {} files of {} MB together, and a pipeline folder at most {MOST_FILES} of {} MB: put data elsewhere \
+            "{url} holds {} of {} MB together, and a pipeline folder at most {MOST_FILES} of {} MB: put data elsewhere \
              and name its URL in the SQL or in seedmill.toml",
-            files.len(),
+            counted(files.len(), "file"),
             bytes >> 20,
             MOST_BYTES >> 20
         );

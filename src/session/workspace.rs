@@ -131,6 +131,7 @@ impl Workspace {
         let models = Arc::new(Models::new(&config));
         let mut run = Run::new(&config.root, config.tasks.target, pipeline.sha256());
         run.out = Some(config.out.clone());
+        run.out_is_told = options.out.is_some();
         run.stores = Arc::clone(&stores);
         for task in catalog.tasks() {
             let of = Attribution {
@@ -238,8 +239,8 @@ impl Workspace {
                 self.run.set_models(names.into_iter().filter_map(record).collect());
                 declared_over(written)?.into_iter().for_each(|note| self.run.note(note));
                 self.run.begin(&copy.output_url)?;
-            } else if calls && let Some(counted) = staged_copy::staged(&self.ctx, copy, &self.run.id)? {
-                return Ok(counted);
+            } else if calls {
+                return staged_copy::staged(&self.ctx, copy, &self.run.id);
             }
         }
         if matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) {

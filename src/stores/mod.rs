@@ -2,6 +2,7 @@
 //! store, made from the usual environment the first time that a URL names it, and its errors as sentences.
 
 mod aws_profile;
+mod held;
 mod hub;
 mod hub_client;
 mod hub_path;
@@ -28,6 +29,7 @@ use object_store::local::LocalFileSystem;
 use object_store::{ClientOptions, ObjectStore};
 use url::{Position, Url};
 
+pub use held::HeldStores;
 use hub::Hub;
 pub use listing_url::listing_url;
 use named::Named;

@@ -16,6 +16,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use super::Catalog;
 use super::seeds::may_hold;
 use super::task_planner::TaskPlanner;
+use crate::counted::counted;
 use crate::lineage::Split;
 
 /// Columns: task (the first that reads the file), split, file, line BIGINT (from 1, of Parquet the first row that is lost;
@@ -81,7 +82,7 @@ impl TableProvider for RawErrors {
                             add(unread.file, unread.line.map(|line| line as i64), unread.what);
                         }
                         for (file, more) in table.unlisted() {
-                            add(file.clone(), None, format!("{more} more rows cannot be read"));
+                            add(file.clone(), None, format!("{} cannot be read", counted(*more, "more row")));
                         }
                     }
                     Err(error) => add(task.files(split).join(", "), None, error.strip_backtrace()),

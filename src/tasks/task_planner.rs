@@ -17,6 +17,7 @@ use super::norm_sql::{Source, config_of, norm_sql, question_sql};
 use super::raw_table::RawTable;
 use super::source_rows::source_rows;
 use super::{Reason, Task};
+use crate::counted::counted;
 use crate::lineage::{MarkedTable, Split};
 
 /// The planned normalization of one split of a task.
@@ -69,10 +70,11 @@ impl TaskPlanner {
             .map_err(|e| e.context(format!("the {split} rows of the task '{}'", task.name)))?;
         if let Some(first) = table.unread().first() {
             let more = table.unlisted().iter().map(|(_, more)| more).sum::<u64>();
+            let unread = table.unread().len() as u64 + more;
+            let (rows, are) = (counted(unread, "row"), if unread == 1 { "is" } else { "are" });
             tracing::warn!(
-                "{} rows of '{}' cannot be read and are left out, the first in {} ({}); \
+                "{rows} of '{}' cannot be read and {are} left out, the first in {} ({}); \
                  SELECT * FROM raw_errors WHERE task = '{}' lists them",
-                table.unread().len() as u64 + more,
                 first.file,
                 first.line.map_or("no place that is known".to_owned(), |line| format!("line {line}")),
                 first.what,

@@ -105,7 +105,7 @@ fn only_runs_up_to_a_stage_and_the_whole_run_finds_its_answers() {
 
     let out = scratch.ok(&["run", "--set", "more=!"]);
     // All five questions are alike, and so is what is asked about them.
-    assert!(out.contains("1 calls asked and 9 replayed"), "{out}");
+    assert!(out.contains("1 call asked and 9 replayed"), "{out}");
     assert_eq!(server.count(), 6);
 }
 
@@ -183,6 +183,28 @@ fn a_pipeline_that_ends_in_a_copy_into_a_plain_file_is_refused_before_the_first_
 }
 
 #[test]
+fn a_target_where_the_workspaces_runs_do_not_lie_is_refused_before_the_first_call() {
+    let server = server();
+    let scratch = workspace(server.url(), server.url());
+    let elsewhere = STAGES[1].1.replace("TO 'runs'", "TO 'elsewhere'");
+    assert_ne!(elsewhere, STAGES[1].1);
+    scratch.write(STAGES[1].0, &elsewhere);
+    for arguments in [&["run"][..], &["run", "--dry-run"], &["explain"]] {
+        let error = refusal(&scratch, arguments);
+        assert!(
+            error.contains("COPY … TO 'elsewhere' STORED AS CURATED: the runs of this workspace are published in")
+                && error.contains("write TO 'runs', and name another place with out in [run]"),
+            "{error}"
+        );
+    }
+    assert_eq!(server.count(), 0);
+    // What the command line says stands over it.
+    scratch.ok(&["run", "--dry-run", "--out", "told"]);
+    scratch.ok(&["run", "--out", "told"]);
+    assert!(scratch.path().join("told").is_dir() && !scratch.path().join("elsewhere").exists());
+}
+
+#[test]
 fn calls_that_the_model_has_no_room_for_are_not_counted() {
     let server = server();
     let scratch = Scratch::new(server.url(), 4, "context_length = 100\n");
@@ -201,6 +223,6 @@ fn calls_that_the_model_has_no_room_for_are_not_counted() {
     assert_ne!(output.status.code(), Some(2), "{}", String::from_utf8_lossy(&output.stderr));
     publish(&format!("{long} UNION ALL SELECT 'short' AS q"));
     let said = scratch.ok(&["run", "--dry-run"]);
-    assert!(said.contains("\n1 calls are to be asked"), "{said}");
+    assert!(said.contains("\n1 call is to be asked"), "{said}");
     assert_eq!(server.count(), 0);
 }

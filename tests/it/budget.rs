@@ -153,7 +153,7 @@ fn calls_that_failed_are_told_also_where_their_rows_are_written_without_the_reas
                 TO 'answers.parquet'";
     let output = scratch.run(&["sql", "-c", copy]);
     assert!(output.status.success(), "{}", error(&output));
-    let said = "note: generate: 1 of 3 calls failed; why stands in generate_call['error'] of their rows";
+    let said = "note: generate: 1 of 3 calls failed; why stands in generate_call['error'] of its row";
     assert!(error(&output).contains(said), "{}", error(&output));
     let output = scratch.run(&["sql", "--quiet", "-c", copy]);
     assert!(output.status.success() && !error(&output).contains("failed"), "{}", error(&output));

@@ -189,6 +189,27 @@ fn with_one_request_in_ten_throttled_every_text_comes_once_and_is_paid_once() {
 }
 
 #[test]
+fn while_batches_wait_for_their_retries_other_texts_are_asked() {
+    let fails = |body: &Value| {
+        let texts = body["input"].as_array().unwrap();
+        texts.iter().any(|text| (1..=8).any(|n| *text == format!("the text {n}")))
+    };
+    let server = FaultServer::start(move |body, nth| match fails(body) {
+        true => Reply::Status(500, Some("1.5".into()), "oops".into()),
+        false => embeddings(body, nth),
+    });
+    let scratch = Scratch::new(server.url(), 1, "embed_batch_size = 2\n");
+    let out = row(&scratch, &SQL.replace("1000)", "40)"));
+    assert!(out.starts_with("40,") && out.contains("busy 500: oops (after 2 attempts)"), "{out}");
+    let asked = server.asked();
+    let first = asked.iter().position(|asked| fails(&asked.body)).unwrap();
+    let again = (first + 1..asked.len()).find(|&n| asked[n].body["input"] == asked[first].body["input"]).unwrap();
+    // Rows that wait leave their room to others: with it, four rows that wait would be all that there is room for.
+    let between = asked[..again].iter().filter(|asked| !fails(&asked.body)).count();
+    assert!(between >= 10, "{between} of {} requests, {again}", asked.len());
+}
+
+#[test]
 fn what_was_paid_before_a_failure_is_not_paid_again() {
     for fault in [Reply::Status(500, None, "oops".into()), Reply::TornJson] {
         let broken: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(true)));

@@ -297,6 +297,22 @@ fn a_server_that_sends_web_pages_or_lacks_the_model_costs_no_row() {
 }
 
 #[test]
+fn an_answer_that_is_nearly_json_is_read_and_paid_once() {
+    let server = FaultServer::start(|_, _| {
+        let body = r#"{"choices": [{"message": {"content": "half \ud83d of"}, "logprobs": {"mean": NaN},
+            "finish_reason": "stop"}], "usage": {"prompt_tokens": 3, "completion_tokens": 5}}"#;
+        Reply::Foreign("application/json", body.to_owned())
+    });
+    let scratch = with_two_retries(&server, 2);
+    let sql = "SELECT count(*), min(completion), min(generate_call['error']), sum(generate_call['completion_tokens']) \
+               FROM generate((SELECT value FROM generate_series(1, 5)), model => 'm', prompt => 'question ' || value)";
+    for _ in 0..2 {
+        assert_eq!(scratch.value(sql), "5,half \u{fffd} of,,25");
+        assert_eq!(server.count(), 5);
+    }
+}
+
+#[test]
 fn a_prompt_over_the_context_is_a_row_error_without_an_attempt() {
     let server = FaultServer::start(|body: &Value, nth| match body["messages"][0]["content"].as_str() {
         Some(prompt) if prompt.contains("aaaa") => {

@@ -111,6 +111,27 @@ fn files_of_a_bucket_are_tables_by_pattern_and_compression() {
     assert!(error.contains("there is no bucket s3://other"), "{error}");
 }
 
+#[test]
+fn a_copy_to_a_store_that_is_stopped_leaves_what_was_there() {
+    let (model, s3) = (model(), S3Server::start());
+    let scratch = Scratch::new(model.url(), 4, "").with_variables(&s3.variables());
+    s3.write("out/x.parquet", "as it was");
+    for to in ["out/x.parquet", "folder/"] {
+        let copy = format!(
+            "COPY (SELECT value, completion FROM generate((SELECT value FROM generate_series(1, 60)), model => 'm', \
+             prompt => '{to} ' || value)) TO 's3://bucket/{to}' STORED AS PARQUET"
+        );
+        let stopped = scratch.run(&["sql", "--max-calls", "20", "-c", &copy]);
+        assert_eq!(stopped.status.code(), Some(3), "{}", String::from_utf8_lossy(&stopped.stderr));
+        match to {
+            "folder/" => assert!(std::fs::read_dir(s3.bucket().join(to)).into_iter().flatten().next().is_none()),
+            _ => assert_eq!(std::fs::read_to_string(s3.bucket().join(to)).unwrap(), "as it was"),
+        }
+        scratch.ok(&["sql", "-c", &copy]);
+        assert_eq!(scratch.value(&format!("SELECT count(completion) FROM 's3://bucket/{to}'")), "60");
+    }
+}
+
 pub fn failure(scratch: &Scratch, sql: &str) -> String {
     let output = scratch.run(&["sql", "-c", sql]);
     assert!(!output.status.success(), "{sql}");

@@ -99,7 +99,7 @@ fn what_is_no_pipeline_folder_is_said_with_its_url() {
     for (url, said) in [
         ("s3://bucket/none", "the pipeline folder s3://bucket/none does not exist"),
         ("s3://bucket/empty", "s3://bucket/empty holds no stages"),
-        ("s3://bucket/large", "s3://bucket/large holds 1 files of 64 MB together"),
+        ("s3://bucket/large", "s3://bucket/large holds 1 file of 64 MB together"),
         ("https://host/x", "https://host/x cannot be a pipeline folder"),
         ("s3://other/x", "there is no bucket s3://other"),
     ] {

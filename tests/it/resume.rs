@@ -161,3 +161,39 @@ fn a_copy_that_is_stopped_leaves_the_file_that_was_there() {
     let names = std::fs::read_dir(scratch.path()).unwrap().map(|entry| entry.unwrap().file_name());
     assert!(names.into_iter().all(|name| !name.to_string_lossy().contains("incomplete")));
 }
+
+#[test]
+fn a_copy_into_a_folder_that_is_stopped_leaves_no_file_there() {
+    let server = FaultServer::start(answer);
+    let scratch = Scratch::new(server.url(), 4, "");
+    for (n, partitions) in ["", " PARTITIONED BY (part)"].into_iter().enumerate() {
+        let copy = format!(
+            "COPY (SELECT value, completion, CAST(value % 3 AS TEXT) AS part FROM generate((SELECT value FROM \
+             generate_series(1, 60)), model => 'm', prompt => '{n} ' || value)) TO 'out{n}/' STORED AS PARQUET{partitions}"
+        );
+        let folder = scratch.path().join(format!("out{n}"));
+        let stopped = scratch.run(&["sql", "--max-calls", "20", "-c", &copy]);
+        assert_eq!(stopped.status.code(), Some(3), "{}", String::from_utf8_lossy(&stopped.stderr));
+        assert_eq!(files(&folder), Vec::<String>::new(), "{partitions}");
+        scratch.ok(&["sql", "-c", &copy]);
+        if partitions.is_empty() {
+            assert_eq!(scratch.value(&format!("SELECT count(completion) FROM 'out{n}/'")), "60");
+        }
+        let written = files(&folder);
+        assert!(written.iter().all(|name| name.ends_with(".parquet")), "{written:?}");
+        // One for a value of `part`, else as many as were open at once.
+        assert!(if partitions.is_empty() { !written.is_empty() } else { written.len() == 3 }, "{written:?}");
+    }
+}
+
+/// The names of the files below a folder.
+fn files(folder: &std::path::Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().map(|entry| entry.unwrap()) {
+        match entry.file_type().unwrap().is_dir() {
+            true => names.extend(files(&entry.path())),
+            false => names.push(entry.file_name().into_string().unwrap()),
+        }
+    }
+    names
+}

@@ -16,7 +16,7 @@ fn the_check_says_each_fields_counts_and_fails_on_a_difference() {
     scratch.write("same.jsonl", &format!("{HEADER}\n{}\n", row("Q: a")));
     scratch.write("other.jsonl", &format!("{HEADER}\n{}\n", row("Q: b")));
     let out = scratch.ok(&["tasks", "check", "same.jsonl"]);
-    assert!(out.contains("same.jsonl: 1 tasks, 1 rows"), "{out}");
+    assert!(out.contains("same.jsonl: 1 task, 1 row"), "{out}");
     assert!(out.lines().any(|line| line.split_whitespace().eq(["doc_to_text", "1", "0", "0"])), "{out}");
     let output = scratch.run(&["tasks", "check", "same.jsonl", "other.jsonl"]);
     assert_eq!(output.status.code(), Some(1));

@@ -169,7 +169,7 @@ fn the_shell_s_own_commands_show_tables_columns_and_functions_and_write_files() 
         "same_text(a, b)",
         "there is no command \\dt",
         "two_lines\n\"a;\nb\"",
-        "1 rows, 0.",
+        "1 row, 0.",
         "did you mean 'radius'?",
         "LINE 1: SELECT radus FROM planets",
     ] {

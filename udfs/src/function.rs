@@ -133,7 +133,11 @@ impl Definition {
         if given.len() + self.optional < self.parameters.len()
             || (given.len() > self.parameters.len() && !self.variadic)
         {
-            return plan_err!("{}: {} arguments do not fit {}", self.name, given.len(), self.usage());
+            let arguments = match given.len() {
+                1 => "1 argument does".to_owned(),
+                n => format!("{n} arguments do"),
+            };
+            return plan_err!("{}: {arguments} not fit {}", self.name, self.usage());
         }
         let mut coerced = Vec::with_capacity(given.len());
         for (position, data_type) in given.iter().enumerate() {
@@ -262,6 +266,6 @@ mod tests {
         let error = FUNCTION.coerce(&[DataType::Utf8, list(DataType::Int64)]).unwrap_err().to_string();
         assert!(error.contains("argument 2 (texts) must be TEXT[]"), "{error}");
         let error = FUNCTION.coerce(&[DataType::Utf8]).unwrap_err().to_string();
-        assert!(error.contains("1 arguments do not fit f(text, texts, n)"), "{error}");
+        assert!(error.contains("1 argument does not fit f(text, texts, n)"), "{error}");
     }
 }

@@ -9,9 +9,10 @@
 //! Rows have no order, so `winner` is what most rows of the largest group have written, then the shortest of that, then
 //! the first in byte order; and of groups of the same size the one whose winner comes first by the same rule. `share` is
 //! over all rows of the group, those with NULL too. `kind` is a literal, 'text' where it is left out. Without rows NULL.
+//! With DISTINCT each answer as it is written has one vote, and NULL is one row.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, StringArray};
@@ -80,12 +81,18 @@ impl AggregateUDFImpl for MajorityVoteAgg {
                 AnswerKind::of(text.trim_matches(['\'', '"']))?
             }
         };
-        Ok(Box::new(Votes { kind, rows: 0, written: BTreeMap::new() }))
+        if args.is_distinct {
+            return Ok(Box::new(DistinctVotes { kind, seen: BTreeSet::new() }));
+        }
+        Ok(Box::new(Votes::new(kind)))
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
         let name = |part: &str| format!("{}[{part}]", args.name);
         let list = |part: &str, item| Arc::new(Field::new_list(name(part), Field::new_list_field(item, true), true));
+        if args.is_distinct {
+            return Ok(vec![list("answers", DataType::Utf8)]);
+        }
         Ok(vec![
             list("answers", DataType::Utf8),
             list("votes", DataType::Int64),
@@ -104,6 +111,18 @@ struct Votes {
 }
 
 impl Votes {
+    fn new(kind: AnswerKind) -> Self {
+        Votes { kind, rows: 0, written: BTreeMap::new() }
+    }
+
+    /// One row.
+    fn count(&mut self, answer: Option<&str>) {
+        self.rows += 1;
+        if let Some(answer) = answer.filter(|answer| !answer.trim().is_empty()) {
+            self.add(answer, 1);
+        }
+    }
+
     fn add(&mut self, answer: &str, votes: i64) {
         match self.written.get_mut(answer) {
             Some(count) => *count += votes,
@@ -122,9 +141,7 @@ struct Group<'a> {
 impl Accumulator for Votes {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
         let answers = cast(&values[0], &DataType::Utf8)?;
-        let answers = answers.as_string::<i32>();
-        self.rows += answers.len() as i64;
-        answers.iter().flatten().filter(|answer| !answer.trim().is_empty()).for_each(|answer| self.add(answer, 1));
+        answers.as_string::<i32>().iter().for_each(|answer| self.count(answer));
         Ok(())
     }
 
@@ -181,6 +198,51 @@ impl Accumulator for Votes {
     }
 }
 
+/// The vote over what is different, each written form once.
+#[derive(Debug)]
+struct DistinctVotes {
+    kind: AnswerKind,
+    seen: BTreeSet<Option<String>>,
+}
+
+impl DistinctVotes {
+    fn see(&mut self, answers: &StringArray) {
+        self.seen.extend(answers.iter().map(|answer| answer.map(str::to_owned)));
+    }
+}
+
+impl Accumulator for DistinctVotes {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.see(cast(&values[0], &DataType::Utf8)?.as_string::<i32>());
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let mut votes = Votes::new(self.kind);
+        self.seen.iter().for_each(|answer| votes.count(answer.as_deref()));
+        votes.evaluate()
+    }
+
+    fn size(&self) -> usize {
+        let texts = self.seen.iter().flatten().map(String::capacity).sum::<usize>();
+        size_of_val(self) + texts + self.seen.len() * size_of::<Option<String>>()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        let answers: StringArray = self.seen.iter().map(Option::as_deref).collect();
+        Ok(vec![SingleRowListArrayBuilder::new(Arc::new(answers)).build_list_scalar()])
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        let wrong = || exec_datafusion_err!("{NAME}: the state of another accumulator has another form");
+        let [answers] = states else { return Err(wrong()) };
+        for answers in answers.as_list_opt::<i32>().ok_or_else(wrong)?.iter().flatten() {
+            self.see(answers.as_string_opt::<i32>().ok_or_else(wrong)?);
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -188,7 +250,7 @@ mod tests {
     use super::*;
 
     fn votes(kind: AnswerKind, answers: &[Option<&str>]) -> Votes {
-        let mut votes = Votes { kind, rows: 0, written: BTreeMap::new() };
+        let mut votes = Votes::new(kind);
         votes.update_batch(&[Arc::new(StringArray::from(answers.to_vec()))]).unwrap();
         votes
     }
@@ -211,6 +273,25 @@ mod tests {
         let vote = votes(AnswerKind::Math, &[Some("\\frac12"), Some("0.5"), Some("2")]).evaluate().unwrap();
         assert_eq!(vote, vote_struct(Some("0.5"), 2.0 / 3.0, 3, false).unwrap());
         assert!(votes(AnswerKind::Text, &[]).evaluate().unwrap().is_null());
+    }
+
+    #[test]
+    fn with_distinct_each_written_answer_has_one_vote_in_any_partitions() {
+        let distinct = |answers: &[Option<&str>]| {
+            let mut votes = DistinctVotes { kind: AnswerKind::Text, seen: BTreeSet::new() };
+            votes.update_batch(&[Arc::new(StringArray::from(answers.to_vec()))]).unwrap();
+            votes
+        };
+        let answers = [Some("7"), Some("7"), None, Some("7"), Some("1,000"), Some("1000"), None];
+        let vote = vote_struct(Some("1000"), 0.5, 3, false).unwrap();
+        assert_eq!(distinct(&answers).evaluate().unwrap(), vote);
+        let mut whole = distinct(&[]);
+        assert!(whole.evaluate().unwrap().is_null());
+        for mut part in [distinct(&answers[3..]), distinct(&answers[..5])] {
+            let state = part.state().unwrap()[0].to_array_of_size(1).unwrap();
+            whole.merge_batch(&[state]).unwrap();
+        }
+        assert_eq!(whole.evaluate().unwrap(), vote);
     }
 
     proptest! {

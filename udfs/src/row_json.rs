@@ -5,9 +5,9 @@
 //! SELECT row_json(named_struct('question', 'Why?', 'options', ['a', 'b']));   -- {"question": "Why?", "options": ["a", "b"]}
 //! ```
 //!
-//! For hashing rows: the text is the same on every machine and in every version, and the same as that of the template
-//! filter `tojson`, which escapes `<`, `>`, `&` and `'`. Numbers that JSON lacks are null; bytes are lists of numbers;
-//! anything else (times, decimals) is its text in Arrow's display form.
+//! For hashing rows: the text is the same on every machine and in every version, and the same as minijinja's own `tojson`
+//! writes of a template value: with escapes for `<`, `>`, `&` and `'`. (The templates' filter `tojson` is Python's.) Numbers
+//! that JSON lacks are null; bytes are lists of numbers; anything else (times, decimals) is its text in Arrow's display form.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -163,32 +163,32 @@ fn write_text(out: &mut String, text: &str) {
 #[cfg(test)]
 mod tests {
     use arrow::array::{BinaryArray, Float64Array, Int32Array, ListArray, RecordBatch, StringArray, StructArray};
-    use datafusion_common::ScalarValue;
     use datafusion_expr::ColumnarValue;
+    use minijinja::value::Kwargs;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::jinja::JINJA;
+    use crate::jinja::row_values::row_value;
 
     fn batch(columns: Vec<(&str, ArrayRef)>) -> StructArray {
         RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap().into()
     }
 
-    /// The JSON of each row, by the function and by the template filter.
+    /// The JSON of each row, by the function and by minijinja's filter.
     fn both(values: StructArray) -> (Vec<String>, Vec<String>) {
         let rows = values.len();
-        let texts = |function: &Definition, arguments| {
-            let texts = (function.invoke)(&Arguments::new(function.name, arguments, rows).unwrap()).unwrap();
-            texts.as_string_view().iter().map(|text| text.unwrap().to_owned()).collect::<Vec<_>>()
+        let filter = |row| {
+            let none = Kwargs::from_iter(std::iter::empty::<(String, minijinja::Value)>());
+            minijinja::filters::tojson(&row_value(&values, row).unwrap(), None, none).unwrap().to_string()
         };
-        let own = texts(&ROW_JSON, vec![ColumnarValue::Array(Arc::new(values.clone()))]);
-        let template = ColumnarValue::Scalar(ScalarValue::Utf8View(Some("{{ row | tojson }}".into())));
-        let row = batch(vec![("row", Arc::new(values))]);
-        (own, texts(&JINJA, vec![template, ColumnarValue::Array(Arc::new(row))]))
+        let filter = (0..rows).map(filter).collect();
+        let arguments = vec![ColumnarValue::Array(Arc::new(values.clone()) as ArrayRef)];
+        let own = (ROW_JSON.invoke)(&Arguments::new(ROW_JSON.name, arguments, rows).unwrap()).unwrap();
+        (own.as_string_view().iter().map(|text| text.unwrap().to_owned()).collect(), filter)
     }
 
     #[test]
-    fn all_types_are_written_as_the_filter_tojson_writes_them() {
+    fn all_types_are_written_as_minijinja_writes_them() {
         let lists = ListArray::from_iter_primitive::<Int64Type, _, _>([Some(vec![Some(1), None]), None]);
         let inner = batch(vec![("text", Arc::new(StringArray::from(vec![Some("it's <b>"), None])))]);
         let (own, filter) = both(batch(vec![

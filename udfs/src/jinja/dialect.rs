@@ -12,7 +12,9 @@ use minijinja_contrib::pycompat;
 use regex::{Captures, Regex};
 
 use crate::gold_index::is_digit;
+use crate::jinja::python_json::tojson;
 use crate::jinja::python_text::write_str;
+use crate::jinja::python_title::{title_filter, title_method};
 
 /// Work allowed for one rendering: about this many instructions, or 64 bytes of text for each (128 MB).
 const FUEL: u64 = 2_000_000;
@@ -29,6 +31,8 @@ pub(super) static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
     engine.add_filter("string", string);
     engine.add_filter("regex_replace", regex_replace);
     engine.add_filter("json", json);
+    engine.add_filter("tojson", tojson);
+    engine.add_filter("title", title);
     engine.add_filter("format", format_filter);
     engine.remove_global("debug");
     engine
@@ -65,6 +69,10 @@ fn python_method(state: &mut State, value: &Value, method: &str, args: &[Value])
         (ValueKind::String, "isdigit") => {
             let () = from_args(args)?;
             Ok(Value::from(is_digit(value.as_str().unwrap_or_default())))
+        }
+        (ValueKind::String, "title") => {
+            let () = from_args(args)?;
+            title_method(state, value.as_str().unwrap_or_default()).map(Value::from)
         }
         (ValueKind::String, "format") => {
             check_format(value, &STR_FORMAT_FAULT)?;
@@ -123,6 +131,11 @@ fn string(value: Value) -> Result<Value, Error> {
     Ok(Value::from(text))
 }
 
+/// The filter `title`, of whatever has a `str()`.
+fn title(value: Value) -> Result<String, Error> {
+    Ok(title_filter(string(value)?.as_str().unwrap_or_default()))
+}
+
 /// The harness's filter `regex_replace(pattern, repl, count=0)`: Python's `re.sub`, but without look-around.
 fn regex_replace(text: &str, pattern: &str, replacement: &str, count: Option<usize>) -> Result<String, Error> {
     let regex = Regex::new(pattern).map_err(|error| {
@@ -164,8 +177,8 @@ fn expand(replacement: &str, captures: &Captures) -> String {
     out
 }
 
-/// `{{ value | json }}`: compact JSON for prompts. Unlike `tojson` it escapes nothing for HTML, which models would
-/// copy: an apostrophe stays an apostrophe.
+/// `{{ value | json }}`: compact JSON for prompts. Unlike `tojson` it escapes nothing for HTML and nothing beyond ASCII,
+/// which models would copy, and keeps the order of keys: an apostrophe stays an apostrophe.
 fn json(value: &Value) -> Result<String, Error> {
     let text = minijinja::filters::tojson(
         value,
@@ -173,7 +186,7 @@ fn json(value: &Value) -> Result<String, Error> {
         minijinja::value::Kwargs::from_iter(std::iter::empty::<(String, Value)>()),
     )?
     .to_string();
-    // `tojson` writes exactly these four characters as escapes, and writes a literal backslash as two.
+    // minijinja's `tojson` writes exactly these four characters as escapes, and a literal backslash as two.
     let mut out = String::with_capacity(text.len());
     let mut rest = text.as_str();
     while let Some(at) = rest.find('\\') {

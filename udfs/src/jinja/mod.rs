@@ -14,8 +14,10 @@
 
 mod dialect;
 mod list;
+mod python_json;
 pub(crate) mod python_text;
-mod row_values;
+mod python_title;
+pub(crate) mod row_values;
 pub(crate) mod unrendered;
 
 use std::borrow::Cow;

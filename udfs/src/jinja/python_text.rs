@@ -9,7 +9,7 @@ use minijinja::value::ValueKind;
 use regex::Regex;
 
 /// Lists in lists are written down to this depth; no data is deeper, and the stack stays bounded.
-const MAX_DEPTH: usize = 128;
+pub(crate) const MAX_DEPTH: usize = 128;
 
 /// Characters that Python's `str.isprintable` refuses: the categories Other and Separator, but for the space.
 static UNPRINTABLE: LazyLock<Regex> =
@@ -67,7 +67,7 @@ fn write_items(out: &mut dyn Write, value: &Value, depth: usize, open: &str, clo
 }
 
 /// `repr(float)`: the shortest digits that read back as the same number, with an exponent below 1e-4 and from 1e16.
-fn write_float(out: &mut dyn Write, number: f64) -> fmt::Result {
+pub(crate) fn write_float(out: &mut dyn Write, number: f64) -> fmt::Result {
     if number.is_nan() {
         return out.write_str("nan");
     }
