@@ -27,7 +27,8 @@ pub fn refuse_licence_without_mark(ctx: &SessionContext, plan: &LogicalPlan) -> 
             WriteOp::Insert(_) => "INSERT INTO",
             WriteOp::Update => "UPDATE",
             WriteOp::MergeInto(_) => "MERGE INTO",
-            WriteOp::Delete | WriteOp::Ctas | WriteOp::Truncate => return Ok(TreeNodeRecursion::Continue),
+            // They bring no rows.
+            _ => return Ok(TreeNodeRecursion::Continue),
         };
         if let Some(licence) = licence_without_mark(ctx, write, run.target)? {
             return plan_err!(
