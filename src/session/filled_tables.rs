@@ -95,6 +95,7 @@ fn filled(ctx: &SessionContext, plan: &LogicalPlan) -> Result<Option<Filled>> {
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Filter(filter) = node
             && let Some(scan) = scan_right_below(&filter.input)
+            && !filter.predicate.exists(|expr| Ok(is_subquery(expr)))?
         {
             let parts = split_conjunction(&filter.predicate).into_iter().cloned();
             conditions.entry(std::ptr::from_ref(scan)).or_default().extend(parts);
@@ -105,12 +106,11 @@ fn filled(ctx: &SessionContext, plan: &LogicalPlan) -> Result<Option<Filled>> {
             && matches!(lineage.origin, Origin::Catalog | Origin::CatalogFile | Origin::Derived)
             && lineage.split == Split::Train
         {
+            // Taken out: two places of a plan can share a scan, as those of a CTE do, and not the conditions.
+            let above = conditions.remove(&std::ptr::from_ref(scan)).unwrap_or_default();
             // In other tables than the catalog's a column of that name may say anything.
             let parts: Vec<&Expr> = match lineage.origin {
-                Origin::Catalog => {
-                    let above = conditions.get(&std::ptr::from_ref(scan)).into_iter().flatten();
-                    above.chain(&scan.filters).collect()
-                }
+                Origin::Catalog => above.iter().chain(&scan.filters).collect(),
                 _ => Vec::new(),
             };
             let takes = |task: &Task| parts.iter().all(|part| may_be_met(part, task, target));
@@ -128,6 +128,10 @@ fn filled(ctx: &SessionContext, plan: &LogicalPlan) -> Result<Option<Filled>> {
     // A user's own rows are marked for what they lack alone.
     let own = || lacks.map(|_| Lineage::of(Split::Train, Origin::Own));
     Ok(found.or_else(own).map(|lineage| Filled { lineage: Lineage { lacks, ..lineage }, strictest }))
+}
+
+fn is_subquery(expr: &Expr) -> bool {
+    matches!(expr, Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) | Expr::ScalarSubquery(_))
 }
 
 /// The scan whose rows a condition on this plan is about.
