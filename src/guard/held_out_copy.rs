@@ -23,6 +23,7 @@ use crate::tasks::{HeldOutRows, Questions};
 
 const COPY: &str = "held_out_copy";
 const ROW: &str = "held_out_row";
+const FILES: &str = "no_held_out_copies_in_files_of";
 
 /// The function `held_out_copy`.
 pub fn held_out_copy(rows: Arc<HeldOutRows>) -> ScalarUDF {
@@ -33,6 +34,12 @@ pub fn held_out_copy(rows: Arc<HeldOutRows>) -> ScalarUDF {
 /// in plans only, over rows that are not normalized.
 pub(super) fn held_out_row(rows: Arc<HeldOutRows>) -> ScalarUDF {
     ScalarUDF::from(Lookup { name: ROW, rows, signature: Signature::user_defined(Volatility::Immutable) })
+}
+
+/// `no_held_out_copies_in_files_of(task TEXT, …) → BOOLEAN`: true, or an error where training files of one of the tasks
+/// have copies. It stands in plans only, over files that are read by their paths.
+pub(super) fn no_copies_in_files(rows: Arc<HeldOutRows>) -> ScalarUDF {
+    ScalarUDF::from(Lookup { name: FILES, rows, signature: Signature::user_defined(Volatility::Immutable) })
 }
 
 struct Lookup {
@@ -71,6 +78,9 @@ impl ScalarUDFImpl for Lookup {
     }
 
     fn coerce_types(&self, given: &[DataType]) -> Result<Vec<DataType>> {
+        if self.name == FILES {
+            return Ok(vec![DataType::Utf8; given.len()]);
+        }
         let list = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8View, true)));
         let takes = match self.name {
             COPY => vec![DataType::Utf8View, DataType::Utf8View, list, DataType::Utf8View],
@@ -96,6 +106,9 @@ impl ScalarUDFImpl for Lookup {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        if self.name == FILES {
+            return self.files(&args.args);
+        }
         let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
         let columns = args.args.iter().map(|arg| arg.to_array(rows)).collect::<Result<Vec<ArrayRef>>>()?;
@@ -109,6 +122,20 @@ impl ScalarUDFImpl for Lookup {
 }
 
 impl Lookup {
+    /// Never false: a plan would be made without its rows, and nobody would hear of it.
+    fn files(&self, tasks: &[ColumnarValue]) -> Result<ColumnarValue> {
+        for task in tasks {
+            let ColumnarValue::Scalar(task) = task else { return exec_err!("{FILES} takes names of tasks") };
+            let task = task.try_as_str().flatten().unwrap_or_default();
+            match self.rows.copies_in_files(task) {
+                Some(0) => {}
+                Some(copies) => return exec_err!("{}", of_file(task, copies)),
+                None => return exec_err!("{FILES}: the training files of '{task}' are not looked at yet"),
+            }
+        }
+        Ok(ColumnarValue::Scalar(ScalarValue::from(true)))
+    }
+
     fn copies(&self, columns: &[ArrayRef], rows: usize) -> Result<BooleanArray> {
         // Constants are folded before the index is there: an error leaves them for later.
         let Some(index) = self.rows.index() else {
@@ -140,6 +167,19 @@ impl Lookup {
     }
 }
 
+/// The refusal of a task's file.
+fn of_file(task: &str, copies: usize) -> String {
+    let rows = match copies {
+        1 => "one of the task's rows is a copy".to_owned(),
+        _ => format!("{copies} of the task's rows are copies"),
+    };
+    format!(
+        "a file of training rows of the task '{task}' is read by its path, and {rows} of held-out rows: read raw.\"{task}\" or \
+         norm.\"{task}\", which leave them out, or a file of yours without them (COPY (SELECT … WHERE NOT \
+         held_out_copy(…)) TO …)"
+    )
+}
+
 /// Loads what the functions of a plan look into, then plans as another planner does.
 pub struct LoadHeldOutRows {
     rows: Arc<HeldOutRows>,
@@ -168,6 +208,12 @@ impl QueryPlanner for LoadHeldOutRows {
         for task in &needs.tasks {
             self.rows.load_task(task, session).await?;
         }
+        for task in &needs.files {
+            match self.rows.load_files(task, session).await? {
+                0 => {}
+                copies => return plan_err!("{}", of_file(task, copies)),
+            }
+        }
         self.planner.create_physical_plan(plan, session).await
     }
 }
@@ -176,6 +222,8 @@ impl QueryPlanner for LoadHeldOutRows {
 struct Needs {
     index: bool,
     tasks: Vec<String>,
+    /// Tasks whose files are read by their paths.
+    files: Vec<String>,
 }
 
 fn needs(plan: &LogicalPlan) -> Result<Needs> {
@@ -184,11 +232,14 @@ fn needs(plan: &LogicalPlan) -> Result<Needs> {
         node.apply_expressions(|expr| {
             expr.apply(|expr| {
                 if let Expr::ScalarFunction(call) = expr {
-                    match (call.func.name(), call.args.first()) {
-                        (COPY, _) => needs.index = true,
-                        (ROW, Some(Expr::Literal(task, _))) => {
-                            needs.tasks.extend(task.try_as_str().flatten().map(str::to_owned));
-                        }
+                    let mut names = call.args.iter().filter_map(|arg| match arg {
+                        Expr::Literal(task, _) => task.try_as_str().flatten().map(str::to_owned),
+                        _ => None,
+                    });
+                    match call.func.name() {
+                        COPY => needs.index = true,
+                        ROW => needs.tasks.extend(names.next()),
+                        FILES => needs.files.extend(names),
                         _ => {}
                     }
                 }

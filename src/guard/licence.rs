@@ -9,7 +9,7 @@ use datafusion::optimizer::AnalyzerRule;
 
 use super::below_calls::filter_below_calls;
 use crate::lineage::{Licence, Origin, Target, lineage_of};
-use crate::model_call::CallNode;
+use crate::model_call::CallSpec;
 
 /// Below calls: a scan of one task with a licence that does not permit the target is refused; a scan of many tasks
 /// (the table `seeds`, with its column `license`) keeps only the rows of permitted licences. A user's own table is
@@ -39,7 +39,8 @@ impl LicenceGate {
     }
 
     /// What rows of a scan must meet, or an error where none may pass.
-    fn condition(&self, scan: &TableScan, call: &CallNode) -> Result<Option<Expr>> {
+    fn condition(&self, scan: &TableScan, call: Option<&CallSpec>) -> Result<Option<Expr>> {
+        let Some(call) = call else { return Ok(None) };
         let Ok(provider) = source_as_provider(&scan.source) else { return Ok(None) };
         let Some(lineage) = lineage_of(provider.as_ref()) else { return Ok(None) };
         let Some(licence) = &lineage.licence else {
@@ -61,8 +62,8 @@ impl LicenceGate {
              (model {}); {advice}",
             scan.table_name,
             self.target,
-            call.spec().kind.as_str(),
-            call.spec().model
+            call.kind.as_str(),
+            call.model
         )
     }
 

@@ -8,6 +8,7 @@ mod licence;
 mod licence_permits;
 mod outflow;
 mod reach;
+mod role;
 mod row_gate;
 
 pub use held_out::HeldOutGuard;
@@ -15,5 +16,5 @@ pub use held_out_copy::{LoadHeldOutRows, held_out_copy};
 pub use licence::LicenceGate;
 pub use licence_permits::LicencePermits;
 pub use outflow::HeldOutOutflow;
-pub use reach::held_out_scan;
+pub use reach::{held_out_scan, lacking_scan};
 pub use row_gate::RowGate;

@@ -11,7 +11,7 @@ use datafusion::logical_expr::dml::CopyTo;
 use datafusion::logical_expr::{DmlStatement, LogicalPlan, WriteOp};
 use datafusion::optimizer::AnalyzerRule;
 
-use super::reach::{any_held_out_scan, held_out_scan};
+use super::reach::{any_held_out_scan, held_out_scan, lacking_scan};
 use crate::lineage::{MarkedTable, SPLIT_KEY};
 
 /// Marks copies of held-out rows, and refuses what would make held-out rows unmarked: COPY to formats without a footer,
@@ -38,7 +38,7 @@ impl AnalyzerRule for HeldOutOutflow {
 }
 
 fn copied(mut copy: CopyTo) -> Result<Transformed<LogicalPlan>> {
-    let Some((source, lineage)) = held_out_scan(&copy.input)? else {
+    let Some(found) = held_out_scan(&copy.input)? else {
         return Ok(Transformed::no(LogicalPlan::Copy(copy)));
     };
     match copy.file_type.get_ext().as_str() {
@@ -46,40 +46,52 @@ fn copied(mut copy: CopyTo) -> Result<Transformed<LogicalPlan>> {
         "parquet" => {
             let key = format!("metadata::{SPLIT_KEY}");
             copy.options.retain(|option, _| !option.to_ascii_lowercase().ends_with(&key));
-            copy.options.insert(format!("format.{key}"), lineage.split.to_string());
+            copy.options.insert(format!("format.{key}"), found.split.to_string());
             Ok(Transformed::yes(LogicalPlan::Copy(copy)))
         }
-        format => plan_err!(
-            "{source} holds held-out rows (split {}) and a file of format {format} cannot say so; copy them STORED AS \
-             PARQUET",
-            lineage.split
-        ),
+        format => {
+            plan_err!("{} and a file of format {format} cannot say so; copy them STORED AS PARQUET", found.says())
+        }
     }
 }
 
 fn written(write: &DmlStatement) -> Result<()> {
-    let found = match &write.op {
-        // Which rows stay is decided by what the condition reads.
-        WriteOp::Insert(_) => held_out_scan(&write.input)?,
-        _ => any_held_out_scan(&write.input)?,
-    };
-    let Some((source, lineage)) = found else { return Ok(()) };
     let target = source_as_provider(&write.target)?;
     let marked = (target.as_ref() as &dyn Any).downcast_ref::<MarkedTable>();
-    let Some(marked) = marked.filter(|table| table.lineage().split.is_held_out()) else {
+    // All but a table in memory writes files, streams among them.
+    let inner = marked.map_or(&target, |marked| marked.inner());
+    let in_memory = (inner.as_ref() as &dyn Any).is::<MemTable>();
+    let found = match &write.op {
+        WriteOp::Insert(_) => {
+            if in_memory
+                && marked.is_none_or(|table| table.lineage().lacks.is_none())
+                && let Some(lacking) = lacking_scan(&write.input)?
+            {
+                return plan_err!(
+                    "held-out rows (split {}) were taken away from what would go into {}, which does not say so, and what \
+                     takes its rows away would bring them back; create the target with CREATE TABLE … AS SELECT, which \
+                     carries the mark",
+                    lacking.split,
+                    write.table_name
+                );
+            }
+            held_out_scan(&write.input)?
+        }
+        // Which rows stay is decided by what the condition reads, beside the table itself.
+        _ => any_held_out_scan(&write.input, &target)?,
+    };
+    let Some(found) = found else { return Ok(()) };
+    if marked.is_none_or(|table| !table.lineage().split.is_held_out()) {
         return plan_err!(
-            "{source} holds held-out rows (split {}) and {} is not marked as held out; create the target with CREATE \
-             TABLE … AS SELECT, which carries the mark",
-            lineage.split,
+            "{} and {} is not marked as held out; create the target with CREATE TABLE … AS SELECT, which carries the mark",
+            found.says(),
             write.table_name
         );
-    };
-    // All but a table in memory writes files, streams among them.
-    if !(marked.inner().as_ref() as &dyn Any).is::<MemTable>() {
+    }
+    if !in_memory {
         return plan_err!(
-            "{source} holds held-out rows (split {}) and files written by INSERT INTO {} would not say so; write them \
-             with COPY … STORED AS PARQUET",
-            lineage.split,
+            "{} and files written by INSERT INTO {} would not say so; write them with COPY … STORED AS PARQUET",
+            found.says(),
             write.table_name
         );
     }

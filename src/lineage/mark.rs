@@ -35,6 +35,8 @@ pub enum Origin {
     FileName,
     /// Another marked table that the rows were copied from.
     Derived,
+    /// Nobody: the rows are the user's own, and the mark is there for what they lack.
+    Own,
 }
 
 impl fmt::Display for Origin {
@@ -47,6 +49,7 @@ impl fmt::Display for Origin {
             Origin::Footer => "its file's footer",
             Origin::FileName => "its file name",
             Origin::Derived => "the table it was filled from",
+            Origin::Own => "its user",
         })
     }
 }
@@ -56,10 +59,20 @@ impl fmt::Display for Origin {
 pub struct Lineage {
     pub split: Split,
     pub origin: Origin,
-    /// The catalog task these rows belong to, where there is one.
-    pub task: Option<String>,
+    /// The catalog tasks these rows belong to, where the table is of tasks that can be named.
+    pub tasks: Vec<String>,
     /// The licence of the rows, where the catalog knows it. A user's own table has none.
     pub licence: Option<Licence>,
+    /// The held-out split whose rows were taken away when a table was filled: who takes the table's rows away gets the
+    /// held-out ones back.
+    pub lacks: Option<Split>,
+}
+
+impl Lineage {
+    /// Of no task and no licence that is known.
+    pub fn of(split: Split, origin: Origin) -> Self {
+        Lineage { split, origin, tasks: Vec::new(), licence: None, lacks: None }
+    }
 }
 
 /// A table provider with its [`Lineage`]. It passes everything else through to the provider it marks.

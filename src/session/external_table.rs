@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use datafusion::catalog::TableProvider;
-use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNode, TreeNodeRecursion};
+use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result, TableReference, plan_err};
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::listing::{ListingTable, ListingTableUrl};
-use datafusion::datasource::{MemTable, provider_as_source, source_as_provider};
+use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::{CreateExternalTable, DdlStatement, DmlStatement, LogicalPlan, TableScan, WriteOp};
+use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan, TableScan};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::prelude::SessionContext;
 use futures::{StreamExt, TryStreamExt};
@@ -24,10 +24,8 @@ use object_store::local::LocalFileSystem;
 use super::file_tables::table_of_files;
 use super::footer::footer_split;
 use super::macros::InlineMacros;
-use crate::guard::held_out_scan;
-use crate::lineage::{Licence, Lineage, MarkedTable, Origin, SPLIT_KEY, Split, Target, lineage_of};
+use crate::lineage::{Licence, Lineage, MarkedTable, Origin, SPLIT_KEY, Split, lineage_of};
 use crate::model_call::call_nodes;
-use crate::publish::Run;
 use crate::tasks::{Catalog, Task};
 
 /// Files that are looked into at a time.
@@ -50,9 +48,9 @@ impl CatalogFiles {
         self.files.get_or_init(|| files_of(self.catalog.tasks())).get(identity)
     }
 
-    /// The strictest licence of a task with training rows.
-    fn strictest(&self) -> Option<Licence> {
-        let tasks = self.catalog.tasks().iter().filter(|task| task.has_seeds());
+    /// The strictest licence of the tasks with training rows that `takes` takes.
+    pub(super) fn strictest(&self, takes: impl Fn(&Task) -> bool) -> Option<Licence> {
+        let tasks = self.catalog.tasks().iter().filter(|task| task.has_seeds() && takes(task));
         tasks.map(|task| task.licence.clone()).reduce(Licence::stricter)
     }
 }
@@ -60,11 +58,14 @@ impl CatalogFiles {
 /// By identity. A file that is held out for one task is held out.
 fn files_of(tasks: &[Task]) -> HashMap<String, Lineage> {
     let mut named: HashMap<&str, Lineage> = HashMap::new();
-    for task in tasks {
+    // Of tasks with one file the one that can say best what its rows ask.
+    let (seeds, others): (Vec<&Task>, Vec<&Task>) = tasks.iter().partition(|task| task.has_seeds());
+    for task in seeds.into_iter().chain(others) {
         let held_out = task.heldout_files.iter().flat_map(|(split, files)| files.iter().map(move |f| (*split, f)));
         for (split, file) in task.train_files.iter().map(|file| (Split::Train, file)).chain(held_out) {
             let licence = Some(task.licence.clone());
-            let lineage = Lineage { split, origin: Origin::CatalogFile, task: Some(task.name.clone()), licence };
+            let tasks = vec![task.name.clone()];
+            let lineage = Lineage { tasks, licence, ..Lineage::of(split, Origin::CatalogFile) };
             match named.entry(file) {
                 Entry::Occupied(mut known) if split > known.get().split => drop(known.insert(lineage)),
                 Entry::Occupied(_) => {}
@@ -129,9 +130,14 @@ pub async fn create(ctx: &SessionContext, mut create: CreateExternalTable) -> Re
     let lineage = match (said, found) {
         (Some(split), found) => {
             let over = found.as_ref().map(|found| found.split).filter(|found| found.is_held_out() && *found != split);
-            let licence = found.and_then(|found| found.licence);
             let origin = over.map_or(Origin::Option, Origin::OptionOver);
-            Some(Lineage { split, origin, task: None, licence })
+            // What is said of the split says nothing of a licence, nor of which rows are copies of held-out ones.
+            let mut lineage = Lineage::of(split, origin);
+            if let Some(found) = found {
+                lineage.licence = found.licence;
+                lineage.tasks = if over.is_none() { found.tasks } else { Vec::new() };
+            }
+            Some(lineage)
         }
         (None, found) => found,
     };
@@ -180,81 +186,6 @@ pub async fn with_marks_of_today(ctx: &SessionContext, plan: LogicalPlan) -> Res
 /// walks over it again and finds none left: its own pass is for plans that do not come by here (estimates, counts).
 pub fn inlined(ctx: &SessionContext, plan: LogicalPlan) -> Result<LogicalPlan> {
     InlineMacros.analyze(plan, ctx.state().config_options())
-}
-
-/// An error where a plan inserts rows whose licence does not permit the run's target into a table in memory that is not
-/// marked with it. A mark that came with the rows would not reach the views and prepared plans that are there already.
-pub fn refuse_licence_without_mark(ctx: &SessionContext, plan: &LogicalPlan) -> Result<()> {
-    let Some(run) = ctx.state().config().get_extension::<Run>() else { return Ok(()) };
-    plan.apply(|node| {
-        if let LogicalPlan::Dml(write) = node
-            && matches!(write.op, WriteOp::Insert(_))
-            && let Some(licence) = licence_without_mark(ctx, write, run.target)?
-        {
-            return plan_err!(
-                "INSERT INTO {} would bring rows under the licence {licence}, which does not permit a {} run, into \
-                 a table that does not say so; create the table with CREATE TABLE … AS SELECT, which carries the licence",
-                write.table_name,
-                run.target
-            );
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(())
-}
-
-/// A licence that an INSERT brings, that does not permit the target, and that its table is not marked with.
-fn licence_without_mark(ctx: &SessionContext, write: &DmlStatement, target: Target) -> Result<Option<Licence>> {
-    // Held-out rows are refused by their split, or go where no call reads.
-    let Some(rows) = lineage_of_filled(ctx, &write.input)?.filter(|rows| !rows.split.is_held_out()) else {
-        return Ok(None);
-    };
-    let table = source_as_provider(&write.target)?;
-    let marked = (table.as_ref() as &dyn Any).downcast_ref::<MarkedTable>();
-    let inner = marked.map_or(&table, |marked| marked.inner());
-    // A file that is no task of the catalog is its user's.
-    if !(inner.as_ref() as &dyn Any).is::<MemTable>() {
-        return Ok(None);
-    }
-    let carried = marked.map(MarkedTable::lineage).is_some_and(|known| match (&known.licence, &rows.licence) {
-        _ if known.split.is_held_out() => true,
-        (Some(known), _) => !known.permits(target),
-        // Each row says its own, and the gate reads it.
-        (None, None) => known.origin == Origin::Derived,
-        (None, Some(_)) => false,
-    });
-    let catalog = ctx.state().config().get_extension::<CatalogFiles>();
-    let licence = rows.licence.or_else(|| catalog?.strictest());
-    Ok(licence.filter(|licence| !carried && !licence.permits(target)))
-}
-
-/// The mark of a table that a plan fills: held out where one of its sources is and reaches it; else with the strictest
-/// licence of the training rows in it, unless each row says its own in a column `license`.
-pub fn lineage_of_filled(ctx: &SessionContext, plan: &LogicalPlan) -> Result<Option<Lineage>> {
-    if let Some((_, lineage)) = held_out_scan(plan)? {
-        return Ok(Some(Lineage { origin: Origin::Derived, ..lineage }));
-    }
-    let rows_say = plan.schema().has_column_with_unqualified_name("license");
-    let catalog = ctx.state().config().get_extension::<CatalogFiles>();
-    let mut found: Option<Lineage> = None;
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node
-            && let Ok(table) = source_as_provider(&scan.source)
-            && let Some(lineage) = lineage_of(table.as_ref())
-            && matches!(lineage.origin, Origin::Catalog | Origin::CatalogFile | Origin::Derived)
-            && lineage.split == Split::Train
-        {
-            let strictest = || catalog.as_ref().filter(|_| !rows_say)?.strictest();
-            let licence = lineage.licence.clone().or_else(strictest);
-            let lineage = Lineage { split: Split::Train, origin: Origin::Derived, task: None, licence };
-            found = Some(match found.take() {
-                Some(known) => together(known, lineage),
-                None => lineage,
-            });
-        }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(found)
 }
 
 /// The plan with the marks of today, for a plan whose rows are kept in a table.
@@ -337,14 +268,13 @@ pub async fn files_lineage(state: &SessionState, listing: &ListingTable) -> Resu
                     if let Some(lineage) = catalog.as_ref().and_then(|catalog| catalog.get(&identity)) {
                         return Ok::<_, DataFusionError>(Some(lineage.clone()));
                     }
-                    let of = |split, origin| Lineage { split, origin, task: None, licence: None };
                     if parquet && let Some(split) = footer_split(&runtime, store.as_ref(), &file).await? {
-                        return Ok(Some(of(split, Origin::Footer)));
+                        return Ok(Some(Lineage::of(split, Origin::Footer)));
                     }
                     // A link may have another name than what it leads to.
                     let names = [file.location.filename().map(str::to_owned), path.and_then(|path| name_of(&path))];
                     let splits = names.iter().flatten().filter_map(|name| split_of_name(name));
-                    Ok(splits.max().map(|split| of(split, Origin::FileName)))
+                    Ok(splits.max().map(|split| Lineage::of(split, Origin::FileName)))
                 }
             })
             .buffer_unordered(READS);
@@ -367,15 +297,22 @@ fn stream_lineage(state: &SessionState, location: &str) -> Option<Lineage> {
     let path = std::fs::canonicalize(location).ok();
     let names = [name_of(Path::new(location)), path.as_deref().and_then(name_of)];
     let split = names.iter().flatten().filter_map(|name| split_of_name(name)).max()?;
-    Some(Lineage { split, origin: Origin::FileName, task: None, licence: None })
+    Some(Lineage::of(split, Origin::FileName))
 }
 
-/// The mark of two files in one table.
-fn together(a: Lineage, b: Lineage) -> Lineage {
+/// The mark of two files or tables in one table: what stands for the stricter one, and what holds of both.
+pub(super) fn together(a: Lineage, b: Lineage) -> Lineage {
     let licence = a.licence.clone().into_iter().chain(b.licence.clone()).reduce(Licence::stricter);
     let rank = |lineage: &Lineage| (lineage.split, lineage.origin == Origin::CatalogFile);
-    let marked = if rank(&b) > rank(&a) { b } else { a };
-    Lineage { licence, ..marked }
+    let (marked, other) = if rank(&b) > rank(&a) { (b, a) } else { (a, b) };
+    let mut tasks = marked.tasks;
+    // Of held-out rows the names are not asked for.
+    for task in other.tasks {
+        if !tasks.contains(&task) {
+            tasks.push(task);
+        }
+    }
+    Lineage { licence, tasks, lacks: marked.lacks.max(other.lacks), ..marked }
 }
 
 fn split_of_name(name: &str) -> Option<Split> {

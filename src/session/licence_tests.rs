@@ -91,6 +91,10 @@ async fn a_licence_follows_rows_into_tables_and_files_of_the_catalog() {
         ("CREATE TABLE t AS SELECT question, license FROM seeds", None),
         ("CREATE TABLE t AS SELECT question FROM seeds", Some("keep their column license")),
         ("CREATE TABLE t AS SELECT 'mine' AS question", None),
+        // What is said of the task or the licence leaves no others.
+        ("CREATE TABLE t AS SELECT question FROM seeds WHERE task = 'closed'", Some("licence CC-BY-NC-4.0")),
+        ("CREATE TABLE t AS SELECT question FROM seeds WHERE task IN ('free', 'alike') AND question <> ''", None),
+        ("CREATE TABLE t AS SELECT s.question FROM seeds AS s WHERE licence_permits(s.license, @target)", None),
     ] {
         workspace.sql(sql).await.unwrap();
         let planned = call(&workspace, "SELECT question FROM t").await;
@@ -128,6 +132,12 @@ async fn an_insert_takes_no_rows_whose_licence_the_table_does_not_say() {
         ("EXPLAIN ANALYZE INSERT INTO t SELECT question FROM norm.closed", Some("CREATE TABLE … AS SELECT")),
         ("EXECUTE pour", Some("under the licence CC-BY-NC-4.0")),
         ("INSERT INTO said SELECT question, license FROM norm.closed", Some("under the licence CC-BY-NC-4.0")),
+        ("INSERT INTO t SELECT question FROM seeds", Some("INSERT INTO t would bring rows")),
+        ("INSERT INTO t SELECT question FROM seeds WHERE license <> 'CC0-1.0'", Some("INSERT INTO t would bring rows")),
+        ("UPDATE t SET question = (SELECT max(question) FROM norm.closed)", Some("UPDATE t would bring rows under")),
+        ("INSERT INTO t SELECT question FROM seeds WHERE task = 'free'", None),
+        ("INSERT INTO t SELECT question FROM seeds WHERE license IN ('CC0-1.0', 'CC-BY-SA-4.0')", None),
+        ("INSERT INTO t SELECT question FROM seeds WHERE licence_permits(license, 'commercial')", None),
         ("INSERT INTO t SELECT question FROM norm.free", None),
         ("INSERT INTO t SELECT 'mine'", None),
         ("INSERT INTO closed SELECT question FROM norm.closed", None),
@@ -141,6 +151,12 @@ async fn an_insert_takes_no_rows_whose_licence_the_table_does_not_say() {
     }
     assert!(call(&workspace, "SELECT question FROM t").await.is_ok());
     assert!(call(&workspace, "SELECT question FROM closed").await.is_err());
+    // Rows that only take others away reach no call.
+    for task in ["closed", "free"] {
+        let input = format!("SELECT question FROM t WHERE question NOT IN (SELECT question FROM norm.{task})");
+        let planned = call(&workspace, &input).await;
+        assert!(planned.is_ok(), "{input}: {planned:?}");
+    }
     // A research run may use what is not free for commerce.
     let workspace = open(&folder, "research").await;
     workspace.sql("CREATE TABLE t (question TEXT)").await.unwrap();

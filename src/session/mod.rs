@@ -4,6 +4,7 @@
 mod dialect;
 mod external_table;
 mod file_tables;
+mod filled_tables;
 mod footer;
 mod kept_tables;
 mod macros;

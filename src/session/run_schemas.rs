@@ -116,7 +116,7 @@ pub async fn files(state: &SessionState, run: &Place, kind: FileKind) -> Result<
     let url = ListingTableUrl::try_new(run.join(kind.folder()).folder_url()?, None)?;
     let options = ListingOptions::new(Arc::new(ParquetFormat::default()));
     let config = ListingTableConfig::new(url).with_listing_options(options).infer_schema(state).await?;
-    let lineage = Lineage { split: Split::Train, origin: Origin::Manifest, task: None, licence: None };
+    let lineage = Lineage::of(Split::Train, Origin::Manifest);
     Ok(Arc::new(MarkedTable::new(Arc::new(ListingTable::try_new(config)?), lineage)))
 }
 

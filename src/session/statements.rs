@@ -10,7 +10,8 @@ use datafusion::prelude::SessionContext;
 use datafusion::sql::parser;
 use datafusion::sql::sqlparser::ast;
 
-use super::{external_table, kept_tables, show_functions};
+use super::{external_table, filled_tables, kept_tables, show_functions};
+use crate::guard::RowGate;
 use crate::publish::Run;
 use crate::stores::Stores;
 
@@ -41,8 +42,12 @@ pub async fn execute(ctx: &SessionContext, plan: LogicalPlan) -> Result<DataFram
             // What a user's function reads is in the plan from here on.
             let input = external_table::inlined(ctx, Arc::unwrap_or_clone(create.input))?;
             let input = external_table::with_marks_to_keep(ctx, input).await?;
-            let lineage = external_table::lineage_of_filled(ctx, &input)?;
-            create.input = Arc::new(input);
+            let lineage = filled_tables::lineage_of_filled(ctx, &input)?;
+            // What is read from the table later has lost what told its rows.
+            create.input = Arc::new(match ctx.state().config().get_extension::<RowGate>() {
+                Some(gate) => gate.of_table(input)?,
+                None => input,
+            });
             // The table that is there keeps its rows and the mark that it has.
             let kept = create.if_not_exists && ctx.table_exist(name.clone())?;
             let done = ctx.execute_logical_plan(LogicalPlan::Ddl(DdlStatement::CreateMemoryTable(create))).await?;
@@ -59,7 +64,7 @@ pub async fn execute(ctx: &SessionContext, plan: LogicalPlan) -> Result<DataFram
             let (state, plan) = ctx.execute_logical_plan(other).await?.into_parts();
             let plan = external_table::inlined(ctx, plan)?;
             let plan = external_table::with_marks_of_today(ctx, plan).await?;
-            external_table::refuse_licence_without_mark(ctx, &plan)?;
+            filled_tables::refuse_licence_without_mark(ctx, &plan)?;
             Ok(DataFrame::new(state, plan))
         }
     }

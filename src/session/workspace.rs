@@ -406,9 +406,14 @@ fn context(
         Arc::new(LicenceGate::new(run.target, licences)),
     ];
     let held_out = Arc::new(HeldOutRows::new(Arc::clone(catalog), Arc::clone(&env)));
-    if held_out.any() {
-        rules.push(Arc::new(RowGate::new(&held_out)));
-    }
+    let config = if held_out.any() {
+        let gate = Arc::new(RowGate::new(&held_out));
+        rules.push(Arc::clone(&gate) as _);
+        // For tables, which statements fill without the rules' knowing.
+        config.with_extension(gate)
+    } else {
+        config
+    };
     rules.extend(Analyzer::new().rules);
     rules.push(Arc::new(RefuseVolatileInput));
     rules.push(Arc::new(WarnUnorderedInput(Arc::clone(&notes.warnings))));

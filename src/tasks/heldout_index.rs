@@ -31,6 +31,16 @@ impl HeldOutIndex {
         self.generic.binary_search(&question).is_ok() && self.rows.binary_search(&row.whole(question)).is_ok()
     }
 
+    /// How many of the texts are held-out questions, and how many of the rows (short questions with what may be their
+    /// options or answer) are held-out rows.
+    pub(super) fn count_shared(&self, texts: &[u64], rows: &[(u64, u64)]) -> usize {
+        let is_row = |(question, row): &&(u64, u64)| {
+            self.generic.binary_search(question).is_ok() && self.rows.binary_search(row).is_ok()
+        };
+        texts.iter().filter(|text| self.questions.binary_search(text).is_ok()).count()
+            + rows.iter().filter(is_row).count()
+    }
+
     /// Distinct held-out questions.
     pub fn len(&self) -> usize {
         self.questions.len() + self.rows.len()

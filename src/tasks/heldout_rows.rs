@@ -18,8 +18,11 @@ use tokio::sync::OnceCell;
 
 use super::heldout_index::{HeldOutIndex, IndexBuilder, VERSION};
 use super::heldout_split::{SplitKeys, keys_file, reading, split_keys};
+use super::norm_sql::config_of;
 use super::normalized_cache::normalized_file;
 use super::raw_file::may_pass;
+use super::raw_table::RawTable;
+use super::raw_texts::RawKeys;
 use super::row_keys::Questions;
 use super::task_planner::TaskPlanner;
 use super::{Catalog, Task};
@@ -36,6 +39,8 @@ pub struct HeldOutRows {
     parts: OnceLock<HeldOutParts>,
     index: OnceCell<Arc<HeldOutIndex>>,
     copies: Mutex<HashMap<String, Arc<BooleanBuffer>>>,
+    /// By task, how many rows of its training files are copies, or may be.
+    in_files: Mutex<HashMap<String, usize>>,
 }
 
 /// The sets of held-out files.
@@ -55,6 +60,7 @@ impl HeldOutRows {
             parts: OnceLock::new(),
             index: OnceCell::new(),
             copies: Mutex::default(),
+            in_files: Mutex::default(),
         }
     }
 
@@ -95,24 +101,50 @@ impl HeldOutRows {
         let Some(task) = self.catalog.task(name).filter(|task| task.has_seeds()) else { return Ok(()) };
         let file = normalized_file(self.catalog.cache(), task, Split::Train, &self.planner, session).await?;
         let mut bits = BooleanBufferBuilder::new(0);
-        let mut batches = questions_of(&file).await?;
-        while let Some(batch) = batches.try_next().await? {
-            let rows = Questions::of(&batch)?;
-            let ordinals = batch.column_by_name("source_row").map(|column| column.as_primitive::<Int64Type>());
-            for row in 0..batch.num_rows() {
-                let at = ordinals.filter(|o| o.is_valid(row)).map_or(bits.len(), |o| o.value(row).max(0) as usize);
-                if at >= bits.len() {
-                    bits.append_n(at + 1 - bits.len(), false);
-                }
-                // A raw row that gives several questions is a copy with any of them.
-                if index.contains(&rows.keys(row)) {
-                    bits.set_bit(at, true);
-                }
-            }
+        if set_copies(&index, questions_of(&file).await?, &mut bits).await? {
+            // A row without an answer is no seed and has no question there; its raw row asks all the same.
+            let (asked, _) = self.planner.questions(task, Split::Train, config_of(task)?).await?;
+            let rows = asked.session.execute_logical_plan(asked.plan).await?.execute_stream().await?;
+            set_copies(&index, rows.boxed(), &mut bits).await?;
         }
         let copies = Arc::new(bits.finish());
         self.copies.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), copies);
         Ok(())
+    }
+
+    /// How many rows of a task's training files are copies, if [`Self::load_files`] has looked.
+    pub fn copies_in_files(&self, task: &str) -> Option<usize> {
+        self.in_files.lock().unwrap_or_else(PoisonError::into_inner).get(task).copied()
+    }
+
+    /// Looks at the training files of a task, also of one that is rejected: what its rows ask is then known by their texts
+    /// alone. How many are copies.
+    pub async fn load_files(&self, name: &str, session: &dyn Session) -> Result<usize> {
+        if let Some(copies) = self.copies_in_files(name) {
+            return Ok(copies);
+        }
+        let copies = match self.catalog.task(name) {
+            Some(task) if task.has_seeds() => {
+                self.load_task(name, session).await?;
+                self.copies(name).map_or(0, |copies| copies.count_set_bits())
+            }
+            Some(task) => self.copies_by_texts(task, session).await?,
+            None => 0,
+        };
+        self.in_files.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), copies);
+        Ok(copies)
+    }
+
+    async fn copies_by_texts(&self, task: &Task, session: &dyn Session) -> Result<usize> {
+        let index = self.load(session).await?;
+        let table = RawTable::open(task.files(Split::Train), session).await?;
+        let mut batches = self.planner.session()?.read_table(Arc::new(table))?.execute_stream().await?;
+        let mut raw = RawKeys::default();
+        while let Some(batch) = batches.try_next().await? {
+            raw.add(&batch, &|_| true)?;
+        }
+        let found = raw.finish();
+        Ok(index.count_shared(&found.texts, &found.rows))
     }
 
     async fn read_or_make(&self, session: &dyn Session) -> Result<Arc<HeldOutIndex>> {
@@ -213,6 +245,27 @@ impl HeldOutParts {
         }
         parts
     }
+}
+
+/// Sets the bits of rows that are copies, by their ordinals; whether there are rows without a question.
+async fn set_copies(index: &HeldOutIndex, mut batches: Batches, bits: &mut BooleanBufferBuilder) -> Result<bool> {
+    let mut unasked = false;
+    while let Some(batch) = batches.try_next().await? {
+        let rows = Questions::of(&batch)?;
+        unasked |= batch.column_by_name("question").is_some_and(|column| column.null_count() > 0);
+        let ordinals = batch.column_by_name("source_row").and_then(|column| column.as_primitive_opt::<Int64Type>());
+        for row in 0..batch.num_rows() {
+            let at = ordinals.filter(|o| o.is_valid(row)).map_or(bits.len(), |o| o.value(row).max(0) as usize);
+            if at >= bits.len() {
+                bits.append_n(at + 1 - bits.len(), false);
+            }
+            // A raw row that gives several questions is a copy with any of them.
+            if index.contains(&rows.keys(row)) {
+                bits.set_bit(at, true);
+            }
+        }
+    }
+    Ok(unasked)
 }
 
 pub(super) type Batches = futures::stream::BoxStream<'static, Result<RecordBatch>>;

@@ -57,6 +57,7 @@ pub use heldout_coverage::HeldOutCoverage;
 pub use heldout_index::HeldOutIndex;
 pub use heldout_rows::HeldOutRows;
 pub use row_keys::{Questions, RowKeys};
+pub(crate) use seeds::may_hold_where;
 pub use seeds::{heldout_schema, seeds_schema};
 pub use task::{Capability, Format, Reason, Status, Task};
 

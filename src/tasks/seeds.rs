@@ -161,7 +161,7 @@ fn marked(
 }
 
 fn of_many_tasks(split: Split) -> Lineage {
-    Lineage { split, origin: Origin::Catalog, task: None, licence: None }
+    Lineage::of(split, Origin::Catalog)
 }
 
 /// The normalized rows of many tasks' splits.
@@ -253,22 +253,36 @@ impl TableProvider for NormalizedRows {
 
 /// Whether a row of `task` can pass the filter, as far as `task = '…'` and `task IN (…)` say.
 pub(crate) fn may_hold(filter: &Expr, task: &str) -> bool {
-    let is_task = |expr: &Expr| matches!(expr, Expr::Column(Column { name, .. }) if name == "task");
-    let is_name = |expr: &Expr| match expr {
-        Expr::Literal(value, _) => value.try_as_str().flatten().is_none_or(|name| name == task) && !value.is_null(),
+    may_hold_where(filter, &|column| (column == "task").then_some(task))
+}
+
+/// Whether a row can pass the filter, as far as `column = '…'` and `column IN (…)` say of columns whose value is known.
+pub(crate) fn may_hold_where<'a>(filter: &Expr, known: &dyn Fn(&str) -> Option<&'a str>) -> bool {
+    let value_of = |expr: &Expr| match expr {
+        Expr::Column(Column { name, .. }) => known(name),
+        _ => None,
+    };
+    let may_be = |expr: &Expr, value: &str| match expr {
+        Expr::Literal(literal, _) => {
+            literal.try_as_str().flatten().is_none_or(|text| text == value) && !literal.is_null()
+        }
         _ => true,
     };
     match filter {
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => match (is_task(left), is_task(right)) {
-            (true, false) => is_name(right),
-            (false, true) => is_name(left),
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => match (value_of(left), value_of(right)) {
+            (Some(value), None) => may_be(right, value),
+            (None, Some(value)) => may_be(left, value),
             _ => true,
         },
         Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
-            may_hold(left, task) && may_hold(right, task)
+            may_hold_where(left, known) && may_hold_where(right, known)
         }
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => may_hold(left, task) || may_hold(right, task),
-        Expr::InList(InList { expr, list, negated: false }) if is_task(expr) => list.iter().any(is_name),
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+            may_hold_where(left, known) || may_hold_where(right, known)
+        }
+        Expr::InList(InList { expr, list, negated: false }) => {
+            value_of(expr).is_none_or(|value| list.iter().any(|expr| may_be(expr, value)))
+        }
         Expr::Literal(ScalarValue::Boolean(Some(false)), _) => false,
         _ => true,
     }

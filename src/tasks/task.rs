@@ -167,7 +167,7 @@ impl Task {
     /// What a table of this task's rows is marked with.
     pub(crate) fn lineage(&self, split: Split) -> Lineage {
         let licence = Some(self.licence.clone());
-        Lineage { split, origin: Origin::Catalog, task: Some(self.name.clone()), licence }
+        Lineage { tasks: vec![self.name.clone()], licence, ..Lineage::of(split, Origin::Catalog) }
     }
 
     /// The dataset for people: `path` or `path:name`.

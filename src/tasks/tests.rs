@@ -135,7 +135,7 @@ async fn every_table_of_rows_carries_its_mark_into_the_plan() {
         let plan = ctx.sql(&format!("SELECT * FROM {table}")).await.unwrap().into_optimized_plan().unwrap();
         let found = marks(&plan);
         assert_eq!(found.len(), 1, "{table}");
-        assert_eq!((found[0].split, found[0].task.as_deref()), (split, task), "{table}");
+        assert_eq!((found[0].split, found[0].tasks.first().map(String::as_str)), (split, task), "{table}");
     }
 }
 

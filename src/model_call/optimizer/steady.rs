@@ -40,12 +40,12 @@ pub fn is_volatile(plan: &LogicalPlan) -> Result<bool> {
     })
 }
 
-/// Whether a plan scans a table that is marked as held out.
+/// Whether a plan scans a table that is marked as held out, or as lacking held-out rows.
 pub fn reads_held_out(plan: &LogicalPlan) -> Result<bool> {
     any_node(plan, |node| {
         let LogicalPlan::TableScan(scan) = node else { return Ok(false) };
         let Ok(table) = source_as_provider(&scan.source) else { return Ok(false) };
-        Ok(lineage_of(table.as_ref()).is_some_and(|lineage| lineage.split.is_held_out()))
+        Ok(lineage_of(table.as_ref()).is_some_and(|lineage| lineage.split.is_held_out() || lineage.lacks.is_some()))
     })
 }
 
