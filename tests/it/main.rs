@@ -20,6 +20,7 @@ mod init;
 mod interrupt;
 mod kill;
 mod ledger_kill;
+mod limiter;
 mod object_store;
 mod object_store_compact;
 mod object_store_ledger;
