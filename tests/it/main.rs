@@ -9,6 +9,7 @@ mod calls_command;
 mod curate;
 mod docs;
 mod embed;
+mod embed_replicas;
 mod fault_server;
 mod faults;
 mod first_rows;
