@@ -45,6 +45,7 @@ mod python_env;
 mod raw_rows;
 #[cfg(feature = "peers")]
 mod readers;
+mod reasoning;
 mod report;
 mod resume;
 #[cfg(feature = "peers")]
