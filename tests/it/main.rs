@@ -5,6 +5,7 @@ mod arguments;
 mod before_the_first_call;
 mod broken_parquet;
 mod budget;
+mod budget_without_usage;
 mod calls_command;
 mod curate;
 mod docs;
