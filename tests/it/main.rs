@@ -14,6 +14,7 @@ mod embed_replicas;
 mod fault_server;
 mod faults;
 mod first_rows;
+mod grace;
 mod growth;
 mod guard;
 mod hub;
