@@ -26,6 +26,7 @@ mod ledger_kill;
 mod limiter;
 mod object_store;
 mod object_store_compact;
+mod object_store_kill;
 mod object_store_ledger;
 mod object_store_merge;
 mod object_store_publish;
