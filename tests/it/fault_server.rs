@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -54,6 +54,10 @@ pub struct Asked {
     pub body: Value,
     /// [`content_key`] of the body.
     pub key: String,
+    /// When it came.
+    pub at: Instant,
+    /// How many requests were being worked on then, this one among them.
+    pub under_way: usize,
 }
 
 type Behaviour = dyn Fn(&Value, u64) -> Reply + Send + Sync;
@@ -327,6 +331,8 @@ async fn handle(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap,
         raw: String::from_utf8(raw.to_vec()).unwrap(),
         key: content_key(&body),
         body: body.clone(),
+        at: Instant::now(),
+        under_way: shared.in_flight.load(Ordering::SeqCst),
     };
     let nth = {
         let mut all = shared.asked.lock().unwrap();
@@ -385,6 +391,8 @@ async fn embed(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, 
         raw: String::from_utf8(raw.to_vec()).unwrap(),
         key: blake3::hash(body["input"].to_string().as_bytes()).to_hex().to_string(),
         body: body.clone(),
+        at: Instant::now(),
+        under_way: shared.in_flight.load(Ordering::SeqCst),
     };
     let nth = {
         let mut all = shared.asked.lock().unwrap();
