@@ -56,6 +56,15 @@ impl ErrorKind {
         matches!(self, ErrorKind::TornBody | ErrorKind::TooLarge | ErrorKind::Reset | ErrorKind::Timeout)
     }
 
+    /// Whether a server has seen the request.
+    pub fn was_sent(self) -> bool {
+        let unsent = matches!(
+            self,
+            ErrorKind::Connect | ErrorKind::Request | ErrorKind::Cancelled | ErrorKind::ContextOverflow(None)
+        );
+        !unsent
+    }
+
     /// Whether it says something of this request only, and nothing of the next one.
     pub fn is_of_one_request(self) -> bool {
         matches!(self, ErrorKind::ContextOverflow(_) | ErrorKind::TooLarge)

@@ -155,11 +155,13 @@ impl CallRuntime {
                     let cost_usd = if tokens.is_some() { answered.cost_usd } else { most_usd };
                     self.spending.answered(tokens.unwrap_or(estimated), cost_usd);
                 }
-                Ok(Err(error)) if matches!(error.kind, ErrorKind::Busy(429 | 503)) => {
-                    permit.throttled(error.retry_after);
+                Ok(Err(error)) => {
+                    permit.failed(error);
+                    if error.kind.may_be_billed() {
+                        self.spending.unanswered(estimated, most_usd);
+                    }
                 }
-                Ok(Err(error)) if error.kind.may_be_billed() => self.spending.unanswered(estimated, most_usd),
-                _ => {}
+                Err(_) => {}
             }
             drop(permit);
             drop(outstanding);

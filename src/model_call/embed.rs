@@ -246,9 +246,12 @@ impl Embedder {
                 let cost_usd = tokens.map(|tokens| model.config.price_per_million.cost_usd(tokens, 0));
                 runtime.spending.answered(tokens.unwrap_or(estimated), cost_usd.unwrap_or(most_usd));
             }
-            Err(error) if matches!(error.kind, ErrorKind::Busy(429 | 503)) => permit.throttled(error.retry_after),
-            Err(error) if error.kind.may_be_billed() => runtime.spending.unanswered(estimated, most_usd),
-            Err(_) => {}
+            Err(error) => {
+                permit.failed(error);
+                if error.kind.may_be_billed() {
+                    runtime.spending.unanswered(estimated, most_usd);
+                }
+            }
         }
         let mut records = Vec::with_capacity(2 * batch.len());
         let outcome = match result {
