@@ -141,11 +141,13 @@ impl CallRuntime {
             let waiting = Instant::now();
             let permit = stop.run_until_cancelled(model.limiter.acquire(estimated, call.shape.depth)).await;
             call.shape.stage.waited(waiting.elapsed());
-            let Some(permit) = permit.filter(|_| !stop.is_cancelled()) else {
+            // Counted before the last look at `stop`: what goes after that is waited for.
+            let outstanding = self.outstanding();
+            let (Some(permit), Some(outstanding), false) = (permit, outstanding, stop.is_cancelled()) else {
                 return exec_err!("{INTERRUPTED}");
             };
             self.spending.start(1, &model.config.price_per_million)?;
-            let outstanding = (self.outstanding(), call.shape.stage.request(attempt));
+            let outstanding = (outstanding, call.shape.stage.request(attempt));
             let outcome = self.send(model, call, most_usd).await;
             match &outcome {
                 Ok(Ok(answered)) => {

@@ -229,13 +229,15 @@ impl Embedder {
         let stage = &first.call.shape.stage;
         stage.waited(waiting.elapsed());
         let wanted = || batch.iter().any(|text| !text.stop.is_cancelled());
-        let Some(permit) = permit.filter(|_| !runtime.interrupt.is_cancelled() && wanted()) else {
+        // Counted before the last look at who wants it: what goes after that is waited for.
+        let outstanding = runtime.outstanding();
+        let (Some(permit), Some(outstanding), true) = (permit, outstanding, wanted()) else {
             return exec_err!("{INTERRUPTED}");
         };
         let sent = runtime.spending.start(batch.len() as u64, &model.config.price_per_million)?;
         let sent = usize::try_from(sent).unwrap_or(batch.len());
         let (batch, texts) = (&batch[..sent], &texts[..sent]);
-        let outstanding = (runtime.outstanding(), stage.request(attempt));
+        let outstanding = (outstanding, stage.request(attempt));
         let (time_ms, start) = (Utc::now().timestamp_millis(), Instant::now());
         let result = model.endpoint.embed(texts, &self.parameters).await;
         let latency = start.elapsed();
