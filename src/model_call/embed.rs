@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::askers::{Asker, Wait};
 use super::call::Call;
-use super::caller::{Answered, INTERRUPTED, attempt_record, jitter, record};
+use super::caller::{Answered, Guess, INTERRUPTED, attempt_record, jitter, record};
 use super::embed_vector::to_body;
 use super::runtime::CallRuntime;
 use crate::endpoint::{Answer, Completion, EmbeddingAnswer, ErrorKind, Model, Parameters, SendError};
@@ -219,13 +219,10 @@ impl Embedder {
     ) -> Result<Result<Vec<Result<Answered, String>>, SendError>> {
         let (model, Some(first)) = (&self.model, batch.first()) else { return Ok(Ok(Vec::new())) };
         let texts: Vec<&str> = batch.iter().map(|text| text_of(&text.call)).collect();
-        // Four bytes a token, as for prompts.
-        let estimated: u64 = texts.iter().map(|text| text.len() as u64 / 4 + 1).sum();
-        // Texts are not answered but priced as prompts.
-        let most_usd = model.config.price_per_million.cost_usd(estimated, 0);
+        let guessed = |texts: &[&str]| texts.iter().map(|text| guess(text).prompt).sum::<u64>();
         let waiting = Instant::now();
         let permit =
-            runtime.interrupt.run_until_cancelled(model.limiter.acquire(estimated, first.call.shape.depth)).await;
+            runtime.interrupt.run_until_cancelled(model.limiter.acquire(guessed(&texts), first.call.shape.depth)).await;
         let stage = &first.call.shape.stage;
         stage.waited(waiting.elapsed());
         let wanted = || batch.iter().any(|text| !text.stop.is_cancelled());
@@ -244,14 +241,15 @@ impl Embedder {
         match &result {
             Ok(answers) => {
                 let tokens: Option<u64> = answers.iter().map(|answer| answer.prompt_tokens).sum();
-                permit.succeeded(tokens.unwrap_or(estimated));
-                let cost_usd = tokens.map(|tokens| model.config.price_per_million.cost_usd(tokens, 0));
-                runtime.spending.answered(tokens.unwrap_or(estimated), cost_usd.unwrap_or(most_usd));
+                let tokens = tokens.unwrap_or_else(|| guessed(texts));
+                permit.succeeded(tokens);
+                runtime.spending.answered(tokens, model.config.price_per_million.cost_usd(tokens, 0));
             }
             Err(error) => {
                 permit.failed(error);
                 if error.kind.may_be_billed() {
-                    runtime.spending.unanswered(estimated, most_usd);
+                    let tokens = guessed(texts);
+                    runtime.spending.unanswered(tokens, model.config.price_per_million.cost_usd(tokens, 0));
                 }
             }
         }
@@ -269,7 +267,7 @@ impl Embedder {
                     record.error_kind = Some(error.kind.name().to_owned());
                     record.error = Some(error.message.clone());
                     record.billed = error.kind.may_be_billed();
-                    record.cost_usd = if record.billed { most_usd / batch.len() as f64 } else { 0.0 };
+                    record.cost_usd = if record.billed { guess(text_of(&text.call)).cost_usd(model) } else { 0.0 };
                     records.push(Record::Attempt(record));
                 }
                 Err(error)
@@ -294,6 +292,11 @@ fn text_of(call: &Call) -> &str {
     call.request.messages.first().map_or("", |message| message.content.as_str())
 }
 
+/// Four bytes a token, as for prompts. Texts are not answered, but priced as prompts.
+fn guess(text: &str) -> Guess {
+    Guess { prompt: text.len() as u64 / 4 + 1, answer: 0 }
+}
+
 /// Tells all who wait that the query stops.
 fn stop(batch: Vec<Waiting>, error: DataFusionError) -> bool {
     let error = Arc::new(error);
@@ -316,6 +319,7 @@ fn answered(
     let mut attempt = attempt_record(model, call, time_ms, latency);
     attempt.status = Some(200);
     attempt.billed = true;
+    let guess = guess(text_of(call));
     let read = answer.embedding.and_then(|embedding| {
         let body = to_body(&model.endpoint.identity().model, &embedding, answer.prompt_tokens);
         let completion = Completion::from_body(&body)?;
@@ -323,13 +327,14 @@ fn answered(
     });
     match read {
         Ok(answer) => {
-            let (call, answered) = record(model, call, answer, time_ms, latency);
+            let (call, answered) = record(model, call, answer, guess, time_ms, latency);
             attempt.cost_usd = call.cost_usd;
             records.extend([Record::Attempt(attempt), Record::Call(call)]);
             Ok(answered)
         }
         Err(error) => {
-            attempt.cost_usd = model.config.price_per_million.cost_usd(answer.prompt_tokens.unwrap_or(0), 0);
+            let prompt = answer.prompt_tokens.unwrap_or(guess.prompt);
+            attempt.cost_usd = Guess { prompt, ..guess }.cost_usd(model);
             attempt.error_kind = Some(ErrorKind::TornBody.name().to_owned());
             attempt.error = Some(error.clone());
             records.push(Record::Attempt(attempt));

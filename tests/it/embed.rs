@@ -263,6 +263,25 @@ fn every_text_counts_as_a_call_of_the_budget() {
 }
 
 #[test]
+fn texts_whose_tokens_nobody_counts_cost_what_their_length_says() {
+    let server = FaultServer::start(|body, nth| match embeddings(body, nth) {
+        Reply::Answer(text, delay) => {
+            let mut whole: Value = serde_json::from_str(&text).unwrap();
+            whole.as_object_mut().unwrap().remove("usage");
+            Reply::Answer(whole.to_string(), delay)
+        }
+        other => other,
+    });
+    let scratch = Scratch::new(server.url(), 2, "price_per_million = { input = 1000000.0, output = 0.0 }\n");
+    // Three tokens and one to be on the safe side.
+    let sql = "SELECT count(embedding), sum(embed_call['cost_usd']) FROM embed((SELECT 'a text of ' || value AS t FROM \
+               generate_series(10, 19)), model => 'm', text => t)";
+    assert_eq!(row(&scratch, sql), "10,40.0");
+    assert_eq!(scratch.value("SELECT sum(cost_usd), count(prompt_tokens) FROM calls"), "40.0,0");
+    assert_eq!(scratch.value("SELECT sum(cost_usd) FROM attempts"), "40.0");
+}
+
+#[test]
 fn equal_texts_at_once_are_one_text_of_one_request() {
     let server = FaultServer::start(|body, nth| match embeddings(body, nth) {
         Reply::Answer(text, _) => Reply::Answer(text, Duration::from_millis(50)),
