@@ -143,7 +143,10 @@ impl CallRuntime {
             Some(claim) => claim,
             None => match stop.run_until_cancelled(waiting_when_long(pin!(ledger.find_or_claim(&call.id)))).await {
                 Some(lookup) => match lookup? {
-                    Lookup::Found(stored) => return Ok(Ok(Answered::replayed(&stored))),
+                    Lookup::Found(stored) => {
+                        self.breaker.replayed(&model.name, 1);
+                        return Ok(Ok(Answered::replayed(&stored)));
+                    }
                     Lookup::Claimed(claim) => claim,
                 },
                 None => return exec_err!("{INTERRUPTED}"),
@@ -177,9 +180,12 @@ impl CallRuntime {
             };
             self.spending.start(1, &model.config.price_per_million)?;
             let outstanding = (outstanding, call.shape.stage.request(attempt));
+            let request = self.breaker.sent(&model.name);
             let outcome = self.send(model, call, guess).await;
             match &outcome {
                 Ok(Ok(answered)) => {
+                    // While it still counts as under way: at no moment does it look as if nothing had come of it.
+                    self.breaker.answered(&model.name);
                     let tokens = answered.tokens(guess);
                     permit.succeeded(tokens);
                     self.spending.answered(tokens, answered.cost_usd);
@@ -194,22 +200,20 @@ impl CallRuntime {
             }
             drop(permit);
             drop(outstanding);
+            let request = request.ended();
             let error = match outcome? {
-                Ok(answered) => {
-                    self.breaker.answered(&model.name);
-                    return Ok(Ok(answered));
-                }
+                Ok(answered) => return Ok(Ok(answered)),
                 Err(error) => error,
             };
             call.shape.stage.error(&error);
             let Some(delay) = model.retry.delay(attempt, &error, jitter(call.id, attempt)) else {
-                self.breaker.failed(&model.name, &error)?;
+                self.breaker.failed(&model.name, &error, request)?;
                 let tries = if attempt == 0 { String::new() } else { format!(" (after {} attempts)", attempt + 1) };
                 return Ok(Err(format!("{error}{tries}")));
             };
             // A server that is not there at the second attempt either is not waited for call by call.
             if attempt > 0 && error.kind == ErrorKind::Connect {
-                self.breaker.failed(&model.name, &error)?;
+                self.breaker.failed(&model.name, &error, request)?;
             }
             tracing::debug!(model = %model.name, %error, ?delay, "an attempt failed; it is made again");
             // It holds no slot meanwhile: another row is asked.

@@ -30,6 +30,9 @@ const FLUSH_AFTER: Duration = Duration::from_millis(100);
 /// What becomes of one text; `Err` stops the query.
 type TextAnswer = Result<Result<Answered, String>>;
 
+/// What became of a request: each text's own answer, or why there is none.
+type BatchAnswer = Result<Vec<Result<Answered, String>>, SendError>;
+
 /// The batchers of a session: texts for one model with the same parameters travel together.
 #[derive(Debug, Default)]
 pub struct Embedders(Mutex<HashMap<(String, String), Arc<Embedder>>>);
@@ -134,10 +137,9 @@ impl Embedder {
             loop {
                 batch.retain(|text| !text.stop.is_cancelled() && !text.answer.is_closed());
                 let Some(first) = batch.first() else { return true };
-                let error = match self.attempt(&runtime, &batch, attempt).await {
+                let (error, request) = match self.attempt(&runtime, &batch, attempt).await {
                     Err(stopped) => return stop(batch, stopped),
-                    Ok(Ok(answers)) => {
-                        runtime.breaker.answered(&self.model.name);
+                    Ok((Ok(answers), _)) => {
                         let unsent = batch.split_off(answers.len().min(batch.len()));
                         for (text, answer) in batch.into_iter().zip(answers) {
                             // Nobody waits any more: it is in the ledger.
@@ -150,7 +152,7 @@ impl Embedder {
                         (batch, attempt) = (unsent, 0);
                         continue;
                     }
-                    Ok(Err(error)) => error,
+                    Ok((Err(error), request)) => (error, request),
                 };
                 first.call.shape.stage.error(&error);
                 let too_much = matches!(
@@ -161,11 +163,11 @@ impl Embedder {
                     return self.halve(runtime, batch).await;
                 }
                 let delay = self.model.retry.delay(attempt, &error, jitter(first.call.id, attempt));
-                let Some(delay) = delay else { return self.give_up(&runtime, batch, &error, attempt) };
+                let Some(delay) = delay else { return self.give_up(&runtime, batch, &error, request, attempt) };
                 // A server that is not there at the second attempt either is not waited for batch by batch.
                 if attempt > 0
                     && error.kind == ErrorKind::Connect
-                    && let Err(stopped) = runtime.breaker.failed(&self.model.name, &error)
+                    && let Err(stopped) = runtime.breaker.failed(&self.model.name, &error, request)
                 {
                     return stop(batch, stopped);
                 }
@@ -196,11 +198,16 @@ impl Embedder {
     }
 
     /// Every text of the batch gets the error.
-    fn give_up(&self, runtime: &CallRuntime, batch: Vec<Waiting>, error: &SendError, attempt: u32) -> bool {
+    fn give_up(
+        &self,
+        runtime: &CallRuntime,
+        batch: Vec<Waiting>,
+        error: &SendError,
+        request: u64,
+        attempt: u32,
+    ) -> bool {
         let tries = if attempt == 0 { String::new() } else { format!(" (after {} attempts)", attempt + 1) };
-        if !error.kind.is_of_one_request()
-            && let Err(stopped) = runtime.breaker.failed(&self.model.name, error)
-        {
+        if let Err(stopped) = runtime.breaker.failed(&self.model.name, error, request) {
             return stop(batch, stopped);
         }
         for text in batch {
@@ -209,15 +216,10 @@ impl Embedder {
         false
     }
 
-    /// One request, recorded for each of its texts whatever becomes of it. Where there is budget for some of the
-    /// texts only, these are the first ones, and the others have no answers.
-    async fn attempt(
-        &self,
-        runtime: &Arc<CallRuntime>,
-        batch: &[Waiting],
-        attempt: u32,
-    ) -> Result<Result<Vec<Result<Answered, String>>, SendError>> {
-        let (model, Some(first)) = (&self.model, batch.first()) else { return Ok(Ok(Vec::new())) };
+    /// One request, recorded for each of its texts whatever becomes of it; with its number for the breaker. Where there is
+    /// budget for some of the texts only, these are the first ones, and the others have no answers.
+    async fn attempt(&self, runtime: &Arc<CallRuntime>, batch: &[Waiting], attempt: u32) -> Result<(BatchAnswer, u64)> {
+        let (model, Some(first)) = (&self.model, batch.first()) else { return Ok((Ok(Vec::new()), 0)) };
         let texts: Vec<&str> = batch.iter().map(|text| text_of(&text.call)).collect();
         let guessed = |texts: &[&str]| texts.iter().map(|text| guess(text).prompt).sum::<u64>();
         let waiting = Instant::now();
@@ -235,11 +237,13 @@ impl Embedder {
         let sent = usize::try_from(sent).unwrap_or(batch.len());
         let (batch, texts) = (&batch[..sent], &texts[..sent]);
         let outstanding = (outstanding, stage.request(attempt));
+        let request = runtime.breaker.sent(&model.name);
         let (time_ms, start) = (Utc::now().timestamp_millis(), Instant::now());
         let result = model.endpoint.embed(texts, &self.parameters).await;
         let latency = start.elapsed();
         match &result {
             Ok(answers) => {
+                runtime.breaker.answered(&model.name);
                 let tokens: Option<u64> = answers.iter().map(|answer| answer.prompt_tokens).sum();
                 let tokens = tokens.unwrap_or_else(|| guessed(texts));
                 permit.succeeded(tokens);
@@ -276,7 +280,7 @@ impl Embedder {
         runtime.ledger().await?.append(records).await?;
         // Sent and not yet durable is in flight.
         drop((permit, outstanding));
-        Ok(outcome)
+        Ok((outcome, request.ended()))
     }
 }
 

@@ -252,6 +252,24 @@ fn a_wrong_key_stops_the_query_with_that_reason() {
 }
 
 #[test]
+fn texts_that_are_refused_again_and_again_stop_no_run_whose_others_are_in_the_ledger() {
+    let server = FaultServer::start(|body, nth| {
+        let refused = |text: &Value| text.as_str().unwrap().ends_with("50");
+        match body["input"].as_array().unwrap().iter().any(refused) {
+            true => Reply::Status(400, None, "not this one".into()),
+            false => embeddings(body, nth),
+        }
+    });
+    let scratch = Scratch::new(server.url(), 2, "embed_batch_size = 10\n");
+    // Of two thousand.
+    let sql = SQL.replace("1000)", "2000)");
+    for _ in 0..2 {
+        assert_eq!(row(&scratch, &sql), "2000,1980,1980,refused 400: not this one");
+    }
+    assert_eq!(scratch.value("SELECT count(*) FROM calls"), "1980");
+}
+
+#[test]
 fn every_text_counts_as_a_call_of_the_budget() {
     let server = FaultServer::start(embeddings);
     let scratch = Scratch::new(server.url(), 4, "[budget]\nmax_calls = 100\n");
