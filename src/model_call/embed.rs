@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use datafusion::common::{DataFusionError, Result, exec_err};
 use futures::FutureExt;
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join};
+use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
@@ -18,6 +19,7 @@ use super::call::Call;
 use super::caller::{Answered, Guess, INTERRUPTED, attempt_record, jitter, record};
 use super::embed_vector::to_body;
 use super::runtime::CallRuntime;
+use crate::config::ModelConfig;
 use crate::endpoint::{Answer, Completion, EmbeddingAnswer, ErrorKind, Model, Parameters, SendError};
 use crate::ledger::Record;
 
@@ -26,6 +28,15 @@ const QUIET: Duration = Duration::from_millis(5);
 
 /// … or when its first text has waited this long.
 const FLUSH_AFTER: Duration = Duration::from_millis(100);
+
+/// As long as most vectors are at most, where nothing says how long a model's are.
+const UNKNOWN_DIMENSIONS: usize = 4096;
+
+/// Of a number in an answer: as many digits as a 64-bit float has, sign, point, exponent, comma and space.
+const NUMBER_BYTES: u64 = 26;
+
+/// Of all that stands around a vector.
+const AROUND_BYTES: u64 = 128;
 
 /// What becomes of one text; `Err` stops the query.
 type TextAnswer = Result<Result<Answered, String>>;
@@ -44,6 +55,8 @@ struct Embedder {
     parameters: Arc<Parameters>,
     /// How many texts a request has at most: as configured, and less once the server has refused so many.
     batch_size: AtomicUsize,
+    /// How long the vectors are: as the query or the configuration says, then as the answers are.
+    dimensions: AtomicUsize,
     gathered: Mutex<Gathered>,
 }
 
@@ -83,6 +96,7 @@ impl CallRuntime {
                     model: Arc::clone(model),
                     parameters: Arc::clone(parameters),
                     batch_size: AtomicUsize::new(model.config.embed_batch_size.max(1)),
+                    dimensions: AtomicUsize::new(dimensions(parameters, &model.config)),
                     gathered: Mutex::default(),
                 })
             }))
@@ -102,12 +116,20 @@ impl Embedder {
         self.gathered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many texts a request has at most. An answer over `max_response_bytes` is paid for and lost, so that no batch is
+    /// larger than what fits in there.
+    fn most_texts(&self) -> usize {
+        let numbers = self.dimensions.load(Ordering::Relaxed) as u64;
+        let fit = self.model.config.max_response_bytes / (numbers.saturating_mul(NUMBER_BYTES) + AROUND_BYTES);
+        self.batch_size.load(Ordering::Relaxed).min(usize::try_from(fit).unwrap_or(usize::MAX)).max(1)
+    }
+
     /// Adds a text to the batch. Tasks of their own send it: an answer that is paid is recorded whoever has gone.
     fn gather(self: &Arc<Self>, runtime: &Arc<CallRuntime>, waiting: Waiting) {
         let mut gathered = self.gathered();
         gathered.texts.push(waiting);
         let (embedder, runtime) = (Arc::clone(self), Arc::clone(runtime));
-        if gathered.texts.len() >= self.batch_size.load(Ordering::Relaxed) {
+        if gathered.texts.len() >= self.most_texts() {
             let batch = gathered.take();
             tokio::spawn(embedder.send(runtime, batch));
         } else if gathered.texts.len() == 1 {
@@ -137,6 +159,14 @@ impl Embedder {
             loop {
                 batch.retain(|text| !text.stop.is_cancelled() && !text.answer.is_closed());
                 let Some(first) = batch.first() else { return true };
+                // It was gathered before there was an answer to tell how many fit in, or a refusal.
+                let most = self.most_texts();
+                if attempt == 0 && batch.len() > most {
+                    let rest = batch.split_off(most);
+                    let first = Arc::clone(&self).send(Arc::clone(&runtime), batch);
+                    let (first, rest) = join(first, self.send(runtime, rest)).await;
+                    return first && rest;
+                }
                 let (error, request) = match self.attempt(&runtime, &batch, attempt).await {
                     Err(stopped) => return stop(batch, stopped),
                     Ok((Ok(answers), _)) => {
@@ -160,6 +190,10 @@ impl Embedder {
                     ErrorKind::Refused(400 | 413 | 422) | ErrorKind::ContextOverflow(Some(_)) | ErrorKind::TooLarge
                 );
                 if batch.len() > 1 && too_much {
+                    if error.kind == ErrorKind::TooLarge {
+                        // No text is at fault: the next batch of so many would be paid for in vain, too.
+                        self.batch_size.fetch_min(batch.len().div_ceil(2), Ordering::Relaxed);
+                    }
                     return self.halve(runtime, batch).await;
                 }
                 let delay = self.model.retry.delay(attempt, &error, jitter(first.call.id, attempt));
@@ -244,6 +278,10 @@ impl Embedder {
         match &result {
             Ok(answers) => {
                 runtime.breaker.answered(&model.name);
+                let lengths = answers.iter().filter_map(|answer| answer.embedding.as_ref().ok().map(Vec::len));
+                if let Some(dimensions) = lengths.max() {
+                    self.dimensions.store(dimensions, Ordering::Relaxed);
+                }
                 let tokens: Option<u64> = answers.iter().map(|answer| answer.prompt_tokens).sum();
                 let tokens = tokens.unwrap_or_else(|| guessed(texts));
                 permit.succeeded(tokens);
@@ -289,6 +327,13 @@ impl Gathered {
         self.taken += 1;
         std::mem::take(&mut self.texts)
     }
+}
+
+/// How long the vectors will be, at a guess before the first answer.
+fn dimensions(parameters: &Parameters, config: &ModelConfig) -> usize {
+    let asked = parameters.extra.get("dimensions").and_then(Value::as_u64);
+    let known = asked.or_else(|| config.dimensions.map(u64::from)).and_then(|n| usize::try_from(n).ok());
+    known.unwrap_or(UNKNOWN_DIMENSIONS)
 }
 
 /// The one text of a call of `embed`.

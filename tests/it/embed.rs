@@ -96,6 +96,48 @@ fn a_batch_too_large_is_halved_and_no_later_one_is_larger() {
     }
 }
 
+/// A vector of 256 numbers takes 3 kB here, and is thought to take more than twice as much; of the longest, 100 kB.
+#[test]
+fn no_batch_has_more_texts_than_their_vectors_fit_into_an_answer() {
+    let of_256 = |body: &Value, nth| {
+        let mut body = body.clone();
+        body["dimensions"] = json!(256);
+        embeddings(&body, nth)
+    };
+    let cases = [(", dimensions => 256", "", 100_000), ("", "dimensions = 256", 100_000), ("", "", 500_000)];
+    for (argument, setting, limit) in cases {
+        let server = FaultServer::start(of_256);
+        let settings = format!("embed_batch_size = 1000\nmax_response_bytes = {limit}\n{setting}\n");
+        let scratch = Scratch::new(server.url(), 1, &settings);
+        let sql = format!(
+            "SELECT count(*), count(embedding), min(embed_call['error']) FROM embed((SELECT value FROM \
+             generate_series(1, 1000)), model => 'm'{argument}, text => 'the text ' || value)"
+        );
+        assert_eq!(row(&scratch, &sql), format!("{ROWS},{ROWS},"), "{argument} {setting}");
+        let texts = answered_texts(&server, |_| true);
+        assert_eq!((texts.len(), texts.values().max()), (ROWS, Some(&1)), "{argument} {setting}");
+        assert_eq!(scratch.value("SELECT count(*) FROM attempts WHERE error_kind IS NOT NULL"), "0");
+        let most = server.asked().iter().map(|asked| asked.body["input"].as_array().unwrap().len()).max();
+        assert!(most <= Some(limit / 6_000) && most >= Some(4), "{argument} {setting}: {most:?}");
+    }
+}
+
+#[test]
+fn answers_that_are_too_long_all_the_same_are_paid_for_in_vain_a_few_times_only() {
+    let long = |body: &Value| body["input"].as_array().unwrap().len() > 16;
+    let server = FaultServer::start(move |body, nth| match embeddings(body, nth) {
+        Reply::Answer(text, delay) if long(body) => Reply::Answer(format!("{text}{}", " ".repeat(9_000_000)), delay),
+        other => other,
+    });
+    let scratch = Scratch::new(server.url(), 1, "embed_batch_size = 64\nmax_response_bytes = 8000000\n");
+    assert_eq!(row(&scratch, SQL), format!("{ROWS},{ROWS},{ROWS},"));
+    let read = answered_texts(&server, |body| !long(body));
+    assert_eq!((read.len(), read.values().max()), (ROWS, Some(&1)));
+    // Of each batch that was on its way, one of 64 and one of 32.
+    let lost = server.asked().iter().filter(|asked| long(&asked.body)).count();
+    assert!((1..=6).contains(&lost), "{lost}");
+}
+
 #[test]
 fn one_text_that_is_refused_is_one_error_row() {
     let server = FaultServer::start(|body, nth| {
