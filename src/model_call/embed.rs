@@ -152,13 +152,14 @@ impl Embedder {
         }
     }
 
-    /// Sends a batch until each of its texts has an answer or an error. True where the server took so many texts.
+    /// Sends a batch until each of its texts has an answer or an error, or is not wanted any more. True where the server
+    /// took so many texts.
     fn send(self: Arc<Self>, runtime: Arc<CallRuntime>, mut batch: Vec<Waiting>) -> BoxFuture<'static, bool> {
         async move {
             let mut attempt = 0;
             loop {
                 batch.retain(|text| !text.stop.is_cancelled() && !text.answer.is_closed());
-                let Some(first) = batch.first() else { return true };
+                let Some(first) = batch.first() else { return false };
                 // It was gathered before there was an answer to tell how many fit in, or a refusal.
                 let most = self.most_texts();
                 if attempt == 0 && batch.len() > most {
@@ -208,8 +209,10 @@ impl Embedder {
                 tracing::debug!(model = %self.model.name, %error, ?delay, "an attempt failed; it is made again");
                 // The batch holds no slot meanwhile, nor do the rows of its texts: others are asked.
                 let waits: Vec<Wait> = batch.iter().filter_map(|text| text.asker.clone()).map(Wait::of).collect();
-                if runtime.interrupt.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
-                    return stop(batch, DataFusionError::Execution(INTERRUPTED.to_owned()));
+                tokio::select! {
+                    () = tokio::time::sleep(delay) => {}
+                    // Whoever asks for one of these texts next is not to wait for this batch.
+                    () = unwanted(&batch) => {}
                 }
                 drop(waits);
                 attempt += u32::from(!error.again);
@@ -257,14 +260,16 @@ impl Embedder {
         let texts: Vec<&str> = batch.iter().map(|text| text_of(&text.call)).collect();
         let guessed = |texts: &[&str]| texts.iter().map(|text| guess(text).prompt).sum::<u64>();
         let waiting = Instant::now();
-        let permit =
-            runtime.interrupt.run_until_cancelled(model.limiter.acquire(guessed(&texts), first.call.shape.depth)).await;
+        let permit = tokio::select! {
+            permit = model.limiter.acquire(guessed(&texts), first.call.shape.depth) => Some(permit),
+            () = unwanted(batch) => None,
+        };
         let stage = &first.call.shape.stage;
         stage.waited(waiting.elapsed());
-        let wanted = || batch.iter().any(|text| !text.stop.is_cancelled());
         // Counted before the last look at who wants it: what goes after that is waited for.
         let outstanding = runtime.outstanding();
-        let (Some(permit), Some(outstanding), true) = (permit, outstanding, wanted()) else {
+        let is_wanted = batch.iter().any(|text| !text.stop.is_cancelled());
+        let (Some(permit), Some(outstanding), true) = (permit, outstanding, is_wanted) else {
             return exec_err!("{INTERRUPTED}");
         };
         let sent = runtime.spending.start(batch.len() as u64, &model.config.price_per_million)?;
@@ -329,6 +334,13 @@ impl Gathered {
     }
 }
 
+/// Returns when no query wants any of these texts any more; an interrupt is the end of all queries.
+async fn unwanted(batch: &[Waiting]) {
+    for text in batch {
+        text.stop.cancelled().await;
+    }
+}
+
 /// How long the vectors will be, at a guess before the first answer.
 fn dimensions(parameters: &Parameters, config: &ModelConfig) -> usize {
     let asked = parameters.extra.get("dimensions").and_then(Value::as_u64);
@@ -346,13 +358,13 @@ fn guess(text: &str) -> Guess {
     Guess { prompt: text.len() as u64 / 4 + 1, answer: 0 }
 }
 
-/// Tells all who wait that the query stops.
+/// Tells all who wait that the query stops. Nothing is known then of how many texts the server takes.
 fn stop(batch: Vec<Waiting>, error: DataFusionError) -> bool {
     let error = Arc::new(error);
     for text in batch {
         let _ = text.answer.send(Err(DataFusionError::Shared(Arc::clone(&error))));
     }
-    true
+    false
 }
 
 /// One text's answer, and its records. A text whose embedding is wrong has no answer, and is asked for again by the

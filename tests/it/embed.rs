@@ -1,10 +1,12 @@
 //! `embed` over a real socket: batches, their faults, and that no text is paid twice.
 
 use std::collections::{BTreeMap, HashSet};
+use std::net::TcpListener;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use seedmill::session::OpenOptions;
 use serde_json::{Value, json};
 
 use crate::fault_server::{FaultServer, Reply, embedding, embeddings};
@@ -249,6 +251,61 @@ fn while_batches_wait_for_their_retries_other_texts_are_asked() {
     // Rows that wait leave their room to others: with it, four rows that wait would be all that there is room for.
     let between = asked[..again].iter().filter(|asked| !fails(&asked.body)).count();
     assert!(between >= 10, "{between} of {} requests, {again}", asked.len());
+}
+
+#[test]
+fn a_text_that_waits_for_its_retry_is_free_when_its_query_has_ended() {
+    // Both fail at first; `slow` is to wait for a minute, and `bad` ends the query before that.
+    let seen = Mutex::new(HashSet::<String>::new());
+    let server = FaultServer::start(move |body, nth| {
+        let text = body["input"][0].as_str().unwrap().to_owned();
+        let is_first = seen.lock().unwrap().insert(text.clone());
+        match (text.as_str(), is_first) {
+            ("slow", true) => Reply::Status(500, Some("60".into()), "oops".into()),
+            ("bad", true) => Reply::Status(500, Some("0.5".into()), "oops".into()),
+            ("bad", false) => Reply::Status(400, None, "not this one".into()),
+            _ => embeddings(body, nth),
+        }
+    });
+    let scratch = Scratch::new(server.url(), 4, "embed_batch_size = 1\n");
+    let sql = |texts: &str| {
+        format!(
+            "SELECT count(embedding) FROM embed((SELECT unnest([{texts}]) AS t), model => 'm', text => t, \
+             on_error => 'fail')"
+        )
+    };
+    scratch.session(OpenOptions::default(), async |workspace| {
+        let error = workspace.sql(&sql("'slow', 'bad'")).await.unwrap().collect().await.unwrap_err().to_string();
+        assert!(error.contains("not this one"), "{error}");
+        let start = Instant::now();
+        workspace.sql(&sql("'slow'")).await.unwrap().collect().await.unwrap();
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    });
+    let asked = server.asked().iter().filter(|asked| asked.body["input"][0] == "slow").count();
+    assert_eq!(asked, 2);
+}
+
+/// A failover is no retry: the same batch goes elsewhere at once.
+#[test]
+fn a_batch_that_goes_to_another_address_is_not_retried() {
+    let server = FaultServer::start(embeddings);
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let scratch = Scratch::new(server.url(), 1, "");
+    scratch.write(
+        "seedmill.toml",
+        &format!(
+            "[models.m]\nprovider = \"openai\"\nbase_urls = [\"http://{closed}/v1\", \"{}\"]\nmodel = \"m-1\"\n\
+             max_retries = 3\nretry_base_seconds = 60.0\nmax_in_flight = 1\n",
+            server.url()
+        ),
+    );
+    let sql = "EXPLAIN ANALYZE SELECT embedding FROM embed((SELECT value FROM generate_series(1, 10)), model => 'm', \
+               text => 'the text ' || value)";
+    let plan = scratch.ok(&["sql", "-c", sql]);
+    let node = plan.split("EmbedExec").nth(1).unwrap().split("Exec").next().unwrap();
+    for part in ["calls_asked=10,", "errors_connect=1,", "retries=0,"] {
+        assert!(node.contains(part), "'{part}' is not in {node}");
+    }
 }
 
 #[test]
