@@ -285,6 +285,31 @@ fn rows_that_are_replayed_are_asked_about_in_the_next_stage_and_count_for_the_bu
 }
 
 #[test]
+fn rows_that_share_a_call_or_have_none_are_asked_about_in_the_next_stage_all_the_same() {
+    // A first stage with one call for 20 rows, and one with calls for half of them.
+    let cases = [("'the same'", "about 21 calls"), ("CASE WHEN value > 10 THEN q END", "about 30 calls")];
+    for (prompt, estimate) in cases {
+        let server = FaultServer::start(answer);
+        let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
+        let write = format!(
+            "CREATE VIEW written AS SELECT q, completion AS draft FROM generate((SELECT value, 'question ' || value AS q \
+             FROM generate_series(1, 20)), model => 'm', prompt => {prompt}, max_tokens => 50);"
+        );
+        scratch.write("sql/10_write.sql", &write);
+        scratch.write(
+            "sql/30_solve.sql",
+            "COPY (SELECT q AS question, completion AS answer_text, reasons('failed', completion IS NULL) AS reasons \
+             FROM enrich(TABLE written, model => 'm', prompt => 'solve ' || q || coalesce(draft, ''), \
+             max_tokens => 50)) TO 'runs' STORED AS CURATED;",
+        );
+        let output = scratch.run(&["run", "--max-calls", "15"]);
+        assert_eq!(output.status.code(), Some(2), "{}", error(&output));
+        assert!(error(&output).contains(estimate), "{prompt}: {}", error(&output));
+        scratch.ok(&["run", "--max-calls", "30"]);
+    }
+}
+
+#[test]
 fn a_model_that_costs_nothing_answers_without_a_dollar_and_a_priced_one_does_not() {
     let server = FaultServer::start(answer);
     let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
