@@ -28,31 +28,37 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Calls of the first stages are counted, those in the ledger left out. Later stages get as many rows for each of
-    /// them, replayed or not, as a full answer gives, and what the ledger has of those is not known yet. Tokens are
-    /// those of earlier calls of the model, else of prompts and `max_tokens`. Without a budget nothing is estimated.
+    /// Calls of the first stages are counted, those in the ledger left out. Later stages get all rows that the stages right
+    /// below them give out, whether those had a call, a new one or a replayed one: another stage may ask for other columns
+    /// of theirs. What the ledger has of that is not known yet. Tokens are those of earlier calls of the model, else of
+    /// prompts and `max_tokens`. Without a budget nothing is estimated.
     pub async fn of(workspace: &Workspace, calls: &[CallNode]) -> Result<Estimate> {
         let mut estimate = Estimate::default();
         if workspace.budget() == Budget::default() {
             return Ok(estimate);
         }
-        // Rows that come out of the stages so far. A replayed answer is a row of the next stage as a new one is.
-        let (mut rows, mut counted) = (0.0, CountedCalls::default());
+        let mut counted = CountedCalls::default();
+        // Of each stage so far: the rows that it gives out, and the number of stages below it.
+        let mut stages: Vec<(f64, usize)> = Vec::new();
         for call in calls {
             let spec = call.spec();
             let (samples, items) = (f64::from(spec.sample_count()), f64::from(spec.items.unwrap_or(1)));
-            let (asked, prompt_tokens) = if call_nodes(call.input())?.is_empty() {
+            let below = call_nodes(call.input())?.len();
+            // Rows, those of them that have calls, calls that are asked, and tokens of a prompt.
+            let (rows, called, asked, prompt_tokens) = if below == 0 {
                 let first = count_calls(workspace.ctx(), &workspace.runtime, call, &mut counted).await?;
                 let asked = first.to_ask() as f64;
-                // Calls that are one call ask the next stage for one and the same.
-                rows += (first.calls - first.repeated) as f64 / samples;
-                (asked, first.prompt_bytes as f64 / TOKEN_BYTES / asked.max(1.0))
+                let prompt_tokens = first.prompt_bytes as f64 / TOKEN_BYTES / asked.max(1.0);
+                (first.rows as f64, first.calls as f64 / samples, asked, prompt_tokens)
             } else {
-                (rows * samples, 0.0)
+                let rows = rows_in(&stages, below);
+                (rows, rows, rows * samples, 0.0)
             };
-            if spec.kind == CallKind::Generate {
-                rows *= samples * items;
-            }
+            let rows_out = match spec.kind {
+                CallKind::Generate => called * samples * items + (rows - called),
+                CallKind::Enrich | CallKind::Embed => rows,
+            };
+            stages.push((rows_out, below));
             let model = workspace.runtime.models.get(&spec.model);
             let model = model.map_err(|e| DataFusionError::Plan(e.to_string()))?;
             let price = &model.config.price_per_million;
@@ -82,6 +88,19 @@ impl Estimate {
         }
         (!over.is_empty()).then(|| format!("this run will take {}", over.join("; ")))
     }
+}
+
+/// The rows that reach the stage after these, which has the last so many of them below it: of those right below it, each of
+/// which stands right after its own.
+fn rows_in(stages: &[(f64, usize)], below: usize) -> f64 {
+    let (mut rows, mut end) = (0.0, stages.len());
+    let start = end.saturating_sub(below);
+    while end > start {
+        let (rows_out, below_it) = stages[end - 1];
+        rows += rows_out;
+        end = end.saturating_sub(1 + below_it);
+    }
+    rows
 }
 
 /// Tokens of prompt and answer of a call of this model, on average over the ledger.
@@ -117,6 +136,16 @@ fn ask(console: Console, sentence: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rows_come_from_the_stages_right_below() {
+        // Two first stages, one above both of them; one more first stage, and one above that.
+        let stages = [(20.0, 0), (5.0, 0), (25.0, 2), (7.0, 0), (70.0, 1)];
+        assert_eq!(rows_in(&stages[..2], 2), 25.0);
+        assert_eq!(rows_in(&stages[..2], 1), 5.0);
+        assert_eq!(rows_in(&stages[..4], 1), 7.0);
+        assert_eq!(rows_in(&stages, 5), 95.0);
+    }
 
     #[test]
     fn only_limits_that_are_passed_are_named() {

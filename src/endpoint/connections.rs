@@ -94,9 +94,9 @@ pub(super) struct Reply {
 /// Why there is no whole reply.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// No connection: refused, DNS, TLS, a proxy.
+    /// No connection: refused, DNS, TLS, a proxy, or none of them in time.
     Connect(String),
-    /// The time is over.
+    /// The time is over, and the request was sent.
     Timeout,
     /// The connection broke, or what came is not HTTP.
     Reset(String),
@@ -150,9 +150,15 @@ impl Connections {
         limit: impl Fn(StatusCode) -> u64,
         time: Duration,
     ) -> Result<Reply, Failure> {
-        let mut reply = None;
-        let ended = tokio::time::timeout(time, self.exchange(self.addressed(request), limit, &mut reply)).await;
-        let broken = ended.unwrap_or(Err(Failure::Timeout)).err();
+        let (mut connecting, mut reply) = (false, None);
+        let exchange = self.exchange(self.addressed(request), limit, &mut connecting, &mut reply);
+        let ended = tokio::time::timeout(time, exchange).await;
+        let broken = match ended {
+            Ok(ended) => ended.err(),
+            // Nothing was sent: it is billed by nobody, however short the time was.
+            Err(_) if connecting => Some(nobody_there(time)),
+            Err(_) => Some(Failure::Timeout),
+        };
         match (reply, broken) {
             (Some(reply), broken) => Ok(Reply { broken, ..reply }),
             (None, broken) => Err(broken.unwrap_or(Failure::Timeout)),
@@ -180,9 +186,10 @@ impl Connections {
         &self,
         request: Request<Full<Bytes>>,
         limit: impl Fn(StatusCode) -> u64,
+        connecting: &mut bool,
         reply: &mut Option<Reply>,
     ) -> Result<(), Failure> {
-        let (mut connection, response) = self.ask(request).await?;
+        let (mut connection, response) = self.ask(request, connecting).await?;
         let (head, mut body) = response.into_parts();
         let limit = limit(head.status);
         let room = body.size_hint().lower().min(limit).min(MOST_ROOM);
@@ -204,8 +211,13 @@ impl Connections {
         Ok(())
     }
 
-    /// The response to a request, of which the body is still to come, and the connection that it comes over.
-    async fn ask(&self, mut request: Request<Full<Bytes>>) -> Result<(Connection, Response<Incoming>), Failure> {
+    /// The response to a request, of which the body is still to come, and the connection that it comes over. `connecting`
+    /// is true while a new one is opened for it.
+    async fn ask(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        connecting: &mut bool,
+    ) -> Result<(Connection, Response<Incoming>), Failure> {
         while let Some(mut kept) = self.kept() {
             // The server has closed it meanwhile.
             if kept.ready().await.is_err() {
@@ -221,7 +233,9 @@ impl Connections {
                 },
             }
         }
+        *connecting = true;
         let mut connection = self.connect().await?;
+        *connecting = false;
         let response = connection.sender.send_request(request);
         let response = connection.driver.drive(response).await.map_err(reset)?;
         Ok((connection, response))
@@ -265,7 +279,7 @@ impl Connections {
         match tokio::time::timeout(CONNECT_TIMEOUT, connect).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(Failure::Connect(innermost_cause(&*error))),
-            Err(_) => Err(Failure::Connect(format!("no answer in {} s", CONNECT_TIMEOUT.as_secs()))),
+            Err(_) => Err(nobody_there(CONNECT_TIMEOUT)),
         }
     }
 }
@@ -325,6 +339,11 @@ fn tcp() -> HttpConnector {
 /// TLS where the address is https, verified against Mozilla's roots.
 fn secured<C>(connector: C) -> Secured<C> {
     HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().wrap_connector(connector)
+}
+
+/// The failure to open a connection in this time.
+fn nobody_there(time: Duration) -> Failure {
+    Failure::Connect(format!("no answer in {} s", time.as_secs_f64()))
 }
 
 fn reset(error: hyper::Error) -> Failure {

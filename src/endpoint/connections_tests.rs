@@ -119,3 +119,21 @@ async fn a_body_cut_off_is_told_from_a_whole_one() {
     let server = Server::start("this is no header\r\n\r\n", 1).await;
     assert!(matches!(server.send(100).await, Err(Failure::Reset(_))));
 }
+
+#[tokio::test]
+async fn a_time_that_is_over_before_there_is_a_connection_sent_nothing() {
+    // The handshake of TLS belongs to the connection: this server says nothing at all.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let place = listener.local_addr().unwrap();
+    for (scheme, sent) in [("https", false), ("http", true)] {
+        let url: Uri = format!("{scheme}://{place}/v1").parse().unwrap();
+        let connections = Connections::new(&url, true);
+        let mut request = connections.request("{}");
+        *request.uri_mut() = url;
+        let failure = connections.send(request, |_| 100, Duration::from_millis(200)).await.unwrap_err();
+        match failure {
+            Failure::Connect(why) => assert!(!sent && why == "no answer in 0.2 s", "{scheme}: {why}"),
+            failure => assert!(sent && matches!(failure, Failure::Timeout), "{scheme}: {failure:?}"),
+        }
+    }
+}

@@ -15,6 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use super::latency_window::LatencyWindow;
 use super::rate_bucket::RateBucket;
 use super::retry::MAX_RETRY_AFTER;
+use super::{ErrorKind, SendError};
 use crate::config::ModelConfig;
 
 /// The limiter of one model. Clones are the same limiter.
@@ -267,6 +268,19 @@ impl Permit {
             state.allowed += 1;
             drop(state);
             self.inner.hand_out();
+        }
+    }
+
+    /// The attempt gave no answer: the server may have said that it is too much, and what it did not use of the rates is
+    /// there for the next one. A refusal is a request all the same, and what may be billed has used its tokens.
+    pub fn failed(&self, error: &SendError) {
+        if matches!(error.kind, ErrorKind::Busy(429 | 503)) {
+            self.throttled(error.retry_after);
+        }
+        if !error.kind.may_be_billed() {
+            let requests = if error.kind.was_sent() { 0.0 } else { 1.0 };
+            let tokens = self.tokens.swap(0, Ordering::Relaxed) as f64;
+            self.inner.state().take(-requests, -tokens, Instant::now());
         }
     }
 

@@ -112,6 +112,43 @@ async fn tokens_not_used_and_waits_cut_short_are_given_back() {
 }
 
 #[tokio::test]
+async fn an_attempt_gives_back_what_the_server_did_not_use() {
+    let kinds = [
+        // What happened, and how many requests and tokens of it count.
+        (ErrorKind::Connect, 0, 0),
+        (ErrorKind::Request, 0, 0),
+        (ErrorKind::Busy(429), 1, 0),
+        (ErrorKind::Busy(500), 1, 0),
+        (ErrorKind::Refused(401), 1, 0),
+        (ErrorKind::ContextOverflow(Some(400)), 1, 0),
+        (ErrorKind::Timeout, 1, 1000),
+        (ErrorKind::TornBody, 1, 1000),
+    ];
+    let config = ModelConfig {
+        // One and 1000 a second.
+        requests_per_minute: Some(60),
+        tokens_per_minute: Some(60_000),
+        ..ModelConfig::openai("http://h/v1", "m")
+    };
+    for (kind, requests, tokens) in kinds {
+        let limiter = Limiter::new(&config);
+        let now = Instant::now();
+        let permit = limiter.0.state().start(&limiter.0, 1000, now).sent(now);
+        permit.failed(&SendError::new(kind, ""));
+        drop(permit);
+        let mut state = limiter.0.state();
+        let at = Instant::now();
+        let mut is_there = |requests: f64, tokens: f64| {
+            let State { requests: calls, tokens: bucket, .. } = &mut *state;
+            let calls = calls.as_mut().unwrap().ready(requests, at);
+            calls <= at && bucket.as_mut().unwrap().ready(tokens, at) <= at
+        };
+        assert_eq!(is_there(1.0, 0.0), requests == 0, "{kind:?}");
+        assert_eq!(is_there(0.0, 900.0), tokens == 0, "{kind:?}");
+    }
+}
+
+#[tokio::test]
 async fn an_estimate_above_a_minutes_worth_is_no_longer_wait_and_what_was_charged_is_corrected() {
     let config = ModelConfig { tokens_per_minute: Some(60_000), ..ModelConfig::openai("http://h/v1", "m") };
     let limiter = Limiter::new(&config);

@@ -56,9 +56,31 @@ impl ErrorKind {
         matches!(self, ErrorKind::TornBody | ErrorKind::TooLarge | ErrorKind::Reset | ErrorKind::Timeout)
     }
 
+    /// Whether a server has seen the request.
+    pub fn was_sent(self) -> bool {
+        let unsent = matches!(
+            self,
+            ErrorKind::Connect | ErrorKind::Request | ErrorKind::Cancelled | ErrorKind::ContextOverflow(None)
+        );
+        !unsent
+    }
+
     /// Whether it says something of this request only, and nothing of the next one.
     pub fn is_of_one_request(self) -> bool {
         matches!(self, ErrorKind::ContextOverflow(_) | ErrorKind::TooLarge)
+    }
+
+    /// Whether the next request may fare better: what a server makes of one, not how it is reached and who is let in. (403
+    /// is also what moderation says.)
+    pub fn may_be_of_one_request(self) -> bool {
+        matches!(
+            self,
+            ErrorKind::Refused(400 | 403 | 413 | 422)
+                | ErrorKind::Busy(_)
+                | ErrorKind::Timeout
+                | ErrorKind::Reset
+                | ErrorKind::TornBody
+        )
     }
 
     /// Whether the same attempt may succeed later in the same run.

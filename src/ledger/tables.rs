@@ -25,9 +25,10 @@ use super::table_scan::{TableScan, files, objects};
 /// while any process writes there.
 ///
 /// - `calls`, one row a call: call_id (64 hex digits), provider, model, revision, variant, sample INT, messages and
-///   parameters (JSON), response (the raw body), finish_reason, prompt_tokens and completion_tokens BIGINT, cost_usd
-///   DOUBLE, time TIMESTAMP (ms, UTC): when the request was sent that was answered; first_time, the same; last_time,
-///   when a run last used the answer. A query that asks for last_time also reads call_uses.
+///   parameters (JSON), response (the raw body), finish_reason, prompt_tokens and completion_tokens BIGINT (NULL
+///   where the server did not count them), cost_usd DOUBLE (with the most that they can be thought to be in their place),
+///   time TIMESTAMP (ms, UTC): when the request was sent that was answered; first_time, the same; last_time, when a run
+///   last used the answer. A query that asks for last_time also reads call_uses.
 /// - `attempts`, one row a request: call_id, model, time, latency_ms BIGINT, status INT (HTTP; NULL without an
 ///   answer), error_kind and error (NULL for an answer), billed BOOLEAN, cost_usd DOUBLE.
 /// - `call_uses`, one row for each use of a call by a run: run_id, call_id, stage, replayed BOOLEAN, time.

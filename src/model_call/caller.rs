@@ -42,10 +42,41 @@ impl Answered {
         }
     }
 
-    /// Prompt and completion together, where the server counts them.
-    fn tokens(&self) -> Option<u64> {
-        let completion = self.completion.as_ref().ok()?;
-        completion.prompt_tokens.zip(completion.completion_tokens).map(|(prompt, answer)| prompt.saturating_add(answer))
+    /// Prompt and completion together, as they are billed.
+    fn tokens(&self, guess: Guess) -> u64 {
+        self.completion.as_ref().map_or(guess, |completion| guess.corrected(completion)).tokens()
+    }
+}
+
+/// The most tokens that a request is thought to take, of prompt and answer: a guess before the answer is there. What it
+/// costs counts for an answer whose tokens the server does not count, too: they are billed all the same.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Guess {
+    pub prompt: u64,
+    pub answer: u64,
+}
+
+impl Guess {
+    /// Four bytes a token, and all of `max_tokens`.
+    fn of(request: &Request) -> Self {
+        let bytes: usize = request.messages.iter().map(|message| message.content.len()).sum();
+        Guess { prompt: bytes as u64 / 4, answer: u64::from(request.parameters.max_tokens.unwrap_or(512)) }
+    }
+
+    /// With what the server has counted.
+    fn corrected(self, completion: &Completion) -> Self {
+        Guess {
+            prompt: completion.prompt_tokens.unwrap_or(self.prompt),
+            answer: completion.completion_tokens.unwrap_or(self.answer),
+        }
+    }
+
+    fn tokens(self) -> u64 {
+        self.prompt.saturating_add(self.answer)
+    }
+
+    pub fn cost_usd(self, model: &Model) -> f64 {
+        model.config.price_per_million.cost_usd(self.prompt, self.answer)
     }
 }
 
@@ -112,7 +143,10 @@ impl CallRuntime {
             Some(claim) => claim,
             None => match stop.run_until_cancelled(waiting_when_long(pin!(ledger.find_or_claim(&call.id)))).await {
                 Some(lookup) => match lookup? {
-                    Lookup::Found(stored) => return Ok(Ok(Answered::replayed(&stored))),
+                    Lookup::Found(stored) => {
+                        self.breaker.replayed(&model.name, 1);
+                        return Ok(Ok(Answered::replayed(&stored)));
+                    }
                     Lookup::Claimed(claim) => claim,
                 },
                 None => return exec_err!("{INTERRUPTED}"),
@@ -133,52 +167,53 @@ impl CallRuntime {
         if call.shape.embeds {
             return self.embed(model, call, stop).await;
         }
-        let (prompt_tokens, answer_tokens) = estimated_tokens(&call.request);
-        let estimated = prompt_tokens + answer_tokens;
-        let most_usd = model.config.price_per_million.cost_usd(prompt_tokens, answer_tokens);
+        let guess = Guess::of(&call.request);
         let mut attempt = 0;
         loop {
             let waiting = Instant::now();
-            let permit = stop.run_until_cancelled(model.limiter.acquire(estimated, call.shape.depth)).await;
+            let permit = stop.run_until_cancelled(model.limiter.acquire(guess.tokens(), call.shape.depth)).await;
             call.shape.stage.waited(waiting.elapsed());
-            let Some(permit) = permit.filter(|_| !stop.is_cancelled()) else {
+            // Counted before the last look at `stop`: what goes after that is waited for.
+            let outstanding = self.outstanding();
+            let (Some(permit), Some(outstanding), false) = (permit, outstanding, stop.is_cancelled()) else {
                 return exec_err!("{INTERRUPTED}");
             };
             self.spending.start(1, &model.config.price_per_million)?;
-            let outstanding = (self.outstanding(), call.shape.stage.request(attempt));
-            let outcome = self.send(model, call, most_usd).await;
+            let outstanding = (outstanding, call.shape.stage.request(attempt));
+            let request = self.breaker.sent(&model.name);
+            let outcome = self.send(model, call, guess).await;
             match &outcome {
                 Ok(Ok(answered)) => {
-                    let tokens = answered.tokens();
-                    permit.succeeded(tokens.unwrap_or(estimated));
-                    // A server that counts no tokens bills them all the same.
-                    let cost_usd = if tokens.is_some() { answered.cost_usd } else { most_usd };
-                    self.spending.answered(tokens.unwrap_or(estimated), cost_usd);
+                    // While it still counts as under way: at no moment does it look as if nothing had come of it.
+                    self.breaker.answered(&model.name);
+                    let tokens = answered.tokens(guess);
+                    permit.succeeded(tokens);
+                    self.spending.answered(tokens, answered.cost_usd);
                 }
-                Ok(Err(error)) if matches!(error.kind, ErrorKind::Busy(429 | 503)) => {
-                    permit.throttled(error.retry_after);
+                Ok(Err(error)) => {
+                    permit.failed(error);
+                    if error.kind.may_be_billed() {
+                        self.spending.unanswered(guess.tokens(), guess.cost_usd(model));
+                    }
                 }
-                Ok(Err(error)) if error.kind.may_be_billed() => self.spending.unanswered(estimated, most_usd),
-                _ => {}
+                Err(_) => {}
             }
             drop(permit);
             drop(outstanding);
+            let request = request.ended();
             let error = match outcome? {
-                Ok(answered) => {
-                    self.breaker.answered(&model.name);
-                    return Ok(Ok(answered));
-                }
+                Ok(answered) => return Ok(Ok(answered)),
                 Err(error) => error,
             };
             call.shape.stage.error(&error);
             let Some(delay) = model.retry.delay(attempt, &error, jitter(call.id, attempt)) else {
-                self.breaker.failed(&model.name, &error)?;
+                self.breaker.failed(&model.name, &error, request)?;
                 let tries = if attempt == 0 { String::new() } else { format!(" (after {} attempts)", attempt + 1) };
                 return Ok(Err(format!("{error}{tries}")));
             };
             // A server that is not there at the second attempt either is not waited for call by call.
             if attempt > 0 && error.kind == ErrorKind::Connect {
-                self.breaker.failed(&model.name, &error)?;
+                self.breaker.failed(&model.name, &error, request)?;
             }
             tracing::debug!(model = %model.name, %error, ?delay, "an attempt failed; it is made again");
             // It holds no slot meanwhile: another row is asked.
@@ -191,15 +226,15 @@ impl CallRuntime {
         }
     }
 
-    /// One attempt, recorded whatever becomes of it. `most_usd` is what it can cost without an answer.
-    async fn send(&self, model: &Model, call: &Call, most_usd: f64) -> Result<Result<Answered, SendError>> {
+    /// One attempt, recorded whatever becomes of it.
+    async fn send(&self, model: &Model, call: &Call, guess: Guess) -> Result<Result<Answered, SendError>> {
         let (time_ms, start) = (Utc::now().timestamp_millis(), Instant::now());
         let result = model.endpoint.send(&call.request).await;
         let latency = start.elapsed();
         let mut attempt = attempt_record(model, call, time_ms, latency);
         let (records, outcome) = match result {
             Ok(answer) => {
-                let (call, answered) = record(model, call, answer, time_ms, latency);
+                let (call, answered) = record(model, call, answer, guess, time_ms, latency);
                 attempt.status = Some(200);
                 attempt.billed = true;
                 attempt.cost_usd = call.cost_usd;
@@ -211,7 +246,7 @@ impl CallRuntime {
                 attempt.error = Some(error.message.clone());
                 // The server may have billed an answer that never arrived whole.
                 attempt.billed = error.kind.may_be_billed();
-                attempt.cost_usd = if attempt.billed { most_usd } else { 0.0 };
+                attempt.cost_usd = if attempt.billed { guess.cost_usd(model) } else { 0.0 };
                 (vec![Record::Attempt(attempt)], Err(error))
             }
         };
@@ -244,12 +279,12 @@ pub(super) fn record(
     model: &Model,
     call: &Call,
     answer: Answer,
+    guess: Guess,
     time_ms: i64,
     latency: Duration,
 ) -> (CallRecord, Answered) {
     let Answer { body, completion, .. } = answer;
-    let price = &model.config.price_per_million;
-    let cost_usd = price.cost_usd(completion.prompt_tokens.unwrap_or(0), completion.completion_tokens.unwrap_or(0));
+    let cost_usd = guess.corrected(&completion).cost_usd(model);
     let identity = model.endpoint.identity();
     let record = CallRecord {
         call_id: call.id,
@@ -270,12 +305,6 @@ pub(super) fn record(
     };
     let completion = Ok(Arc::new(completion));
     (record, Answered { completion, replayed: false, latency_ms: Some(millis(latency)), cost_usd })
-}
-
-/// A guess before the answer is there, of prompt and answer: four bytes a token, and all of `max_tokens`.
-fn estimated_tokens(request: &Request) -> (u64, u64) {
-    let bytes: usize = request.messages.iter().map(|message| message.content.len()).sum();
-    (bytes as u64 / 4, u64::from(request.parameters.max_tokens.unwrap_or(512)))
 }
 
 /// A fraction in [0, 1) that spreads retries and is the same on each run.

@@ -57,7 +57,10 @@ impl RowCaller {
             self.template.stage.rows_done(looked_up.finished.len());
             return Ok(looked_up);
         }
-        let mut stored = self.runtime.ledger().await?.find_all(&ids).await?.into_iter();
+        let stored = self.runtime.ledger().await?.find_all(&ids).await?;
+        // Before any of the others is asked.
+        self.runtime.breaker.replayed(&self.model.name, stored.iter().flatten().count() as u64);
+        let mut stored = stored.into_iter();
         let mut replayed = 0;
         for row in unanswered {
             // Every call of the row takes its own out of the iterator.

@@ -1,7 +1,7 @@
 //! What all calls of a session share: models, ledger, limits and counts. One a session, made with it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use datafusion::common::{DataFusionError, Result};
@@ -37,6 +37,8 @@ pub struct CallRuntime {
     ledger_location: Location,
     ledger: OnceCell<Arc<Ledger>>,
     outstanding: AtomicUsize,
+    /// From the end on nothing is sent: nobody would wait for its record.
+    has_ended: AtomicBool,
     settled: Notify,
 }
 
@@ -55,6 +57,7 @@ impl CallRuntime {
             ledger_location: ledger.into(),
             ledger: OnceCell::new(),
             outstanding: AtomicUsize::new(0),
+            has_ended: AtomicBool::new(false),
             settled: Notify::new(),
         }
     }
@@ -75,16 +78,17 @@ impl CallRuntime {
             .map_err(|e| DataFusionError::External(Box::new(e)))
     }
 
-    /// Waits until every request that was sent is answered and recorded, at most `grace`; then seals the ledger. After an
-    /// interrupt nothing else is waited for.
+    /// The end of the session: no request starts any more. Waits until every one that was sent is answered and recorded, at
+    /// most `grace`; then seals the ledger. After an interrupt nothing else is waited for.
     /// Returns how many requests were given up.
     pub async fn finish(&self, grace: Duration) -> Result<usize> {
+        self.has_ended.store(true, Ordering::SeqCst);
         let wait = async {
             loop {
                 let settled = self.settled.notified();
                 tokio::pin!(settled);
                 settled.as_mut().enable();
-                if self.outstanding.load(Ordering::Acquire) == 0 {
+                if self.outstanding.load(Ordering::SeqCst) == 0 {
                     return;
                 }
                 settled.await;
@@ -94,13 +98,17 @@ impl CallRuntime {
         if let Some(ledger) = self.ledger.get() {
             ledger.close_in(self.interrupt.clone()).await.map_err(|e| DataFusionError::External(Box::new(e)))?;
         }
-        Ok(self.outstanding.load(Ordering::Acquire))
+        Ok(self.outstanding.load(Ordering::SeqCst))
     }
 
-    /// Counts a request as sent and not yet recorded until the guard is dropped.
-    pub(super) fn outstanding(self: &Arc<Self>) -> Outstanding {
-        self.outstanding.fetch_add(1, Ordering::AcqRel);
-        Outstanding(Arc::clone(self))
+    /// Counts a request as sent and not yet recorded until the guard is dropped; `None` where it must not be sent, since
+    /// the session has ended. Look only afterwards whether it is still wanted: between a look before and this, all who wait
+    /// for requests could have seen none.
+    pub(super) fn outstanding(self: &Arc<Self>) -> Option<Outstanding> {
+        // Counted first, and looked second; the end is told first, and counted second: one of the two sees the other.
+        self.outstanding.fetch_add(1, Ordering::SeqCst);
+        let outstanding = Outstanding(Arc::clone(self));
+        (!self.has_ended.load(Ordering::SeqCst)).then_some(outstanding)
     }
 }
 
@@ -109,8 +117,28 @@ pub(super) struct Outstanding(Arc<CallRuntime>);
 
 impl Drop for Outstanding {
     fn drop(&mut self) {
-        if self.0.outstanding.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.0.outstanding.fetch_sub(1, Ordering::SeqCst) == 1 {
             self.0.settled.notify_waiters();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_waits_for_what_was_sent_and_lets_nothing_more_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let models = Arc::new(Models::from_models(Vec::new()));
+        let runtime = Arc::new(CallRuntime::new(models, folder.path(), String::new(), Budget::default()));
+        let sent = runtime.outstanding().unwrap();
+        let ending = Arc::clone(&runtime);
+        let end = tokio::spawn(async move { ending.finish(Duration::from_secs(60)).await });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!end.is_finished());
+        assert!(runtime.outstanding().is_none());
+        drop(sent);
+        assert_eq!(end.await.unwrap().unwrap(), 0);
     }
 }

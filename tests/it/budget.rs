@@ -194,6 +194,36 @@ fn attempts_without_an_answer_that_may_be_billed_are_charged_too() {
 }
 
 #[test]
+fn answers_whose_tokens_nobody_counts_cost_the_most_they_can_wherever_their_cost_stands() {
+    let server = FaultServer::start(|_, _| {
+        let body = r#"{"choices": [{"message": {"content": "yes"}, "finish_reason": "stop"}]}"#;
+        Reply::Foreign("application/json", body.to_owned())
+    });
+    let scratch = Scratch::new(server.url(), 1, "price_per_million = { input = 0.0, output = 1000000.0 }\n");
+    let sql = |question: &str| {
+        format!(
+            "SELECT sum(generate_call['cost_usd']) FROM generate((SELECT value FROM generate_series(1, 4)), model => 'm', \
+             prompt => '{question} ' || value, max_tokens => 10)"
+        )
+    };
+    let output = scratch.run(&["sql", "--json", "--format", "csv", "-c", &sql("first")]);
+    assert!(output.status.success() && String::from_utf8_lossy(&output.stdout).contains("40.0"), "{output:?}");
+    let events: Vec<serde_json::Value> =
+        error(&output).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for name in ["stage_finished", "run_finished"] {
+        let event = events.iter().find(|event| event["event"] == name).unwrap();
+        assert_eq!(event["cost_usd"], 40.0, "{event}");
+    }
+    assert_eq!(scratch.value("SELECT sum(cost_usd), count(completion_tokens) FROM calls"), "40.0,0");
+    assert_eq!(scratch.value("SELECT sum(cost_usd) FROM attempts"), "40.0");
+    assert_eq!(scratch.value(&sql("first")), "40.0");
+    assert_eq!(server.count(), 4);
+    let output = scratch.run(&["sql", "--max-cost-usd", "25", "-c", &sql("second")]);
+    assert_eq!(output.status.code(), Some(3), "{}", error(&output));
+    assert_eq!(server.count(), 4 + 3);
+}
+
+#[test]
 fn retries_count_as_requests_and_never_pass_max_calls() {
     let server = FaultServer::start(|_, _| Reply::Status(503, None, "busy".into()));
     let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
@@ -252,6 +282,31 @@ fn rows_that_are_replayed_are_asked_about_in_the_next_stage_and_count_for_the_bu
     let output = scratch.run(&["run", "--max-calls", "99"]);
     assert!(error(&output).contains("about 100 calls, above max_calls = 99"), "{}", error(&output));
     assert_eq!(server.count(), asked);
+}
+
+#[test]
+fn rows_that_share_a_call_or_have_none_are_asked_about_in_the_next_stage_all_the_same() {
+    // A first stage with one call for 20 rows, and one with calls for half of them.
+    let cases = [("'the same'", "about 21 calls"), ("CASE WHEN value > 10 THEN q END", "about 30 calls")];
+    for (prompt, estimate) in cases {
+        let server = FaultServer::start(answer);
+        let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
+        let write = format!(
+            "CREATE VIEW written AS SELECT q, completion AS draft FROM generate((SELECT value, 'question ' || value AS q \
+             FROM generate_series(1, 20)), model => 'm', prompt => {prompt}, max_tokens => 50);"
+        );
+        scratch.write("sql/10_write.sql", &write);
+        scratch.write(
+            "sql/30_solve.sql",
+            "COPY (SELECT q AS question, completion AS answer_text, reasons('failed', completion IS NULL) AS reasons \
+             FROM enrich(TABLE written, model => 'm', prompt => 'solve ' || q || coalesce(draft, ''), \
+             max_tokens => 50)) TO 'runs' STORED AS CURATED;",
+        );
+        let output = scratch.run(&["run", "--max-calls", "15"]);
+        assert_eq!(output.status.code(), Some(2), "{}", error(&output));
+        assert!(error(&output).contains(estimate), "{prompt}: {}", error(&output));
+        scratch.ok(&["run", "--max-calls", "30"]);
+    }
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! `embed` over a real socket: batches, their faults, and that no text is paid twice.
 
 use std::collections::{BTreeMap, HashSet};
+use std::net::TcpListener;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use seedmill::session::OpenOptions;
 use serde_json::{Value, json};
 
 use crate::fault_server::{FaultServer, Reply, embedding, embeddings};
@@ -94,6 +96,48 @@ fn a_batch_too_large_is_halved_and_no_later_one_is_larger() {
         let refused = server.asked().iter().filter(|asked| asked.body["input"].as_array().unwrap().len() > 20).count();
         assert!(refused < server.count() / 2, "{refused} of {}", server.count());
     }
+}
+
+/// A vector of 256 numbers takes 3 kB here, and is thought to take more than twice as much; of the longest, 100 kB.
+#[test]
+fn no_batch_has_more_texts_than_their_vectors_fit_into_an_answer() {
+    let of_256 = |body: &Value, nth| {
+        let mut body = body.clone();
+        body["dimensions"] = json!(256);
+        embeddings(&body, nth)
+    };
+    let cases = [(", dimensions => 256", "", 100_000), ("", "dimensions = 256", 100_000), ("", "", 500_000)];
+    for (argument, setting, limit) in cases {
+        let server = FaultServer::start(of_256);
+        let settings = format!("embed_batch_size = 1000\nmax_response_bytes = {limit}\n{setting}\n");
+        let scratch = Scratch::new(server.url(), 1, &settings);
+        let sql = format!(
+            "SELECT count(*), count(embedding), min(embed_call['error']) FROM embed((SELECT value FROM \
+             generate_series(1, 1000)), model => 'm'{argument}, text => 'the text ' || value)"
+        );
+        assert_eq!(row(&scratch, &sql), format!("{ROWS},{ROWS},"), "{argument} {setting}");
+        let texts = answered_texts(&server, |_| true);
+        assert_eq!((texts.len(), texts.values().max()), (ROWS, Some(&1)), "{argument} {setting}");
+        assert_eq!(scratch.value("SELECT count(*) FROM attempts WHERE error_kind IS NOT NULL"), "0");
+        let most = server.asked().iter().map(|asked| asked.body["input"].as_array().unwrap().len()).max();
+        assert!(most <= Some(limit / 6_000) && most >= Some(4), "{argument} {setting}: {most:?}");
+    }
+}
+
+#[test]
+fn answers_that_are_too_long_all_the_same_are_paid_for_in_vain_a_few_times_only() {
+    let long = |body: &Value| body["input"].as_array().unwrap().len() > 16;
+    let server = FaultServer::start(move |body, nth| match embeddings(body, nth) {
+        Reply::Answer(text, delay) if long(body) => Reply::Answer(format!("{text}{}", " ".repeat(9_000_000)), delay),
+        other => other,
+    });
+    let scratch = Scratch::new(server.url(), 1, "embed_batch_size = 64\nmax_response_bytes = 8000000\n");
+    assert_eq!(row(&scratch, SQL), format!("{ROWS},{ROWS},{ROWS},"));
+    let read = answered_texts(&server, |body| !long(body));
+    assert_eq!((read.len(), read.values().max()), (ROWS, Some(&1)));
+    // Of each batch that was on its way, one of 64 and one of 32.
+    let lost = server.asked().iter().filter(|asked| long(&asked.body)).count();
+    assert!((1..=6).contains(&lost), "{lost}");
 }
 
 #[test]
@@ -210,6 +254,61 @@ fn while_batches_wait_for_their_retries_other_texts_are_asked() {
 }
 
 #[test]
+fn a_text_that_waits_for_its_retry_is_free_when_its_query_has_ended() {
+    // Both fail at first; `slow` is to wait for a minute, and `bad` ends the query before that.
+    let seen = Mutex::new(HashSet::<String>::new());
+    let server = FaultServer::start(move |body, nth| {
+        let text = body["input"][0].as_str().unwrap().to_owned();
+        let is_first = seen.lock().unwrap().insert(text.clone());
+        match (text.as_str(), is_first) {
+            ("slow", true) => Reply::Status(500, Some("60".into()), "oops".into()),
+            ("bad", true) => Reply::Status(500, Some("0.5".into()), "oops".into()),
+            ("bad", false) => Reply::Status(400, None, "not this one".into()),
+            _ => embeddings(body, nth),
+        }
+    });
+    let scratch = Scratch::new(server.url(), 4, "embed_batch_size = 1\n");
+    let sql = |texts: &str| {
+        format!(
+            "SELECT count(embedding) FROM embed((SELECT unnest([{texts}]) AS t), model => 'm', text => t, \
+             on_error => 'fail')"
+        )
+    };
+    scratch.session(OpenOptions::default(), async |workspace| {
+        let error = workspace.sql(&sql("'slow', 'bad'")).await.unwrap().collect().await.unwrap_err().to_string();
+        assert!(error.contains("not this one"), "{error}");
+        let start = Instant::now();
+        workspace.sql(&sql("'slow'")).await.unwrap().collect().await.unwrap();
+        assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    });
+    let asked = server.asked().iter().filter(|asked| asked.body["input"][0] == "slow").count();
+    assert_eq!(asked, 2);
+}
+
+/// A failover is no retry: the same batch goes elsewhere at once.
+#[test]
+fn a_batch_that_goes_to_another_address_is_not_retried() {
+    let server = FaultServer::start(embeddings);
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let scratch = Scratch::new(server.url(), 1, "");
+    scratch.write(
+        "seedmill.toml",
+        &format!(
+            "[models.m]\nprovider = \"openai\"\nbase_urls = [\"http://{closed}/v1\", \"{}\"]\nmodel = \"m-1\"\n\
+             max_retries = 3\nretry_base_seconds = 60.0\nmax_in_flight = 1\n",
+            server.url()
+        ),
+    );
+    let sql = "EXPLAIN ANALYZE SELECT embedding FROM embed((SELECT value FROM generate_series(1, 10)), model => 'm', \
+               text => 'the text ' || value)";
+    let plan = scratch.ok(&["sql", "-c", sql]);
+    let node = plan.split("EmbedExec").nth(1).unwrap().split("Exec").next().unwrap();
+    for part in ["calls_asked=10,", "errors_connect=1,", "retries=0,"] {
+        assert!(node.contains(part), "'{part}' is not in {node}");
+    }
+}
+
+#[test]
 fn what_was_paid_before_a_failure_is_not_paid_again() {
     for fault in [Reply::Status(500, None, "oops".into()), Reply::TornJson] {
         let broken: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(true)));
@@ -252,6 +351,24 @@ fn a_wrong_key_stops_the_query_with_that_reason() {
 }
 
 #[test]
+fn texts_that_are_refused_again_and_again_stop_no_run_whose_others_are_in_the_ledger() {
+    let server = FaultServer::start(|body, nth| {
+        let refused = |text: &Value| text.as_str().unwrap().ends_with("50");
+        match body["input"].as_array().unwrap().iter().any(refused) {
+            true => Reply::Status(400, None, "not this one".into()),
+            false => embeddings(body, nth),
+        }
+    });
+    let scratch = Scratch::new(server.url(), 2, "embed_batch_size = 10\n");
+    // Of two thousand.
+    let sql = SQL.replace("1000)", "2000)");
+    for _ in 0..2 {
+        assert_eq!(row(&scratch, &sql), "2000,1980,1980,refused 400: not this one");
+    }
+    assert_eq!(scratch.value("SELECT count(*) FROM calls"), "1980");
+}
+
+#[test]
 fn every_text_counts_as_a_call_of_the_budget() {
     let server = FaultServer::start(embeddings);
     let scratch = Scratch::new(server.url(), 4, "[budget]\nmax_calls = 100\n");
@@ -260,6 +377,25 @@ fn every_text_counts_as_a_call_of_the_budget() {
     assert!(error.contains("the budget max_calls = 100 is spent"), "{error}");
     assert_eq!(answered_texts(&server, |_| true).len(), 100);
     assert_eq!(scratch.value("SELECT count(*) FROM calls"), "100");
+}
+
+#[test]
+fn texts_whose_tokens_nobody_counts_cost_what_their_length_says() {
+    let server = FaultServer::start(|body, nth| match embeddings(body, nth) {
+        Reply::Answer(text, delay) => {
+            let mut whole: Value = serde_json::from_str(&text).unwrap();
+            whole.as_object_mut().unwrap().remove("usage");
+            Reply::Answer(whole.to_string(), delay)
+        }
+        other => other,
+    });
+    let scratch = Scratch::new(server.url(), 2, "price_per_million = { input = 1000000.0, output = 0.0 }\n");
+    // Three tokens and one to be on the safe side.
+    let sql = "SELECT count(embedding), sum(embed_call['cost_usd']) FROM embed((SELECT 'a text of ' || value AS t FROM \
+               generate_series(10, 19)), model => 'm', text => t)";
+    assert_eq!(row(&scratch, sql), "10,40.0");
+    assert_eq!(scratch.value("SELECT sum(cost_usd), count(prompt_tokens) FROM calls"), "40.0,0");
+    assert_eq!(scratch.value("SELECT sum(cost_usd) FROM attempts"), "40.0");
 }
 
 #[test]

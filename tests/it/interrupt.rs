@@ -89,6 +89,36 @@ fn a_wrong_key_or_a_wrong_name_stops_ten_thousand_rows_within_a_few_requests() {
 }
 
 #[test]
+fn a_model_that_refuses_every_request_stops_the_run_too() {
+    let server = FaultServer::start(|_, _| Reply::Status(400, None, "no such parameter".into()));
+    let scratch = Scratch::new(server.url(), 8, "");
+    let output = scratch.run(&["sql", "-c", MANY]);
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{error}");
+    assert!(error.contains("of model m all failed alike") && error.contains("no such parameter"), "{error}");
+    assert!(server.count() < 200, "{}", server.count());
+}
+
+/// Half of the first rows are refused at once, while the answers to the others take their time.
+#[test]
+fn refusals_that_are_quicker_than_the_first_answer_stop_no_run() {
+    for status in [400, 403] {
+        let server = FaultServer::start(move |body, nth| {
+            let question = body["messages"][0]["content"].as_str().unwrap().trim_start_matches("question ");
+            match (question.parse::<u64>().unwrap() % 2, answer(body, nth)) {
+                (0, _) => Reply::Status(status, None, "not this one".into()),
+                (_, Reply::Answer(text, _)) => Reply::Answer(text, Duration::from_secs(1)),
+                (_, other) => other,
+            }
+        });
+        let scratch = Scratch::new(server.url(), 64, "");
+        let sql = "SELECT count(*), count(completion) FROM generate((SELECT value FROM generate_series(1, 60)), \
+                   model => 'm', prompt => 'question ' || value)";
+        assert_eq!(scratch.value(sql), "60,30", "{status}");
+    }
+}
+
+#[test]
 fn where_nobody_is_there_a_run_stops_within_seconds_in_spite_of_its_retries() {
     // Two addresses that refuse: bound a moment ago, and bound no more.
     let closed = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

@@ -142,6 +142,23 @@ fn a_run_in_which_everything_fails_alike_stops_with_that_reason() {
 }
 
 #[test]
+fn a_finished_run_whose_refused_rows_are_all_that_is_asked_again_is_replayed() {
+    for status in [400, 403] {
+        let server = FaultServer::start(move |body, nth| match body["messages"][0]["content"].as_str() {
+            Some(question) if question.ends_with("0 ?") => Reply::Status(status, None, "not this one".into()),
+            _ => answer(body, nth),
+        });
+        let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
+        let sql = "SELECT count(*), count(completion) FROM generate((SELECT value FROM generate_series(1, 200)), \
+                   model => 'm', prompt => 'question ' || value || ' ?')";
+        for asked in [ROWS, ROWS + 20, ROWS + 40] {
+            assert_eq!(scratch.value(sql), "200,180", "{status}");
+            assert_eq!(server.count(), asked, "{status}");
+        }
+    }
+}
+
+#[test]
 fn a_copy_that_is_stopped_leaves_the_file_that_was_there() {
     let server = FaultServer::start(answer);
     let scratch = Scratch::new(server.url(), 4, "");
