@@ -12,6 +12,7 @@ use super::log::{HEADER_LEN, LogFile};
 use super::*;
 
 mod compaction;
+mod damage;
 mod gated_store;
 mod on_a_store;
 mod pushdown;
