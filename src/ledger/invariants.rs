@@ -14,6 +14,7 @@ use super::*;
 mod compaction;
 mod damage;
 mod gated_store;
+mod networked;
 mod on_a_store;
 mod pushdown;
 mod replay;
