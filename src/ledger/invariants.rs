@@ -19,6 +19,7 @@ mod on_a_store;
 mod pushdown;
 mod replay;
 mod sealing;
+mod unsent_logs;
 
 fn id(n: u32) -> CallId {
     CallId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())
