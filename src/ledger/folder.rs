@@ -7,7 +7,8 @@
 //! hexadecimal, so names sort by age, and is never used again.
 //! `segment-<unique>.c<n>/`: several segments merged; it stands at the age of the oldest, and its `replaces.json`
 //! names the segments (and their logs) that count no more. `compaction-<unique>.tmp/`: one half written.
-//! `compaction.lock`: locked by who merges.
+//! `compaction.lock`: locked by who merges. `in_use.lock`: locked by who has a hold on the folder, where several machines
+//! have it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};

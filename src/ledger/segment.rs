@@ -371,7 +371,8 @@ mod tests {
     #[test]
     fn where_a_file_has_one_name_only_a_damaged_log_is_copied() {
         let folder = tempfile::tempdir().unwrap();
-        let [log, damaged, half] = ["log", "damaged", "damaged.new"].map(|end| folder.path().join(format!("log-1.{end}")));
+        let [log, damaged, half] =
+            ["log", "damaged", "damaged.new"].map(|end| folder.path().join(format!("log-1.{end}")));
         let no_links = |_: &Path, _: &Path| -> io::Result<()> { Err(io::ErrorKind::Unsupported.into()) };
         // There is no log: what a failed try leaves has not the name of one that is kept.
         assert!(keep_aside(&log, &damaged, no_links).is_err());
