@@ -10,20 +10,20 @@ use url::Url;
 use super::{ErrorKind, SendError};
 use crate::config::ModelConfig;
 
-/// Header and query values under this many characters are words such as a version or a team; keys are longer.
+/// Values under this many characters are words such as a version, a team or a key `none`; keys are longer.
 const LEAST_SECRET: usize = 8;
 
-/// A shorter value is hidden in no answer: a key such as `none` or `ollama` cannot be told from a word of it, and what
-/// is replaced in a paid answer is lost for good.
-const LEAST_SECRET_IN_ANSWER: usize = 16;
+/// Words, dates and numbers that are shorter are hidden in no answer: a key such as `lm-studio` cannot be told from what
+/// the answer says, and what is replaced in a paid answer is lost for good.
+const LEAST_WORDS_IN_ANSWER: usize = 16;
 
 /// A value of an address's query authenticates where its name, in whatever case, has one of these as a part. Others,
 /// such as `api-version`, are no secrets.
 const AUTHENTICATING: [&str; 8] =
     ["authorization", "key", "token", "secret", "sig", "signature", "password", "credential"];
 
-/// Any header may authenticate to a gateway, but not those whose names have one of these as a part: what they say may
-/// stand in an answer (`application/json`, `2023-06-01-preview`).
+/// Any header may authenticate to a gateway, but not those whose names have one of these as whole words: what they say
+/// may stand in an answer (`application/json`, `2023-06-01-preview`).
 const PUBLIC_HEADERS: [&str; 7] = ["accept", "content-type", "user-agent", "referer", "title", "version", "beta"];
 
 /// Never printed, not even by `Debug`.
@@ -52,7 +52,7 @@ impl Secrets {
     pub fn new(config: &ModelConfig) -> Self {
         // Each with whether it may authenticate.
         let authenticates = |name: &str| has_part(name, &AUTHENTICATING);
-        let may_authenticate = |name: &str| authenticates(name) || !has_part(name, &PUBLIC_HEADERS);
+        let may_authenticate = |name: &str| authenticates(name) || !has_words(name, &PUBLIC_HEADERS);
         let headers = config.headers.iter().map(|(name, value)| (value.clone(), may_authenticate(name)));
         let mut values: Vec<(String, bool)> = headers.collect();
         for url in config.base_urls.iter().filter_map(|url| Url::parse(url).ok()) {
@@ -65,7 +65,7 @@ impl Secrets {
         // A secret that holds another one is hidden whole.
         values.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
         let others = values.iter().map(|(value, _)| value.clone()).collect();
-        values.retain(|(value, authenticates)| value.len() >= LEAST_SECRET_IN_ANSWER && *authenticates);
+        values.retain(|(value, authenticates)| *authenticates && is_told_from_words(value));
         let authenticating = values.into_iter().map(|(value, _)| value).collect();
         Secrets {
             model: config.model.clone(),
@@ -112,7 +112,7 @@ impl Secrets {
 
     /// The body of an answer without what authenticates. All else stays as it came: it is kept and used as the answer.
     pub fn hide_in_answer(&self, body: String) -> String {
-        let key = self.key.get().filter(|key| key.len() >= LEAST_SECRET_IN_ANSWER);
+        let key = self.key.get().filter(|key| is_told_from_words(key));
         hide(body, key.into_iter().chain(&self.authenticating))
     }
 }
@@ -120,6 +120,39 @@ impl Secrets {
 fn has_part(name: &str, parts: &[&str]) -> bool {
     let name = name.to_ascii_lowercase();
     parts.iter().any(|part| name.contains(part))
+}
+
+/// Whether a name has one of these as whole words, in whatever case: `X-ApiVersion` has `version`, and `X-Entitlement` has
+/// no `title`.
+fn has_words(name: &str, words: &[&str]) -> bool {
+    let (mut parts, mut was_lower) = (String::from("-"), false);
+    for c in name.chars() {
+        if was_lower && c.is_ascii_uppercase() {
+            parts.push('-');
+        }
+        was_lower = c.is_ascii_lowercase();
+        parts.push(if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' });
+    }
+    parts.push('-');
+    words.iter().any(|word| parts.contains(&format!("-{word}-")))
+}
+
+/// Whether an answer that holds this value quotes a secret, and does not say the same by itself.
+fn is_told_from_words(value: &str) -> bool {
+    value.len() >= LEAST_WORDS_IN_ANSWER || value.len() >= LEAST_SECRET && !is_plain(value)
+}
+
+/// Whether these may be words, a date or a number: `lm-studio`, `OpenRouter`, `2024-10-21-preview`. Keys have digits
+/// behind letters or among them, other signs, or capitals in many places.
+fn is_plain(value: &str) -> bool {
+    let is_number = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+    let is_word = |part: &str| {
+        let pairs = part.as_bytes().windows(2);
+        let capitals = pairs.filter(|pair| pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase()).count();
+        capitals <= 1 && part.chars().all(char::is_alphabetic)
+    };
+    let mut behind_numbers = value.split(['-', '_', '.', '/', ':', ' ']).skip_while(|part| is_number(part));
+    behind_numbers.all(is_word)
 }
 
 fn hide<'a>(mut text: String, secrets: impl Iterator<Item = &'a String>) -> String {
@@ -181,6 +214,37 @@ mod tests {
         for name in ["Proxy-Authorization", "api_key", "X-Amz-Credential", "sig", "PASSWORD", "client-secret"] {
             assert!(has_part(name, &AUTHENTICATING), "{name}");
         }
-        assert!(!has_part("api-version", &AUTHENTICATING) && has_part("anthropic-version", &PUBLIC_HEADERS));
+        assert!(!has_part("api-version", &AUTHENTICATING));
+    }
+
+    #[test]
+    fn a_short_key_is_hidden_in_answers_unless_it_may_be_a_word_of_them() {
+        let config = ModelConfig::openai("https://h/v1", "m");
+        for key in ["sk-12345", "hush4711", "h0sh-h0sh", "hush!hush", "qWeRtYuI", "0123abcd", "key-2024"] {
+            let hidden = with_key(&config, key).hide_in_answer(format!("it is {key}, they say"));
+            assert_eq!(hidden, "it is [key], they say", "{key}");
+        }
+        for word in ["anything", "NOT-NEEDED", "lm-studio", "LMStudio", "OpenRouter", "no key at all", "Schlüssel"] {
+            assert_eq!(with_key(&config, word).hide_in_answer(format!("say {word}")), format!("say {word}"));
+        }
+        for number in ["2024-10-21", "2024-10-21-pre", "12345678", "1.234.567", "10:30:00"] {
+            assert_eq!(with_key(&config, number).hide_in_answer(number.into()), number);
+        }
+        assert_eq!(with_key(&config, "sk-1234").hide_in_answer("sk-1234".into()), "sk-1234", "too short to tell");
+    }
+
+    #[test]
+    fn a_header_is_public_by_whole_words_of_its_name() {
+        for name in ["anthropic-version", "X-ApiVersion", "HTTP-Referer", "X-Title", "ACCEPT", "content-type"] {
+            assert!(has_words(name, &PUBLIC_HEADERS), "{name}");
+        }
+        for name in ["X-Entitlement", "X-Conversion", "Acceptance-Key", "Alphabeta", "Content", "X-Gateway"] {
+            assert!(!has_words(name, &PUBLIC_HEADERS), "{name}");
+        }
+        let mut config = ModelConfig::openai("https://h/v1", "m");
+        config.headers.insert("X-Entitlement".into(), "hush-4711-hush-4711".into());
+        config.headers.insert("X-Title".into(), "team-4711-of-synthesis".into());
+        let body = "hush-4711-hush-4711 of team-4711-of-synthesis";
+        assert_eq!(Secrets::new(&config).hide_in_answer(body.into()), "[key] of team-4711-of-synthesis");
     }
 }

@@ -16,6 +16,15 @@ pub enum LedgerError {
     /// The file is none of ours, or of a newer format.
     #[error("{path} cannot be read as a part of the ledger: {detail}", path = path.display())]
     Format { path: PathBuf, detail: String },
+    /// A group of records that is whole: its checksum is right. It is no damage, and who went on without it would pay
+    /// for its calls again.
+    #[error(
+        "the ledger's log {path} holds records at byte {offset} that this program does not know ({detail}); was it \
+         written by a newer seedmill? use that one here, or move the log out of the ledger to go on without its \
+         answers",
+        path = path.display()
+    )]
+    Unknown { path: PathBuf, offset: u64, detail: String },
     #[error(
         "the ledger's segment file {path} cannot be {action}: {detail}; if it is damaged, move its folder out of \
          the ledger to go on without its answers",
@@ -52,6 +61,10 @@ impl LedgerError {
 
     pub(super) fn format(path: &Path, detail: impl Into<String>) -> LedgerError {
         LedgerError::Format { path: path.to_owned(), detail: detail.into() }
+    }
+
+    pub(super) fn unknown(path: &Path, offset: u64, detail: String) -> LedgerError {
+        LedgerError::Unknown { path: path.to_owned(), offset, detail }
     }
 
     pub(super) fn parquet(action: &'static str, path: &Path) -> impl FnOnce(ParquetError) -> LedgerError {

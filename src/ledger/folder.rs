@@ -7,7 +7,8 @@
 //! hexadecimal, so names sort by age, and is never used again.
 //! `segment-<unique>.c<n>/`: several segments merged; it stands at the age of the oldest, and its `replaces.json`
 //! names the segments (and their logs) that count no more. `compaction-<unique>.tmp/`: one half written.
-//! `compaction.lock`: locked by who merges.
+//! `compaction.lock`: locked by who merges. `in_use.lock`: locked by who has a hold on the folder, where several machines
+//! have it.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -298,6 +299,21 @@ pub(super) fn create_log(folder: &Path, announce: impl Fn(&str)) -> Result<Owned
     }
 }
 
+/// Makes a folder, and those above it, so that a crash of the machine does not take one away, and with it all that has
+/// been synced in it since.
+pub(super) fn create(folder: &Path) -> io::Result<()> {
+    let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.exists()).collect();
+    fs::create_dir_all(folder)?;
+    for parent in missing.into_iter().filter_map(Path::parent) {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        // A folder above may be one that we may not read.
+        if let Err(e) = sync_folder(parent) {
+            tracing::debug!("{e}");
+        }
+    }
+    Ok(())
+}
+
 /// Makes the names in a folder durable.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), LedgerError> {
     // Only Unix opens folders as files; elsewhere the file system keeps the order of renames itself.
@@ -324,6 +340,18 @@ fn unique(folder: &Path) -> Result<String, LedgerError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_folder_is_made_with_those_above_it_where_it_is_missing() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("a/b/c");
+        for _ in 0..2 {
+            create(&folder).unwrap();
+            assert!(folder.is_dir());
+        }
+        File::create(root.path().join("file")).unwrap();
+        assert!(create(&root.path().join("file/a")).is_err());
+    }
 
     #[test]
     fn a_log_that_was_never_begun_is_swept_unless_its_owner_lives() {

@@ -188,6 +188,11 @@ impl State {
 
 impl FollowedLog {
     fn read_news(&mut self, shared: &Shared) -> Result<(), LedgerError> {
+        if !shared.tells_changes {
+            // Of a file that is open such a file system believes for seconds what it last heard, and asks again when it is
+            // opened (nfs(5), "close-to-open cache consistency"): in these seconds calls would be paid for twice.
+            drop(fs::File::open(&self.file.path));
+        }
         let len = self.file.end(self.read)?;
         if len <= self.read {
             // Nothing new, or a write that failed was taken back.

@@ -106,6 +106,11 @@ pub(super) fn is_log(name: &str) -> bool {
     parts(name).is_some()
 }
 
+/// What a log is called that is merged though a part of it could not be read: no log, and nothing that is ever deleted.
+pub(super) fn damaged_name(log: &str) -> String {
+    format!("{}.damaged", log.strip_suffix(".log").unwrap_or(log))
+}
+
 pub(super) fn generation_name(number: u64) -> String {
     format!("generation-{number:08}.json")
 }
@@ -139,6 +144,8 @@ mod tests {
     fn names_are_read_as_they_are_written() {
         assert_eq!(generation_number(&generation_name(17)), Some(17));
         assert_eq!(generation_number("generation-x.json"), None);
+        assert_eq!(damaged_name("log-01a-ff-00000001.log"), "log-01a-ff-00000001.damaged");
+        assert!(!is_log("log-01a-ff-00000001.damaged"));
         assert!(is_log("log-01a-ff-00000001.log") && !is_log("log-x.log") && !is_log("segment-01a-ff.keys"));
     }
 }

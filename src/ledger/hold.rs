@@ -1,53 +1,97 @@
 //! A hold on a ledger's folder: an open ledger and a planned query have one, and while anybody has, no segment that
 //! compaction replaced is deleted. It ends with the process, however that ends.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::LedgerError;
+use super::follow::is_networked;
 
-/// A lock of the folder itself, so no file is made for it and readers need no right to write. Clones share it.
+/// On a file system of several machines a lock of a folder holds on this one only (NFS does not send it to the
+/// server), and one of a file on all of them: there this file in the folder is locked, too.
+const IN_USE: &str = "in_use.lock";
+
+/// A lock of the folder itself, so mostly no file is made for it and readers need no right to write. Clones share it.
 #[derive(Debug, Clone)]
 pub(super) struct Hold {
     /// `None` where folders cannot be locked (or there is none); then nothing that was replaced is deleted either.
     _locked: Option<Arc<File>>,
+    /// [`IN_USE`]; `None` on a file system of this machine.
+    _on_all_machines: Option<Arc<File>>,
 }
 
 impl Hold {
     /// A hold beside others. It waits for one that is alone: while replaced segments are deleted, or gc is at work.
     pub(super) fn shared(folder: &Path) -> Result<Hold, LedgerError> {
-        let Some(file) = open(folder)? else {
-            return Ok(Hold { _locked: None });
-        };
-        match file.lock_shared() {
-            Ok(()) => Ok(Hold { _locked: Some(Arc::new(file)) }),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => Hold::shared(folder),
-            Err(e) => {
-                tracing::debug!("{} cannot be locked: {e}", folder.display());
-                Ok(Hold { _locked: None })
-            }
-        }
+        Self::shared_on(folder, is_networked(folder))
+    }
+
+    fn shared_on(folder: &Path, is_networked: bool) -> Result<Hold, LedgerError> {
+        let lock = |file: File| lock_shared(file, folder);
+        Ok(Hold {
+            _locked: open(folder)?.and_then(lock),
+            _on_all_machines: if is_networked { in_use(folder).and_then(lock) } else { None },
+        })
     }
 
     /// Where there is no folder to hold.
     pub(super) fn none() -> Hold {
-        Hold { _locked: None }
+        Hold { _locked: None, _on_all_machines: None }
     }
 
     /// The only hold, or `None` where another has one.
     pub(super) fn alone(folder: &Path) -> Result<Option<Hold>, LedgerError> {
-        let Some(file) = open(folder)? else {
+        Self::alone_on(folder, is_networked(folder))
+    }
+
+    fn alone_on(folder: &Path, is_networked: bool) -> Result<Option<Hold>, LedgerError> {
+        let Some(locked) = open(folder)?.and_then(|file| lock_alone(file, folder)) else {
             return Ok(None);
         };
-        match file.try_lock() {
-            Ok(()) => Ok(Some(Hold { _locked: Some(Arc::new(file)) })),
-            Err(TryLockError::WouldBlock) => Ok(None),
-            Err(TryLockError::Error(e)) => {
+        let hold = |on_all_machines| Hold { _locked: Some(locked), _on_all_machines: on_all_machines };
+        if !is_networked {
+            return Ok(Some(hold(None)));
+        }
+        Ok(in_use(folder).and_then(|file| lock_alone(file, folder)).map(|file| hold(Some(file))))
+    }
+}
+
+fn lock_shared(file: File, folder: &Path) -> Option<Arc<File>> {
+    loop {
+        match file.lock_shared() {
+            Ok(()) => return Some(Arc::new(file)),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => {
                 tracing::debug!("{} cannot be locked: {e}", folder.display());
-                Ok(None)
+                return None;
             }
+        }
+    }
+}
+
+/// `None` where another has a lock, or where there are none.
+fn lock_alone(file: File, folder: &Path) -> Option<Arc<File>> {
+    match file.try_lock() {
+        Ok(()) => Some(Arc::new(file)),
+        Err(TryLockError::WouldBlock) => None,
+        Err(TryLockError::Error(e)) => {
+            tracing::debug!("{} cannot be locked: {e}", folder.display());
+            None
+        }
+    }
+}
+
+/// Opens [`IN_USE`]. Who may not write there locks it beside others if it is there.
+fn in_use(folder: &Path) -> Option<File> {
+    let path = folder.join(IN_USE);
+    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    match opened.or_else(|_| File::open(&path)) {
+        Ok(file) => Some(file),
+        Err(e) => {
+            tracing::debug!("{} cannot be opened: {e}", path.display());
+            None
         }
     }
 }
@@ -81,5 +125,28 @@ mod tests {
         drop(clone);
         assert!(Hold::alone(folder.path()).unwrap().is_some());
         assert!(Hold::alone(&folder.path().join("not there")).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_hold_on_a_file_system_of_several_machines_is_seen_by_those_that_do_not_see_the_lock_of_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = Hold::shared_on(folder.path(), true).unwrap();
+        let there = in_use(folder.path()).unwrap();
+        assert!(matches!(there.try_lock(), Err(TryLockError::WouldBlock)));
+        there.try_lock_shared().unwrap();
+        drop(here);
+        assert!(Hold::alone_on(folder.path(), true).unwrap().is_none());
+        drop(there);
+        let alone = Hold::alone_on(folder.path(), true).unwrap();
+        assert!(alone.is_some());
+        let there = in_use(folder.path()).unwrap();
+        assert!(matches!(there.try_lock_shared(), Err(TryLockError::WouldBlock)));
+        drop(alone);
+        there.try_lock_shared().unwrap();
+        // Elsewhere the lock of the folder is enough, and no file is made.
+        let local = tempfile::tempdir().unwrap();
+        let _shared = Hold::shared_on(local.path(), false).unwrap();
+        assert!(Hold::alone_on(local.path(), false).unwrap().is_none());
+        assert_eq!(std::fs::read_dir(local.path()).unwrap().count(), 0);
     }
 }

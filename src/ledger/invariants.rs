@@ -12,11 +12,14 @@ use super::log::{HEADER_LEN, LogFile};
 use super::*;
 
 mod compaction;
+mod damage;
 mod gated_store;
+mod networked;
 mod on_a_store;
 mod pushdown;
 mod replay;
 mod sealing;
+mod unsent_logs;
 
 fn id(n: u32) -> CallId {
     CallId::from_bytes(*blake3::hash(&n.to_le_bytes()).as_bytes())

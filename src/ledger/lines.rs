@@ -76,7 +76,7 @@ impl Lines {
 /// The value at the beginning of these bytes, which are left behind it; `None` where only white space is left.
 fn read_json<'a, T: serde::Deserialize<'a>>(rest: &mut &'a [u8]) -> Result<Option<T>, String> {
     let mut values = Deserializer::from_slice(rest).into_iter();
-    let value = values.next().transpose().map_err(|e| format!("{e}; was it written by a newer seedmill?"))?;
+    let value = values.next().transpose().map_err(|e| e.to_string())?;
     *rest = &rest[values.byte_offset()..];
     Ok(value)
 }

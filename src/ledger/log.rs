@@ -239,7 +239,9 @@ impl LogFile {
         let mut payload = Vec::new();
         let mut read = || read_frame(&mut self.cursor(offset), offset, self.file_len()?, &mut payload);
         match read().map_err(LedgerError::io("read", &self.path))? {
-            true => FrameDecoder::default().decode(&payload).map_err(|e| broken(&e)),
+            true => FrameDecoder::default()
+                .decode(&payload)
+                .map_err(|detail| LedgerError::unknown(&self.path, offset, detail)),
             false => Err(broken("no intact group of records stands there any more")),
         }
     }
@@ -310,7 +312,8 @@ pub(super) struct Frame {
 }
 
 /// Reads a log's frames in order and stops at a torn tail. Damage before the last good frame is stepped over and
-/// reported as a warning.
+/// reported as a warning. A frame that is whole and holds what is not known here is no damage but an error: a newer
+/// program has paid for what is in it, and no program that steps over it may pay again or take the log for merged.
 #[derive(Debug)]
 pub(super) struct LogReader {
     log: Arc<LogFile>,
@@ -370,36 +373,30 @@ impl LogReader {
             let offset = self.offset;
             let is_whole = read_frame(&mut self.reader, offset, self.len, &mut self.payload)
                 .map_err(LedgerError::io("read", &self.log.path))?;
-            let detail = match is_whole {
-                true => {
-                    self.offset += FRAME_HEADER_LEN + self.payload.len() as u64;
-                    match self.decoder.decode(&self.payload) {
-                        Ok(records) => return Ok(Some(Frame { offset, records })),
-                        Err(detail) => detail,
-                    }
+            if is_whole {
+                let records = self.decoder.decode(&self.payload);
+                let records = records.map_err(|detail| LedgerError::unknown(&self.log.path, offset, detail))?;
+                self.offset += FRAME_HEADER_LEN + self.payload.len() as u64;
+                return Ok(Some(Frame { offset, records }));
+            }
+            match self.resynchronize()? {
+                // Groups are written one after the other: where a later one stands, this one is whole by now, unless
+                // it is damaged. What was read of it may be from before, when its owner was writing it.
+                Some(_) if self.is_whole(offset)? => {
+                    self.reader = BufReader::with_capacity(1 << 18, self.log.cursor(offset));
                 }
-                false => match self.resynchronize()? {
-                    // Groups are written one after the other: where a later one stands, this one is whole by now, unless
-                    // it is damaged. What was read of it may be from before, when its owner was writing it.
-                    Some(_) if self.is_whole(offset)? => {
-                        self.reader = BufReader::with_capacity(1 << 18, self.log.cursor(offset));
-                        continue;
-                    }
-                    Some(next) => {
-                        self.reader = BufReader::with_capacity(1 << 18, self.log.cursor(next));
-                        self.offset = next;
-                        "its checksum or length is wrong".to_owned()
-                    }
-                    None => return Ok(None), // the torn tail
-                },
-            };
-            self.damaged = true;
-            tracing::warn!(
-                "the ledger's log {} is damaged between bytes {offset} and {}: {detail}; the records there are \
-                 skipped, those after it are read",
-                self.log.path.display(),
-                self.offset,
-            );
+                Some(next) => {
+                    self.reader = BufReader::with_capacity(1 << 18, self.log.cursor(next));
+                    self.offset = next;
+                    self.damaged = true;
+                    tracing::warn!(
+                        "the ledger's log {} is damaged between bytes {offset} and {next}: its checksum or length is \
+                         wrong; the records there are skipped, those after it are read",
+                        self.log.path.display(),
+                    );
+                }
+                None => return Ok(None), // the torn tail
+            }
         }
         Ok(None)
     }

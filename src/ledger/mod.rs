@@ -6,7 +6,8 @@
 //! 1. **An append that returned is durable.** [`Ledger::append`] returns after the fsync of its group.
 //! 2. **Groups are atomic.** All records of one `append` stand in one frame under one checksum: all or none is read.
 //! 3. **A torn tail is cut** at the last good frame. Damage before a good frame is no torn tail: it is stepped over
-//!    with a warning, and the damaged log is kept aside when it is sealed.
+//!    with a warning, and the damaged log is kept aside when it is sealed or merged. A whole group of a kind that is not
+//!    known here is an error: a newer program has paid for it.
 //! 4. **A segment replaces its log.** Sealing writes `segment-<unique>.tmp/`, syncs it, renames it to
 //!    `segment-<unique>/` (the commit point), and deletes `log-<unique>.log`. Before the rename only the log counts,
 //!    and the half-written folder is swept; after it only the segment counts, and the log is deleted by the next

@@ -1,10 +1,11 @@
 //! One merge on an object store: logs and small segments become one segment. In: what counts there, and neighbours in
 //! age. Out: what counts then.
 //!
-//! The order of steps: (1) the files of the new segment are put; (2) the next generation, which names it and what it
-//! replaces, is created (the commit point); (3) the caller deletes what it replaces, at once or later. After a crash
-//! before (2) the files are strays, which a later merge deletes when they are a day old; after it what is replaced
-//! counts no more, and a later merge deletes it. A reader that listed before (2) finds objects gone, and lists again.
+//! The order of steps: (1) the files of the new segment are put, and logs of which a part cannot be read are copied to names
+//! that nobody deletes; (2) the next generation, which names the segment and what it replaces, is created (the commit
+//! point); (3) the caller deletes what it replaces, at once or later. After a crash before (2) the files are strays, which a
+//! later merge deletes when they are a day old; after it what is replaced counts no more, and a later merge deletes it. A
+//! reader that listed before (2) finds objects gone, and lists again.
 //!
 //! A call stands in one segment at most: it is left out of a log if a segment has it. It is never left out because a
 //! log has it, for who knows that log first may know it alone.
@@ -16,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use super::generation::{Generation, SegmentEntry, generation_name};
 use super::index::Key;
 use super::object_log::ObjectLog;
-use super::object_rewrite::{Input, SegmentWriter};
+use super::object_rewrite::{Input, SegmentWriter, Written};
 use super::object_segment::ObjectSegment;
 use super::objects::{Commit, Listing, Objects};
 use super::shared::Shared;
@@ -56,11 +57,18 @@ pub(super) async fn merge(
     let of_inputs: BTreeSet<u32> = inputs.iter().map(Input::source).collect();
     let dropped = |key: &Key| dropping.is_some_and(|dropping| dropping.keys.contains(key));
     let keep = |key: &Key, source: u32| !dropped(key) && !shared.is_in_segment_besides(key, source, &of_inputs);
-    let written = match SegmentWriter::write(&objects.prefix, inputs, &keep).await {
+    let Written { segment: written, damaged } = match SegmentWriter::write(&objects.prefix, inputs, &keep).await {
         Err(e) if e.is_gone() => return Err(busy(MERGED_BY_ANOTHER)),
         written => written?,
     };
     crash_points::pass("object segment written");
+    // Before the segment counts: from then on anybody may delete the logs.
+    for log in &damaged {
+        if let Err(e) = objects.keep_aside(log).await {
+            objects.delete(written.names()).await?;
+            return Err(if e.is_gone() { busy(MERGED_BY_ANOTHER) } else { e });
+        }
+    }
     let mut next = replaced_by(&listing.generation, inputs, written.clone());
     next.drops += u64::from(dropping.is_some());
     let refused = match dropping {

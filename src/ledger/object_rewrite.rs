@@ -1,5 +1,6 @@
 //! Logs and segments of an object store into one segment there: the rows of all, oldest first, but the calls that are
-//! left out. In: neighbours in age. Out: the new segment's files, put and not yet named by any generation.
+//! left out. In: neighbours in age. Out: the new segment's files, put and not yet named by any generation, and the logs of
+//! which it does not hold all.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -68,6 +69,13 @@ impl Input {
     }
 }
 
+/// A segment that is put.
+pub(super) struct Written {
+    pub(super) segment: SegmentEntry,
+    /// The names of logs of which a part could not be read: without them it would be gone.
+    pub(super) damaged: Vec<String>,
+}
+
 /// A segment being put: a file a table, in parts where it is large.
 pub(super) struct SegmentWriter<'a> {
     files: Vec<(Table, SchemaRef, AsyncArrowWriter<BufWriter>)>,
@@ -76,6 +84,7 @@ pub(super) struct SegmentWriter<'a> {
     /// Calls that are in it.
     seen: HashSet<Key>,
     rows: [u64; 3],
+    damaged: Vec<String>,
     /// Whether a call that stands in a source stays.
     keep: &'a (dyn Fn(&Key, u32) -> bool + Sync),
 }
@@ -85,7 +94,7 @@ impl<'a> SegmentWriter<'a> {
         prefix: &'a Prefix,
         inputs: &[Input],
         keep: &'a (dyn Fn(&Key, u32) -> bool + Sync),
-    ) -> Result<SegmentEntry, LedgerError> {
+    ) -> Result<Written, LedgerError> {
         let unique = object_log::unique();
         let files = Table::ALL.into_iter().map(|table| {
             let path = file_name(&unique, table);
@@ -97,7 +106,8 @@ impl<'a> SegmentWriter<'a> {
             Ok((table, schema, writer))
         });
         let files = files.collect::<Result<_, LedgerError>>()?;
-        let mut segment = SegmentWriter { files, prefix, keys: Vec::new(), seen: HashSet::new(), rows: [0; 3], keep };
+        let (keys, seen, damaged) = (Vec::new(), HashSet::new(), Vec::new());
+        let mut segment = SegmentWriter { files, prefix, keys, seen, rows: [0; 3], damaged, keep };
         for input in inputs {
             match input {
                 Input::Log { log, source, .. } => segment.add_log(log, *source).await?,
@@ -117,6 +127,10 @@ impl<'a> SegmentWriter<'a> {
                 Record::Attempt(_) | Record::Use(_) => true,
             }));
             self.add_rows(&mut rows, &log.name, BATCH_ROWS).await?;
+        }
+        // An object is put as a whole: what is torn at its end was not so when it was put.
+        if reader.is_damaged() || reader.torn_bytes() > 0 {
+            self.damaged.push(log.name.clone());
         }
         self.add_rows(&mut rows, &log.name, 1).await
     }
@@ -178,7 +192,7 @@ impl<'a> SegmentWriter<'a> {
         Ok(())
     }
 
-    async fn finish(mut self, unique: String) -> Result<SegmentEntry, LedgerError> {
+    async fn finish(mut self, unique: String) -> Result<Written, LedgerError> {
         let prefix = self.prefix;
         let mut bytes = [0; 3];
         for ((_, _, mut file), bytes) in self.files.drain(..).zip(&mut bytes) {
@@ -188,7 +202,8 @@ impl<'a> SegmentWriter<'a> {
         let keys = std::mem::take(&mut self.keys).into();
         prefix.put_new(&keys_name(&unique), keys).await.map_err(|e| unwritten(prefix, e))?;
         let [calls, attempts, call_uses] = self.rows;
-        Ok(SegmentEntry { unique, calls, attempts, call_uses, bytes })
+        let segment = SegmentEntry { unique, calls, attempts, call_uses, bytes };
+        Ok(Written { segment, damaged: self.damaged })
     }
 }
 

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tokio_util::bytes::Bytes;
 
 use super::LedgerError;
-use super::generation::{Generation, generation_name, generation_number, is_log};
+use super::generation::{Generation, damaged_name, generation_name, generation_number, is_log};
 use super::object_log::ObjectLog;
 use crate::stores::{Prefix, StoreError};
 
@@ -156,6 +156,18 @@ impl Objects {
     /// Puts a log that may be there already.
     pub(super) async fn send(&self, name: &str, bytes: Bytes) -> Result<(), LedgerError> {
         self.prefix.put_new(name, bytes).await.map_err(|e| self.error(&e))
+    }
+
+    /// Gives a log of which a part could not be read a second name, under which it stays when it is merged. It is copied in
+    /// the store: what came here of it may be less than what lies there.
+    pub(super) async fn keep_aside(&self, log: &str) -> Result<(), LedgerError> {
+        let kept = damaged_name(log);
+        if !self.prefix.copy(log, &kept).await.map_err(|e| self.error(&e))? {
+            return Err(LedgerError::Gone { url: format!("{}/{log}", self.prefix.url()).into() });
+        }
+        let url = self.prefix.url();
+        tracing::warn!("the damaged log {url}/{log} is kept as {url}/{kept}; its readable records are merged");
+        Ok(())
     }
 
     pub(super) async fn delete(&self, names: impl IntoIterator<Item = String>) -> Result<(), LedgerError> {

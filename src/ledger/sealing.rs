@@ -42,6 +42,22 @@ struct Sealer {
     is_idle: bool,
 }
 
+impl State {
+    /// One more log, and who is to begin sealing for it; `None` where the one at work does.
+    fn add(&mut self, log: NumberedLog) -> Option<Sealer> {
+        self.waiting.push_back(log);
+        let is_idle = self.waiting.len() < MOST_WAITING;
+        match &self.sealer {
+            Some(sealer) if is_idle || !sealer.is_idle => return None,
+            // A thread that is idle stays idle: another takes over, and begins its log again.
+            Some(sealer) => sealer.given_up.cancel(),
+            None => {}
+        }
+        self.sealer = Some(Sealer { given_up: CancellationToken::new(), is_idle });
+        self.sealer.clone()
+    }
+}
+
 impl Sealing {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         let desk = Desk { shared, turn: Mutex::default(), state: Mutex::default() };
@@ -51,18 +67,7 @@ impl Sealing {
     /// One more full log.
     pub(super) fn add(&mut self, log: NumberedLog) {
         self.threads.retain(|thread| !thread.is_finished());
-        let mut state = self.desk.state();
-        state.waiting.push_back(log);
-        let is_idle = state.waiting.len() < MOST_WAITING;
-        match &state.sealer {
-            Some(sealer) if is_idle || !sealer.is_idle => return,
-            // A thread that is idle stays idle: another takes over, and begins its log again.
-            Some(sealer) => sealer.given_up.cancel(),
-            None => {}
-        }
-        let sealer = Sealer { given_up: CancellationToken::new(), is_idle };
-        state.sealer = Some(sealer.clone());
-        drop(state);
+        let Some(sealer) = self.desk.state().add(log) else { return };
         let desk = Arc::clone(&self.desk);
         match thread::Builder::new().name("sealing".into()).spawn(move || desk.seal(&sealer)) {
             Ok(thread) => self.threads.push(thread),
@@ -135,6 +140,37 @@ mod tests {
         NumberedLog { log: OwnedLog { unique: format!("{source}"), file, len: 0, room: 0 }, source }
     }
 
+    /// With three that wait sealing takes what others leave, with exactly four it does not, and whoever is at work takes
+    /// them in their order.
+    #[test]
+    fn the_fourth_log_that_waits_hurries_sealing_and_no_other_does() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut state = State::default();
+        let add = |state: &mut State, source| state.add(log(folder.path(), source));
+        let idle = add(&mut state, 0).expect("nobody seals");
+        assert!(idle.is_idle);
+        assert!(add(&mut state, 1).is_none() && add(&mut state, 2).is_none());
+        assert_eq!((state.waiting.len(), idle.given_up.is_cancelled()), (3, false));
+        let hurried = add(&mut state, 3).expect("four wait");
+        assert!(!hurried.is_idle && idle.given_up.is_cancelled());
+        assert!(add(&mut state, 4).is_none() && !hurried.given_up.is_cancelled());
+        let order: Vec<u32> = state.waiting.iter().map(|log| log.source).collect();
+        assert_eq!(order, [0, 1, 2, 3, 4]);
+        // It stays at work when few are left, and the next one begins idle again.
+        state.waiting.drain(..4);
+        assert!(add(&mut state, 5).is_none());
+        state.waiting.clear();
+        state.sealer = None;
+        assert!(add(&mut state, 6).is_some_and(|sealer| sealer.is_idle));
+        // So it is where no thread could be started for those before.
+        state.sealer = None;
+        add(&mut state, 7);
+        state.sealer = None;
+        add(&mut state, 8);
+        state.sealer = None;
+        assert!(add(&mut state, 9).is_some_and(|sealer| !sealer.is_idle));
+    }
+
     /// The scheduling policy of a thread that has been running for a while.
     fn policy(thread: &JoinHandle<()>) -> i32 {
         thread::sleep(Duration::from_millis(300));
@@ -159,6 +195,7 @@ mod tests {
         let [idle] = &sealing.threads[..] else { panic!("{} threads", sealing.threads.len()) };
         assert_eq!(policy(idle), libc::SCHED_IDLE);
         sealing.add(log(folder.path(), 3));
+        assert_eq!(sealing.threads.len(), 2, "four wait");
         sealing.add(log(folder.path(), 4));
         let [_, hurried] = &sealing.threads[..] else { panic!("{} threads", sealing.threads.len()) };
         assert_eq!(policy(hurried), libc::SCHED_OTHER);

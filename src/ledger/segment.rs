@@ -107,7 +107,8 @@ pub(super) fn seal(folder: &Path, log: &OwnedLog, given_up: &CancellationToken) 
 
     if reader.is_damaged() {
         // Before the segment counts: who finds both after a crash deletes the log.
-        keep_aside(&path, &damaged).map_err(LedgerError::io("keep aside", &path))?;
+        keep_aside(&path, &damaged, |log, damaged| fs::hard_link(log, damaged))
+            .map_err(LedgerError::io("keep aside", &path))?;
         folder::sync_folder(folder)?;
         tracing::warn!("the damaged log is kept as {}; its readable records are sealed", damaged.display());
     }
@@ -124,15 +125,16 @@ pub(super) fn seal(folder: &Path, log: &OwnedLog, given_up: &CancellationToken) 
     Ok(Some(Sealed { keys, is_damaged: reader.is_damaged() }))
 }
 
-/// Gives a log a second name; a copy where the file system has no such names.
-fn keep_aside(log: &Path, damaged: &Path) -> io::Result<()> {
+/// Gives a log a second name by `link`; where the file system has no such names, a copy gets it, as a whole or not at all.
+fn keep_aside(log: &Path, damaged: &Path, link: impl FnOnce(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
     if damaged.exists() {
         return Ok(()); // by an earlier try
     }
-    fs::hard_link(log, damaged).or_else(|_| {
+    link(log, damaged).or_else(|_| {
         let unfinished = damaged.with_extension("damaged.new");
         fs::copy(log, &unfinished)?;
-        File::open(&unfinished)?.sync_all()?;
+        // To be written to: some systems make nothing durable of a file that is only read.
+        File::options().write(true).open(&unfinished)?.sync_all()?;
         fs::rename(&unfinished, damaged)
     })
 }
@@ -359,5 +361,34 @@ impl Footers {
         footers.push_front((path.to_owned(), footer.clone()));
         footers.truncate(Self::CAPACITY);
         Ok(footer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_file_has_one_name_only_a_damaged_log_is_copied() {
+        let folder = tempfile::tempdir().unwrap();
+        let [log, damaged, half] =
+            ["log", "damaged", "damaged.new"].map(|end| folder.path().join(format!("log-1.{end}")));
+        let no_links = |_: &Path, _: &Path| -> io::Result<()> { Err(io::ErrorKind::Unsupported.into()) };
+        // There is no log: what a failed try leaves has not the name of one that is kept.
+        assert!(keep_aside(&log, &damaged, no_links).is_err());
+        assert!(!damaged.exists());
+        fs::write(&log, "groups, of which some are damaged").unwrap();
+        fs::write(&half, "of a try that was broken off, and longer than what comes in its place").unwrap();
+        keep_aside(&log, &damaged, no_links).unwrap();
+        assert_eq!(fs::read(&damaged).unwrap(), fs::read(&log).unwrap());
+        assert!(!half.exists());
+        // Sealing that is tried again: the log may have been cut since.
+        fs::write(&log, "groups").unwrap();
+        keep_aside(&log, &damaged, no_links).unwrap();
+        keep_aside(&log, &damaged, |log, damaged| fs::hard_link(log, damaged)).unwrap();
+        assert_eq!(fs::read(&damaged).unwrap(), b"groups, of which some are damaged");
+        // It is no second name of the log, which is deleted.
+        fs::remove_file(&log).unwrap();
+        assert!(damaged.exists());
     }
 }

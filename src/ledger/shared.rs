@@ -66,7 +66,7 @@ pub(super) struct NumberedLog {
 impl Shared {
     /// Reads a folder: the index of all calls, oldest file first, and the logs whose owners are dead.
     pub(super) fn open(folder: PathBuf) -> Result<(Shared, Vec<NumberedLog>), LedgerError> {
-        fs::create_dir_all(&folder).map_err(LedgerError::io("create", &folder))?;
+        folder::create(&folder).map_err(LedgerError::io("create", &folder))?;
         if !folder::list(&folder)?.replaced.is_empty()
             && let Some(_alone) = Hold::alone(&folder)?
         {

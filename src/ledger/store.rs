@@ -14,7 +14,7 @@ use super::index;
 use super::lines::Lines;
 use super::location::Location;
 use super::objects::{Objects, RELISTS};
-use super::shared::Shared;
+use super::shared::{NumberedLog, Shared};
 use super::source::Source;
 use super::unsent::Unsent;
 use super::writer::{Append, Closing, Command, Writer};
@@ -79,6 +79,11 @@ impl Ledger {
         let (shared, adopted) = tokio::task::spawn_blocking(move || Shared::open(folder))
             .await
             .map_err(|e| LedgerError::Cancelled { path: path.clone(), detail: e.to_string() })??;
+        Self::over(shared, adopted, log_bytes)
+    }
+
+    /// Over a folder that has been read just now.
+    pub(super) fn over(shared: Shared, adopted: Vec<NumberedLog>, log_bytes: u64) -> Result<Arc<Ledger>, LedgerError> {
         let shared = Arc::new(shared);
         let (commands, queue) = mpsc::channel(QUEUE);
         Writer::start(Arc::clone(&shared), adopted, queue, log_bytes)?;

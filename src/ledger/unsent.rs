@@ -11,6 +11,7 @@ use std::sync::Arc;
 use tokio_util::bytes::Bytes;
 
 use super::folder::{self, ignore_not_found};
+use super::generation::is_log;
 use super::log::LogFile;
 use super::objects::Objects;
 use super::{LedgerError, crash_points};
@@ -45,7 +46,7 @@ impl Unsent {
         let path = self.folder.join(name);
         let new = self.folder.join(format!("{name}.new"));
         let create = || {
-            fs::create_dir_all(&self.folder)?;
+            folder::create(&self.folder)?;
             OpenOptions::new().write(true).create_new(true).open(&new)
         };
         // The folder goes when its last log has been sent, maybe by another process and right now.
@@ -66,7 +67,7 @@ impl Unsent {
     /// The logs that lie here, of living processes too, opened: they stay readable when they are sent meanwhile.
     pub(super) fn logs(&self) -> Result<Vec<(String, Arc<LogFile>)>, LedgerError> {
         let mut logs = Vec::new();
-        for name in self.names()?.into_iter().filter(|name| name.ends_with(".log")) {
+        for name in self.names()?.into_iter().filter(|name| is_log(name)) {
             match LogFile::open(self.folder.join(&name)) {
                 Ok(log) => logs.push((name, Arc::new(log))),
                 Err(e) if e.is_not_found() => {} // sent since
@@ -88,10 +89,14 @@ impl Unsent {
             locked.map_err(|e| LedgerError::Cancelled { path: self.folder.clone(), detail: e.to_string() })??;
         let mut sent = 0;
         for name in self.names()? {
+            // What somebody else has put here is not ours to send or to delete.
+            if !is_log(name.strip_suffix(".new").unwrap_or(&name)) {
+                continue;
+            }
             let path = self.folder.join(&name);
             let Some(locked) = folder::lock(&path)? else { continue };
             // One that arrived all the same may have been merged.
-            if name.ends_with(".log") && !generation.has_merged(&name) {
+            if is_log(&name) && !generation.has_merged(&name) {
                 let bytes = fs::read(&path).map_err(LedgerError::io("read", &path))?;
                 objects.send(&name, bytes.into()).await.map_err(|e| self.refused(e))?;
                 sent += 1;

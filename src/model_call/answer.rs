@@ -444,10 +444,17 @@ mod tests {
             r#"{"type": "object"} {"question": "A?"}"#,
             r#"As {"question": ...}, it is {"question": "A?"} (not {"question": "B?"})."#,
             r#"{{"question": "A?"}}"#,
+            r#"Use {"question" or so. Then: {"question": "A?"}"#,
             &proof,
         ] {
             for items in [None, Some(1)] {
                 assert_eq!(read(text, items).as_ref(), Ok(&answer), "{text}");
+            }
+        }
+        // Where none fits it is about the first, in the words that it has always had.
+        for none in [r#"Use {"question" or so. {"question": null}"#, r#"Use {"question" or so. [{"question": null}]"#] {
+            for items in [None, Some(1)] {
+                assert_eq!(read(none, items).unwrap_err(), format!("the answer holds no JSON: '{none}'"));
             }
         }
         let none = r#"The schema is {"type": "object"}. {"question": null}"#;

@@ -3,10 +3,14 @@
 
 use serde_json::{Error, Value};
 
+/// So many beginnings of objects are let go in one text as prose: each has been sought to the end for its bracket.
+const MOST_QUOTED_STARTS: usize = 16;
+
 /// An object or a list in a text.
 pub struct Piece {
     pub start: usize,
-    /// Behind its last byte. A piece that does not close takes the rest of the text.
+    /// Behind its last byte. A piece that does not close takes the rest of the text, or what was read of it where prose
+    /// goes on.
     pub end: usize,
     /// The error says why it cannot be read.
     pub value: Result<Value, Error>,
@@ -18,7 +22,7 @@ pub struct Piece {
 /// Every byte is read a few times however many brackets there are, since the next piece is sought behind this one. So
 /// the number of pieces needs no bound, and a long proof full of brackets before an answer does not hide it.
 pub fn pieces(text: &str) -> impl Iterator<Item = Piece> {
-    let mut from = 0_usize;
+    let (mut from, mut quoted_starts) = (0_usize, 0);
     std::iter::from_fn(move || {
         loop {
             let start = from + text.as_bytes()[from..].iter().position(|byte| matches!(byte, b'{' | b'['))?;
@@ -45,6 +49,10 @@ pub fn pieces(text: &str) -> impl Iterator<Item = Piece> {
                 Some(length) => {
                     let forgiven = serde_json::from_str::<Value>(&without_small_faults(&rest[..length]));
                     (start + length, forgiven.map_err(|_| error))
+                }
+                None if quoted_starts < MOST_QUOTED_STARTS && is_quoted_start(rest, failed) => {
+                    quoted_starts += 1;
+                    (start + failed, Err(error))
                 }
                 None => (text.len(), Err(error)),
             };
@@ -116,6 +124,16 @@ fn has_a_key(read: &[u8]) -> bool {
     bytes.any(|byte| byte == b'{') && bytes.any(|byte| byte == b'"')
 }
 
+/// Whether what was read of a text before it failed is a first key, and prose goes on behind it: `{"name" or so`. That is
+/// how a text speaks of JSON. An answer that is cut off ends there, and one that is broken has some sign there; what
+/// stands later in these may be inside them, so they take the rest. So they do where more than a key was read.
+fn is_quoted_start(text: &str, failed: usize) -> bool {
+    let Some((read, left)) = text.split_at_checked(failed) else { return false };
+    let key = read.trim_start_matches(|c: char| matches!(c, '{' | '[') || c.is_whitespace());
+    let is_key = serde_json::from_str::<String>(key).is_ok();
+    is_key && left.starts_with(|c: char| c.is_alphanumeric() || matches!(c, '.' | ';' | '!' | '?' | ')' | '…'))
+}
+
 /// The length of what the bracket at the start of a text encloses.
 fn closing(text: &str) -> Option<usize> {
     let mut depth = 0_usize;
@@ -182,6 +200,21 @@ mod tests {
             ("```json\n{\"a\": {\"b\": 1}\n```\n", vec![json!(null)]),
             ("{\"a\": 1 \"b\": {\"c\": 1}", vec![json!(null)]),
             ("[{\"a\": 1}, {\"b\": \"é", vec![json!(null)]),
+            // Prose goes on behind a key.
+            ("use {\"a\" or so. Then: {\"a\": 1}", vec![json!(null), json!({"a": 1})]),
+            ("use [ {\"a\"). Then: {\"a\": 1}", vec![json!(null), json!({"a": 1})]),
+            ("用 {\"a\" 等。 {\"a\": 1}", vec![json!(null), json!({"a": 1})]),
+            // An answer that is cut off, or broken and cut off, does not: what comes later may be inside it.
+            ("{\"a\"", vec![json!(null)]),
+            ("```\n{\"a\"\n```\n{\"a\": 1}", vec![json!(null)]),
+            ("{\"a\" \"x\", \"b\": {\"a\": 1}", vec![json!(null)]),
+            ("{\"a\" = \"x\", \"b\": {\"a\": 1}", vec![json!(null)]),
+            ("{\"a\"：\"x\", \"b\": {\"a\": 1}", vec![json!(null)]),
+            ("{\"a\", {\"a\": 1}", vec![json!(null)]),
+            ("{\"a\" {\"a\": 1}", vec![json!(null)]),
+            ("{\"a\": true, b: {\"a\": 1}", vec![json!(null)]),
+            ("{\"a\": True, \"b\": {\"a\": 1}", vec![json!(null)]),
+            ("{\"b\": {\"c\" or so, \"d\": {\"a\": 1}", vec![json!(null)]),
         ] {
             assert_eq!(values(text), found, "{text}");
         }
@@ -214,9 +247,20 @@ mod tests {
     /// With a time that grows with the square of the length this test would not end.
     #[test]
     fn a_long_text_of_brackets_is_read_in_one_go() {
-        for part in
-            ["{", "[", "{\"", "[\"", "{\"a\" ", "{\"a\" } ", "[{\"a\":1} ", "{\"a\":[", "[1 ", "{} ", "[{\"a\"]] "]
-        {
+        for part in [
+            "{",
+            "[",
+            "{\"",
+            "[\"",
+            "{\"a\" ",
+            "{\"a\" } ",
+            "[{\"a\":1} ",
+            "{\"a\":[",
+            "[1 ",
+            "{} ",
+            "[{\"a\"]] ",
+            "{\"a\" or ",
+        ] {
             let text = part.repeat((1 << 19) / part.len());
             assert!(pieces(&text).count() <= text.len(), "{part}");
         }

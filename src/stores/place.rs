@@ -249,6 +249,16 @@ impl Prefix {
         Ok(())
     }
 
+    /// Copies an object within the store, over what has the other name; `false` where it is not there.
+    pub async fn copy(&self, from: &str, to: &str) -> Result<bool, StoreError> {
+        let ((store, from), (_, target)) = (self.object(from)?, self.object(to)?);
+        match store.copy(&from, &target).await {
+            Ok(()) => Ok(true),
+            Err(Error::NotFound { .. }) => Ok(false),
+            Err(e) => Err(StoreError(format!("{}/{to} cannot be written: {}", self.url, explain(&e)))),
+        }
+    }
+
     /// Whether an object is there.
     pub async fn has(&self, name: &str) -> Result<bool, StoreError> {
         let (store, path) = self.object(name)?;

@@ -21,7 +21,7 @@ fn location(state: &Path) -> Location {
     location_in(Arc::default(), state)
 }
 
-fn location_in(store: Arc<GatedStore>, state: &Path) -> Location {
+pub(super) fn location_in(store: Arc<GatedStore>, state: &Path) -> Location {
     let stores = Stores::new(Variables::of([]));
     stores.register_store(&Url::parse("s3://bucket").unwrap(), store);
     Location::new(stores.place("s3://bucket/ledger"), state)
@@ -70,7 +70,7 @@ async fn a_call_that_two_have_paid_for_stands_in_one_segment_and_is_known_to_all
     }
 }
 
-async fn ledger_logs(ledger: &Ledger) -> Vec<String> {
+pub(super) async fn ledger_logs(ledger: &Ledger) -> Vec<String> {
     let objects = ledger.shared().objects.clone().unwrap();
     objects.list().await.unwrap().logs.iter().map(|log| log.name.clone()).collect()
 }
