@@ -47,12 +47,16 @@ pub async fn settle<T>(
     let left = left(&views);
     if runtime.interrupt.is_cancelled() {
         workspace.run.stopped(StoppedBy::Interrupted, REASON);
-        let given_up = match given_up {
-            0 => String::new(),
-            1 => "1 request was given up; ".to_owned(),
-            n => format!("{n} requests were given up; "),
+        // What came of requests that were given up is known to the server alone.
+        let (given_up, again) = match given_up {
+            0 => (String::new(), "run the same command to go on, every answer is kept and none is paid for twice"),
+            n => {
+                let were = if n == 1 { "was" } else { "were" };
+                let again = "run the same command to go on, every answer that came is kept and what was given up is asked \
+                             again, though its server may bill it";
+                (format!("{} {were} given up; ", counted(n as u64, "request")), again)
+            }
         };
-        let again = "run the same command to go on, every answer is kept and none is paid for twice";
         match workspace.run.published() {
             // The statement after it was stopped.
             Some(published) => console.note(format_args!(

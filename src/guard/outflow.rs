@@ -61,33 +61,31 @@ fn written(write: &DmlStatement) -> Result<()> {
     // All but a table in memory writes files, streams among them.
     let inner = marked.map_or(&target, |marked| marked.inner());
     let in_memory = (inner.as_ref() as &dyn Any).is::<MemTable>();
-    let found = match &write.op {
-        WriteOp::Insert(_) => {
-            if in_memory
-                && marked.is_none_or(|table| table.lineage().lacks.is_none())
-                && let Some(lacking) = lacking_scan(&write.input)?
-            {
-                return plan_err!(
-                    "held-out rows (split {}) were taken away from what would go into {}, which does not say so, and what \
-                     takes its rows away would bring them back; create the target with CREATE TABLE … AS SELECT, which \
-                     carries the mark",
-                    lacking.split,
-                    write.table_name
-                );
-            }
-            held_out_scan(&write.input)?
-        }
-        // Which rows stay is decided by what the condition reads, beside the table itself.
-        _ => any_held_out_scan(&write.input, &target)?,
-    };
-    let Some(found) = found else { return Ok(()) };
-    if marked.is_none_or(|table| !table.lineage().split.is_held_out()) {
+    let is_insert = matches!(write.op, WriteOp::Insert(_));
+    // Otherwise which rows stay is decided by what the condition reads, beside the table itself.
+    let found = if is_insert { held_out_scan(&write.input)? } else { any_held_out_scan(&write.input, &target)? };
+    if let Some(found) = &found
+        && marked.is_none_or(|table| !table.lineage().split.is_held_out())
+    {
         return plan_err!(
             "{} and {} is not marked as held out; create the target with CREATE TABLE … AS SELECT, which carries the mark",
             found.says(),
             write.table_name
         );
     }
+    if is_insert
+        && in_memory
+        && marked.is_none_or(|table| table.lineage().lacks.is_none())
+        && let Some(lacking) = lacking_scan(&write.input)?
+    {
+        return plan_err!(
+            "held-out rows (split {}) were taken away from what would go into {}, which does not say so, and what takes \
+             its rows away would bring them back; create the target with CREATE TABLE … AS SELECT, which carries the mark",
+            lacking.split,
+            write.table_name
+        );
+    }
+    let Some(found) = found else { return Ok(()) };
     if !in_memory {
         return plan_err!(
             "{} and files written by INSERT INTO {} would not say so; write them with COPY … STORED AS PARQUET",

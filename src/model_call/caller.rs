@@ -181,27 +181,29 @@ impl CallRuntime {
             self.spending.start(1, &model.config.price_per_million)?;
             let outstanding = (outstanding, call.shape.stage.request(attempt));
             let request = self.breaker.sent(&model.name);
-            let outcome = self.send(model, call, guess).await;
+            let (records, outcome) = send(model, call, guess).await;
+            // What the server said holds at once for others; the slot is kept until the answer is durable.
             match &outcome {
-                Ok(Ok(answered)) => {
+                Ok(answered) => {
                     // While it still counts as under way: at no moment does it look as if nothing had come of it.
                     self.breaker.answered(&model.name);
                     let tokens = answered.tokens(guess);
                     permit.succeeded(tokens);
                     self.spending.answered(tokens, answered.cost_usd);
                 }
-                Ok(Err(error)) => {
+                Err(error) => {
                     permit.failed(error);
                     if error.kind.may_be_billed() {
                         self.spending.unanswered(guess.tokens(), guess.cost_usd(model));
                     }
                 }
-                Err(_) => {}
             }
+            let recorded = ledger.append(records).await;
             drop(permit);
             drop(outstanding);
             let request = request.ended();
-            let error = match outcome? {
+            recorded?;
+            let error = match outcome {
                 Ok(answered) => return Ok(Ok(answered)),
                 Err(error) => error,
             };
@@ -225,33 +227,31 @@ impl CallRuntime {
             attempt += u32::from(!error.again);
         }
     }
+}
 
-    /// One attempt, recorded whatever becomes of it.
-    async fn send(&self, model: &Model, call: &Call, guess: Guess) -> Result<Result<Answered, SendError>> {
-        let (time_ms, start) = (Utc::now().timestamp_millis(), Instant::now());
-        let result = model.endpoint.send(&call.request).await;
-        let latency = start.elapsed();
-        let mut attempt = attempt_record(model, call, time_ms, latency);
-        let (records, outcome) = match result {
-            Ok(answer) => {
-                let (call, answered) = record(model, call, answer, guess, time_ms, latency);
-                attempt.status = Some(200);
-                attempt.billed = true;
-                attempt.cost_usd = call.cost_usd;
-                (vec![Record::Attempt(attempt), Record::Call(call)], Ok(answered))
-            }
-            Err(error) => {
-                attempt.status = error.kind.status();
-                attempt.error_kind = Some(error.kind.name().to_owned());
-                attempt.error = Some(error.message.clone());
-                // The server may have billed an answer that never arrived whole.
-                attempt.billed = error.kind.may_be_billed();
-                attempt.cost_usd = if attempt.billed { guess.cost_usd(model) } else { 0.0 };
-                (vec![Record::Attempt(attempt)], Err(error))
-            }
-        };
-        self.ledger().await?.append(records).await?;
-        Ok(outcome)
+/// One attempt, with its records whatever becomes of it.
+async fn send(model: &Model, call: &Call, guess: Guess) -> (Vec<Record>, Result<Answered, SendError>) {
+    let (time_ms, start) = (Utc::now().timestamp_millis(), Instant::now());
+    let result = model.endpoint.send(&call.request).await;
+    let latency = start.elapsed();
+    let mut attempt = attempt_record(model, call, time_ms, latency);
+    match result {
+        Ok(answer) => {
+            let (call, answered) = record(model, call, answer, guess, time_ms, latency);
+            attempt.status = Some(200);
+            attempt.billed = true;
+            attempt.cost_usd = call.cost_usd;
+            (vec![Record::Attempt(attempt), Record::Call(call)], Ok(answered))
+        }
+        Err(error) => {
+            attempt.status = error.kind.status();
+            attempt.error_kind = Some(error.kind.name().to_owned());
+            attempt.error = Some(error.message.clone());
+            // The server may have billed an answer that never arrived whole.
+            attempt.billed = error.kind.may_be_billed();
+            attempt.cost_usd = if attempt.billed { guess.cost_usd(model) } else { 0.0 };
+            (vec![Record::Attempt(attempt)], Err(error))
+        }
     }
 }
 

@@ -21,6 +21,7 @@ use datafusion::sql::parser::Statement;
 use super::dialect::parse;
 use super::external_table::CatalogFiles;
 use super::file_tables;
+use super::join_keys;
 use super::macros::{InlineMacros, MacroFactory};
 use super::pipeline::{Pipeline, SqlFile};
 use super::pipeline_url;
@@ -425,7 +426,7 @@ fn context(
         .with_config(config)
         .with_default_features()
         .with_analyzer_rules(rules)
-        .with_optimizer_rules(curate::optimizer_rules(optimizer_rules()))
+        .with_optimizer_rules(join_keys::optimizer_rules(curate::optimizer_rules(optimizer_rules())))
         .with_physical_optimizer_rules(physical_optimizer_rules(notes.history.clone()))
         .with_runtime_env(env)
         .with_query_planner(Arc::new(LoadHeldOutRows::new(
