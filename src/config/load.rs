@@ -120,7 +120,7 @@ fn model(root: &Path, mut section: Section) -> Result<ModelConfig, ConfigError> 
         config.embed_batch_size = n as usize;
     }
     let mut price = section.section("price_per_million")?;
-    let mut dollars = |key| price.take_if(key, "US dollars from 0", |n: &f64| *n >= 0.0);
+    let mut dollars = |key| price.take_if(key, "US dollars from 0", |n: &f64| n.is_finite() && *n >= 0.0);
     config.price_per_million =
         Price { input: dollars("input")?.unwrap_or_default(), output: dollars("output")?.unwrap_or_default() };
     price.finish()?;

@@ -272,12 +272,13 @@ impl Permit {
     }
 
     /// The attempt gave no answer: the server may have said that it is too much, and what it did not use of the rates is
-    /// there for the next one. A refusal is a request all the same, and what may be billed has used its tokens.
+    /// there for the next one. A refusal is a request all the same, and what may be billed has used its tokens; so has
+    /// what was too much, by the count of servers that count refusals.
     pub fn failed(&self, error: &SendError) {
         if matches!(error.kind, ErrorKind::Busy(429 | 503)) {
             self.throttled(error.retry_after);
         }
-        if !error.kind.may_be_billed() {
+        if !error.kind.may_be_billed() && error.kind != ErrorKind::Busy(429) {
             let requests = if error.kind.was_sent() { 0.0 } else { 1.0 };
             let tokens = self.tokens.swap(0, Ordering::Relaxed) as f64;
             self.inner.state().take(-requests, -tokens, Instant::now());

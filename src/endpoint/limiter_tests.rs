@@ -117,7 +117,7 @@ async fn an_attempt_gives_back_what_the_server_did_not_use() {
         // What happened, and how many requests and tokens of it count.
         (ErrorKind::Connect, 0, 0),
         (ErrorKind::Request, 0, 0),
-        (ErrorKind::Busy(429), 1, 0),
+        (ErrorKind::Busy(429), 1, 1000),
         (ErrorKind::Busy(500), 1, 0),
         (ErrorKind::Refused(401), 1, 0),
         (ErrorKind::ContextOverflow(Some(400)), 1, 0),

@@ -22,9 +22,10 @@ const LEAST_WORDS_IN_ANSWER: usize = 16;
 const AUTHENTICATING: [&str; 8] =
     ["authorization", "key", "token", "secret", "sig", "signature", "password", "credential"];
 
-/// Any header may authenticate to a gateway, but not those whose names have one of these as whole words: what they say
-/// may stand in an answer (`application/json`, `2023-06-01-preview`).
-const PUBLIC_HEADERS: [&str; 7] = ["accept", "content-type", "user-agent", "referer", "title", "version", "beta"];
+/// Any header may authenticate to a gateway, but not those whose names have one of these as a part, or of the others as
+/// whole words: what they say may stand in an answer (`application/json`, `2023-06-01-preview`).
+const PUBLIC_PARTS: [&str; 4] = ["content-type", "user-agent", "referer", "version"];
+const PUBLIC_WORDS: [&str; 3] = ["accept", "title", "beta"];
 
 /// Never printed, not even by `Debug`.
 pub(super) struct Secrets {
@@ -50,22 +51,28 @@ impl Secrets {
     const SHOWN: &str = "[key]";
 
     pub fn new(config: &ModelConfig) -> Self {
-        // Each with whether it may authenticate.
-        let authenticates = |name: &str| has_part(name, &AUTHENTICATING);
-        let may_authenticate = |name: &str| authenticates(name) || !has_words(name, &PUBLIC_HEADERS);
-        let headers = config.headers.iter().map(|(name, value)| (value.clone(), may_authenticate(name)));
+        // Each with whether it is hidden in answers.
+        let authenticates = |name: &str, value: &str| has_part(name, &AUTHENTICATING) && is_told_from_words(value);
+        let may_authenticate = |name: &str, value: &str| {
+            // Of what only may be a secret a short value is a team, a model, a dataset.
+            authenticates(name, value) || value.len() >= LEAST_WORDS_IN_ANSWER && !is_public(name)
+        };
+        let headers = config.headers.iter().map(|(name, value)| (value.clone(), may_authenticate(name, value)));
         let mut values: Vec<(String, bool)> = headers.collect();
         for url in config.base_urls.iter().filter_map(|url| Url::parse(url).ok()) {
-            values.extend(url.query_pairs().map(|(name, value)| (value.into_owned(), authenticates(&name))));
+            values.extend(url.query_pairs().map(|(name, value)| {
+                let authenticates = authenticates(&name, &value);
+                (value.into_owned(), authenticates)
+            }));
             // As they travel, where that differs.
             let raw = url.query().unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
-            values.extend(raw.map(|(name, value)| (value.to_owned(), authenticates(name))));
+            values.extend(raw.map(|(name, value)| (value.to_owned(), authenticates(name, value))));
         }
         values.retain(|(value, _)| value.len() >= LEAST_SECRET);
         // A secret that holds another one is hidden whole.
         values.sort_by_key(|(value, _)| std::cmp::Reverse(value.len()));
         let others = values.iter().map(|(value, _)| value.clone()).collect();
-        values.retain(|(value, authenticates)| *authenticates && is_told_from_words(value));
+        values.retain(|(_, authenticates)| *authenticates);
         let authenticating = values.into_iter().map(|(value, _)| value).collect();
         Secrets {
             model: config.model.clone(),
@@ -117,13 +124,17 @@ impl Secrets {
     }
 }
 
+fn is_public(name: &str) -> bool {
+    has_part(name, &PUBLIC_PARTS) || has_words(name, &PUBLIC_WORDS)
+}
+
 fn has_part(name: &str, parts: &[&str]) -> bool {
     let name = name.to_ascii_lowercase();
     parts.iter().any(|part| name.contains(part))
 }
 
-/// Whether a name has one of these as whole words, in whatever case: `X-ApiVersion` has `version`, and `X-Entitlement` has
-/// no `title`.
+/// Whether a name has one of these as whole words, in whatever case: `X-PageTitle` has `title`, and `X-Entitlement` has
+/// none.
 fn has_words(name: &str, words: &[&str]) -> bool {
     let (mut parts, mut was_lower) = (String::from("-"), false);
     for c in name.chars() {
@@ -235,16 +246,29 @@ mod tests {
 
     #[test]
     fn a_header_is_public_by_whole_words_of_its_name() {
-        for name in ["anthropic-version", "X-ApiVersion", "HTTP-Referer", "X-Title", "ACCEPT", "content-type"] {
-            assert!(has_words(name, &PUBLIC_HEADERS), "{name}");
+        for name in [
+            "anthropic-version",
+            "X-APIVersion",
+            "x-apiversion",
+            "X-PageTitle",
+            "HTTP-Referer",
+            "X-Title",
+            "ACCEPT",
+            "content-type",
+        ] {
+            assert!(is_public(name), "{name}");
         }
-        for name in ["X-Entitlement", "X-Conversion", "Acceptance-Key", "Alphabeta", "Content", "X-Gateway"] {
-            assert!(!has_words(name, &PUBLIC_HEADERS), "{name}");
+        for name in ["X-Entitlement", "X-Conversation", "Acceptance-Key", "Alphabeta", "Content", "X-Gateway"] {
+            assert!(!is_public(name), "{name}");
         }
         let mut config = ModelConfig::openai("https://h/v1", "m");
         config.headers.insert("X-Entitlement".into(), "hush-4711-hush-4711".into());
         config.headers.insert("X-Title".into(), "team-4711-of-synthesis".into());
-        let body = "hush-4711-hush-4711 of team-4711-of-synthesis";
-        assert_eq!(Secrets::new(&config).hide_in_answer(body.into()), "[key] of team-4711-of-synthesis");
+        // Short ones are secrets where their names say so.
+        config.headers.insert("X-Dataset".into(), "gsm8k-main".into());
+        config.headers.insert("X-Token".into(), "hush4711".into());
+        let body = "hush-4711-hush-4711 of team-4711-of-synthesis, gsm8k-main, hush4711";
+        let hidden = Secrets::new(&config).hide_in_answer(body.into());
+        assert_eq!(hidden, "[key] of team-4711-of-synthesis, gsm8k-main, [key]");
     }
 }

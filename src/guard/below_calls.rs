@@ -51,7 +51,13 @@ fn filter(plan: LogicalPlan, role: Role, inserts: bool, condition: Condition) ->
                 && let Some(needed) = condition(scan, call.as_deref())?
                 && asks_for(&filter.predicate, &needed)
             {
-                return Ok(Transformed::new(node, false, TreeNodeRecursion::Jump));
+                // Its subqueries come before the scan, and may have calls of their own.
+                let mut below = places_below(&node, place)?;
+                if let Some(of_scan) = below.last_mut() {
+                    *of_scan = Place::of(Role::Unseen);
+                }
+                next.extend(below.into_iter().rev().map(|place| Next { place, call: call.clone() }));
+                return Ok(Transformed::no(node));
             }
             if let LogicalPlan::TableScan(scan) = &node
                 && let Some(needed) = condition(scan, call.as_deref())?

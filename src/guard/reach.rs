@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use datafusion::common::Result;
+use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::LogicalPlan;
 
@@ -50,7 +51,34 @@ impl HeldOutScan {
 
 /// The first scan of held-out rows that reaches the plan's output.
 pub fn held_out_scan(plan: &LogicalPlan) -> Result<Option<HeldOutScan>> {
-    first(plan, Role::Shown, &brings)
+    let found = first(plan, Role::Shown, &brings)?;
+    match found {
+        // What all that is shown lacks itself does not come back: those rows of a table that have no answer in another yet.
+        // (Which rows of the split a table lacks is not known, nor what else came into it: who unites tables for it can
+        // still make a difference of two that is held out.)
+        Some(HeldOutScan { lacks: true, split, .. }) if all_shown_lacks(plan, split)? => {
+            first(plan, Role::Shown, &|lineage, role| brings(lineage, role).filter(|(_, lacks)| !lacks))
+        }
+        found => Ok(found),
+    }
+}
+
+/// Whether all rows that a plan shows come from tables out of which the held-out rows of a split were taken.
+fn all_shown_lacks(plan: &LogicalPlan, split: Split) -> Result<bool> {
+    let mut all = true;
+    plan.apply_with_subqueries(|node| {
+        all &= !matches!(node, LogicalPlan::Values(_));
+        Ok(if all { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    })?;
+    each_scan(plan, Role::Shown, &mut |scan, role| {
+        if matches!(role, Role::Shown | Role::Unclear) {
+            let provider = source_as_provider(&scan.source).ok();
+            let lineage = provider.as_ref().and_then(|provider| lineage_of(provider.as_ref()));
+            all &= lineage.is_some_and(|lineage| lineage.lacks == Some(split));
+        }
+        Ok(all)
+    })?;
+    Ok(all)
 }
 
 /// The first scan of held-out rows anywhere in the plan but of `table` itself, whatever they do there.

@@ -332,7 +332,13 @@ fn is_between(expr: &Expr) -> bool {
         }
         Expr::BinaryExpr(BinaryExpr { left, right, .. }) => !is_constant(left) && !is_constant(right),
         Expr::Like(like) => !is_constant(&like.expr) && !is_constant(&like.pattern),
-        Expr::Not(inner) => is_between(inner),
+        Expr::Not(inner)
+        | Expr::IsTrue(inner)
+        | Expr::IsNotTrue(inner)
+        | Expr::IsFalse(inner)
+        | Expr::IsNotFalse(inner)
+        | Expr::IsUnknown(inner)
+        | Expr::IsNotUnknown(inner) => is_between(inner),
         _ => false,
     }
 }
@@ -358,7 +364,8 @@ fn is_difference(expr: &Expr) -> bool {
             )
         }
         Expr::Like(like) => like.negated,
-        Expr::Not(_) => true,
+        Expr::IsTrue(inner) | Expr::IsNotFalse(inner) => is_difference(inner),
+        Expr::Not(_) | Expr::IsNotTrue(_) | Expr::IsFalse(_) | Expr::IsUnknown(_) | Expr::IsNotUnknown(_) => true,
         _ => false,
     }
 }

@@ -5,6 +5,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::LedgerError;
 use super::follow::is_networked;
@@ -12,6 +14,10 @@ use super::follow::is_networked;
 /// On a file system of several machines a lock of a folder holds on this one only (NFS does not send it to the
 /// server), and one of a file on all of them: there this file in the folder is locked, too.
 const IN_USE: &str = "in_use.lock";
+
+/// A wait for another machine's lock is told after this, and its lock looked at each time after that.
+const TELL_AFTER: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// A lock of the folder itself, so mostly no file is made for it and readers need no right to write. Clones share it.
 #[derive(Debug, Clone)]
@@ -29,10 +35,13 @@ impl Hold {
     }
 
     fn shared_on(folder: &Path, is_networked: bool) -> Result<Hold, LedgerError> {
-        let lock = |file: File| lock_shared(file, folder);
         Ok(Hold {
-            _locked: open(folder)?.and_then(lock),
-            _on_all_machines: if is_networked { in_use(folder).and_then(lock) } else { None },
+            _locked: open(folder)?.and_then(|file| lock_shared(file, folder)),
+            _on_all_machines: if is_networked {
+                in_use(folder).and_then(|file| wait_for_lock(file, folder))
+            } else {
+                None
+            },
         })
     }
 
@@ -64,6 +73,31 @@ fn lock_shared(file: File, folder: &Path) -> Option<Arc<File>> {
             Ok(()) => return Some(Arc::new(file)),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
             Err(e) => {
+                tracing::debug!("{} cannot be locked: {e}", folder.display());
+                return None;
+            }
+        }
+    }
+}
+
+/// A lock beside others of a file that other machines lock too. One that is gone may have left its own: the wait is told.
+fn wait_for_lock(file: File, folder: &Path) -> Option<Arc<File>> {
+    let (start, mut is_told) = (Instant::now(), false);
+    loop {
+        match file.try_lock_shared() {
+            Ok(()) => return Some(Arc::new(file)),
+            Err(TryLockError::WouldBlock) => {
+                if !is_told && start.elapsed() >= TELL_AFTER {
+                    let file = folder.join(IN_USE);
+                    tracing::warn!(
+                        "{} is locked by another machine, which deletes old segments; waiting",
+                        file.display()
+                    );
+                    is_told = true;
+                }
+                thread::sleep(LOOK_AGAIN);
+            }
+            Err(TryLockError::Error(e)) => {
                 tracing::debug!("{} cannot be locked: {e}", folder.display());
                 return None;
             }

@@ -13,9 +13,17 @@ use crate::endpoint::{ErrorKind, SendError};
 /// So many calls of a model, the first of the session, must fail in one way.
 const ALIKE: u64 = 10;
 
-/// A run that goes on asks for nothing but what failed before, also where that is no fault of the model: so many answers in
-/// the ledger make up for one such failure.
+/// A run that goes on may ask for nothing but what failed before, also where that is no fault of the model: so many answers
+/// in the ledger make up for one such failure …
 const REPLAYED: u64 = 4;
+
+/// … but for no more than so many of those that take long or may be billed, each after all of its retries: what goes on may
+/// as well be a run that was stopped, at a server that answers no more.
+const AT_MOST: u64 = 1000;
+
+/// So many failures wait for older requests to end, one of which may hang; and fewer of those that may be billed.
+const WAITING: usize = 1000;
+const WAITING_BILLED: usize = 200;
 
 /// What the calls that were asked have come to, by model.
 #[derive(Debug, Default)]
@@ -115,15 +123,19 @@ impl Breaker {
         }
         let failures = seen.failures.entry((kind.name(), kind.status())).or_default();
         let most = if kind.may_be_of_one_request() {
-            // A server that has read other requests and refuses this one costs nothing, not even time.
-            if seen.replayed > 0 && matches!(kind, ErrorKind::Refused(400 | 413 | 422)) {
-                return Ok(());
-            }
             failures.waiting.insert(request);
             let oldest = seen.under_way.first().copied().unwrap_or(u64::MAX);
             let younger = failures.waiting.split_off(&oldest);
             failures.counted += std::mem::replace(&mut failures.waiting, younger).len() as u64;
-            ALIKE.max(seen.replayed / REPLAYED)
+            if failures.waiting.len() >= if kind.may_be_billed() { WAITING_BILLED } else { WAITING } {
+                failures.counted += std::mem::take(&mut failures.waiting).len() as u64;
+            }
+            match kind {
+                // A server that has read other requests and refuses this one costs nothing, not even time.
+                ErrorKind::Refused(400 | 413 | 422) => ALIKE + seen.replayed,
+                ErrorKind::Refused(_) => ALIKE.max(seen.replayed / REPLAYED),
+                _ => ALIKE.max((seen.replayed / REPLAYED).min(AT_MOST)),
+            }
         } else {
             failures.counted += 1;
             ALIKE
@@ -198,8 +210,8 @@ mod tests {
     fn what_failed_before_is_asked_again_where_the_ledger_has_the_other_answers() {
         // How many of 1000 are asked after 80 answers of the ledger.
         for (kind, asked) in [
-            (ErrorKind::Refused(400), 1000),
-            (ErrorKind::Refused(422), 1000),
+            (ErrorKind::Refused(400), 89),
+            (ErrorKind::Refused(422), 89),
             (ErrorKind::Refused(403), 19),
             (ErrorKind::Timeout, 19),
             (ErrorKind::Busy(500), 19),
@@ -214,6 +226,25 @@ mod tests {
             breaker.replayed("m", 30);
             breaker.replayed("other", 1000);
             assert_eq!(before_stop(&breaker, kind, 1000), asked, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn many_answers_of_the_ledger_make_up_for_no_end_of_failures_that_may_be_billed() {
+        for (kind, asked) in [(ErrorKind::Timeout, 999), (ErrorKind::Busy(503), 999), (ErrorKind::Refused(403), 24_999)]
+        {
+            let breaker = Breaker::default();
+            breaker.replayed("m", 100_000);
+            assert_eq!(before_stop(&breaker, kind, 30_000), asked, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_hangs_keeps_no_run_from_its_stop() {
+        for (kind, asked) in [(ErrorKind::Refused(400), 999), (ErrorKind::TornBody, 199)] {
+            let breaker = Breaker::default();
+            let _hangs = breaker.sent("m");
+            assert_eq!(before_stop(&breaker, kind, 2000), asked, "{kind:?}");
         }
     }
 

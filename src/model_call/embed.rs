@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use datafusion::common::{DataFusionError, Result, exec_err};
 use futures::FutureExt;
-use futures::future::{BoxFuture, join};
+use futures::future::{BoxFuture, join_all};
 use serde_json::Value;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
@@ -162,11 +162,13 @@ impl Embedder {
                 let Some(first) = batch.first() else { return false };
                 // It was gathered before there was an answer to tell how many fit in, or a refusal.
                 let most = self.most_texts();
-                if attempt == 0 && batch.len() > most {
-                    let rest = batch.split_off(most);
-                    let first = Arc::clone(&self).send(Arc::clone(&runtime), batch);
-                    let (first, rest) = join(first, self.send(runtime, rest)).await;
-                    return first && rest;
+                if batch.len() > most {
+                    let mut pieces = Vec::new();
+                    while !batch.is_empty() {
+                        let rest = batch.split_off(most.min(batch.len()));
+                        pieces.push(Arc::clone(&self).send(Arc::clone(&runtime), std::mem::replace(&mut batch, rest)));
+                    }
+                    return join_all(pieces).await.into_iter().all(|took| took);
                 }
                 let (error, request) = match self.attempt(&runtime, &batch, attempt).await {
                     Err(stopped) => return stop(batch, stopped),

@@ -1,27 +1,29 @@
-//! Joins that lose none of their keys. In: DataFusion's rules. Out: the same rules, of which the one that takes cross joins
-//! away leaves alone what it would break.
+//! Joins that lose none of their keys, nor what NULL is equal to in them. In: DataFusion's rules. Out: the same rules, of
+//! which those that make keys leave alone what they would break.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{NullEquality, Result};
-use datafusion::logical_expr::{Expr, JoinType, LogicalPlan};
+use datafusion::common::{DFSchemaRef, NullEquality, Result};
+use datafusion::logical_expr::utils::can_hash;
+use datafusion::logical_expr::{Expr, ExprSchemable, Join, JoinType, LogicalPlan};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
-/// The same rules, with the one that takes cross joins away replaced by one that loses no keys.
+/// The same rules, with those that make keys replaced by such as lose none and leave them as they are.
 pub fn optimizer_rules(rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     let ours = |rule: Arc<dyn OptimizerRule + Send + Sync>| match rule.name() {
         "eliminate_cross_join" => Arc::new(KeepJoinKeys { inner: rule }) as _,
+        "extract_equijoin_predicate" => Arc::new(KeepNullEquality { inner: rule }) as _,
         _ => rule,
     };
     rules.into_iter().map(ours).collect()
 }
 
-/// `eliminate_cross_join` joins the inputs of inner joins in another order and gives each key to the join that has one side
-/// of it left and the other right. In DataFusion 55 a key that never comes to stand so is gone, without a word:
-/// `c.v = a.v + b.v` where c is joined before b; and keys of IS NOT DISTINCT FROM become those of `=` where the topmost
-/// join has `=`. More rows, or fewer, would be asked about and paid for.
+/// `eliminate_cross_join` takes inner joins that stand right upon each other, and the filter upon them, apart. It joins the
+/// inputs in another order, and each key goes to the join that has one side of it left and the other right. In DataFusion
+/// 55 a key that never comes to stand so is gone, without a word: `c.v = a.v + b.v` where c is joined before b. And all
+/// keys, those of WHERE too, become what the topmost join has: `=` becomes IS NOT DISTINCT FROM, or that becomes `=`. More
+/// rows, or fewer, would be asked about and paid for.
 #[derive(Debug)]
 struct KeepJoinKeys {
     inner: Arc<dyn OptimizerRule + Send + Sync>,
@@ -41,34 +43,97 @@ impl OptimizerRule for KeepJoinKeys {
     }
 
     fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        let keys = keys(&plan)?;
-        if keys.is_empty() {
+        let mut sound = true;
+        plan.apply_with_subqueries(|node| {
+            sound = keeps_keys(node)?;
+            Ok(if sound { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+        })?;
+        if sound {
+            // It goes through all of the plan by itself.
             return self.inner.rewrite(plan, config);
         }
-        let rewritten = self.inner.rewrite(plan.clone(), config)?;
-        if !rewritten.transformed || keys.is_subset(&self::keys(&rewritten.data)?) {
-            return Ok(rewritten);
-        }
-        // What is lost is lost at one place: the others are looked at on their own.
-        let children = plan.map_children(|child| self.rewrite(child, config))?;
-        if children.transformed { children.map_data(|plan| plan.recompute_schema()) } else { Ok(children) }
+        let below = plan
+            .map_subqueries(|subquery| self.rewrite(subquery, config))?
+            .transform_sibling(|plan| plan.map_children(|child| self.rewrite(child, config)))?;
+        if below.transformed { below.map_data(|plan| plan.recompute_schema()) } else { Ok(below) }
     }
 }
 
-/// The keys of inner joins with what NULL is equal to, each in both orders of its sides.
-fn keys(plan: &LogicalPlan) -> Result<HashSet<(Expr, Expr, bool)>> {
-    let mut keys = HashSet::new();
-    plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::Join(join) = node
-            && join.join_type == JoinType::Inner
-        {
-            let nulls_are_equal = matches!(join.null_equality, NullEquality::NullEqualsNull);
-            for (left, right) in &join.on {
-                keys.insert((left.clone(), right.clone(), nulls_are_equal));
-                keys.insert((right.clone(), left.clone(), nulls_are_equal));
+/// `extract_equijoin_predicate` makes keys of the `=` in a join's condition. In DataFusion 55 a join whose keys are those of
+/// IS NOT DISTINCT FROM gets them beside its own, and NULL is equal to NULL in all of them. There they stay in the
+/// condition.
+#[derive(Debug)]
+struct KeepNullEquality {
+    inner: Arc<dyn OptimizerRule + Send + Sync>,
+}
+
+impl OptimizerRule for KeepNullEquality {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.inner.apply_order()
+    }
+
+    fn supports_rewrite(&self) -> bool {
+        true
+    }
+
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+        match &plan {
+            LogicalPlan::Join(join) if !join.on.is_empty() && nulls_are_equal(join) => Ok(Transformed::no(plan)),
+            _ => self.inner.rewrite(plan, config),
+        }
+    }
+}
+
+fn nulls_are_equal(join: &Join) -> bool {
+    matches!(join.null_equality, NullEquality::NullEqualsNull)
+}
+
+/// Whether the joins that the rule would take apart at this node keep their keys.
+fn keeps_keys(node: &LogicalPlan) -> Result<bool> {
+    let (top, is_filtered) = match node {
+        LogicalPlan::Filter(filter) => (filter.input.as_ref(), true),
+        other => (other, false),
+    };
+    let (mut joins, mut inputs) = (Vec::new(), Vec::new());
+    take_apart(top, &mut joins, &mut inputs);
+    let some = joins.iter().any(|join| nulls_are_equal(join));
+    if some && (is_filtered || !joins.iter().all(|join| nulls_are_equal(join))) {
+        return Ok(false);
+    }
+    for join in joins {
+        for (left, right) in &join.on {
+            let (of_left, of_right) = (input_of(left, &inputs), input_of(right, &inputs));
+            if of_left.is_none()
+                || of_right.is_none()
+                || of_left == of_right
+                || !can_hash(&left.get_type(&join.schema)?)
+            {
+                return Ok(false);
             }
         }
-        Ok(TreeNodeRecursion::Continue)
-    })?;
-    Ok(keys)
+    }
+    Ok(true)
+}
+
+/// The inner joins that stand right upon each other, and what they join.
+fn take_apart<'a>(plan: &'a LogicalPlan, joins: &mut Vec<&'a Join>, inputs: &mut Vec<&'a DFSchemaRef>) {
+    match plan {
+        LogicalPlan::Join(join) if join.join_type == JoinType::Inner => {
+            joins.push(join);
+            take_apart(&join.left, joins, inputs);
+            take_apart(&join.right, joins, inputs);
+        }
+        other => inputs.push(other.schema()),
+    }
+}
+
+/// The one input that has all columns of an expression.
+fn input_of(expr: &Expr, inputs: &[&DFSchemaRef]) -> Option<usize> {
+    let columns = expr.column_refs();
+    let has_all = |schema: &&DFSchemaRef| columns.iter().all(|column| schema.has_column(column));
+    if columns.is_empty() { None } else { inputs.iter().position(has_all) }
 }
