@@ -60,7 +60,7 @@ fn escape(rest: &[u8]) -> (usize, Option<Cow<'static, str>>) {
     }
 }
 
-/// The number in `\uXXXX` at the start of a text.
+/// The number of an escape such as `\ud83d` at the start of a text.
 fn code_unit(text: &[u8]) -> Option<u16> {
     let digits = text.strip_prefix(b"\\u")?.get(..4)?;
     let digits = std::str::from_utf8(digits).ok()?;
