@@ -155,7 +155,10 @@ fn a_row_whose_prompt_cannot_be_rendered_is_a_row_with_an_error() {
 
 #[test]
 fn a_template_that_no_row_has_the_values_for_stops_the_run_early() {
-    let server = server();
+    // Forty answers a second: rows are handed on ten times a second, and 100 calls are two seconds and a half.
+    let server = FaultServer::start(|_, _| {
+        Reply::Answer(r#"{"question": "q", "answer_text": "a"}"#.into(), Duration::from_millis(100))
+    });
     let scratch = workspace(server.url(), server.url());
     with_solve_template(&scratch, "Solve {{ question.split(', ')[1] }}", 400);
     let error = refusal(&scratch, &["run"]);
