@@ -18,3 +18,4 @@ pub mod publish;
 pub mod session;
 pub mod stores;
 pub mod tasks;
+mod wrapped_rule;

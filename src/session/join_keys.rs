@@ -1,22 +1,17 @@
 //! Joins that lose none of their keys, nor what NULL is equal to in them. In: DataFusion's rules. Out: the same rules, of
 //! which those that make keys leave alone what they would break.
 
-use std::sync::Arc;
-
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchemaRef, NullEquality, Result};
 use datafusion::logical_expr::utils::can_hash;
 use datafusion::logical_expr::{Expr, ExprSchemable, Join, JoinType, LogicalPlan};
-use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+
+use crate::wrapped_rule::{Inner, Rules, wrap_rule};
 
 /// The same rules, with those that make keys replaced by such as lose none and leave them as they are.
-pub fn optimizer_rules(rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>) -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let ours = |rule: Arc<dyn OptimizerRule + Send + Sync>| match rule.name() {
-        "eliminate_cross_join" => Arc::new(KeepJoinKeys { inner: rule }) as _,
-        "extract_equijoin_predicate" => Arc::new(KeepNullEquality { inner: rule }) as _,
-        _ => rule,
-    };
-    rules.into_iter().map(ours).collect()
+pub fn optimizer_rules(rules: Rules) -> Rules {
+    let rules = wrap_rule(rules, "eliminate_cross_join", keep_join_keys);
+    wrap_rule(rules, "extract_equijoin_predicate", keep_null_equality)
 }
 
 /// `eliminate_cross_join` takes inner joins that stand right upon each other, and the filter upon them, apart. It joins the
@@ -24,67 +19,29 @@ pub fn optimizer_rules(rules: Vec<Arc<dyn OptimizerRule + Send + Sync>>) -> Vec<
 /// 55 a key that never comes to stand so is gone, without a word: `c.v = a.v + b.v` where c is joined before b. And all
 /// keys, those of WHERE too, become what the topmost join has: `=` becomes IS NOT DISTINCT FROM, or that becomes `=`. More
 /// rows, or fewer, would be asked about and paid for.
-#[derive(Debug)]
-struct KeepJoinKeys {
-    inner: Arc<dyn OptimizerRule + Send + Sync>,
-}
-
-impl OptimizerRule for KeepJoinKeys {
-    fn name(&self) -> &str {
-        self.inner.name()
+fn keep_join_keys(plan: LogicalPlan, inner: Inner) -> Result<Transformed<LogicalPlan>> {
+    let mut sound = true;
+    plan.apply_with_subqueries(|node| {
+        sound = keeps_keys(node)?;
+        Ok(if sound { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
+    })?;
+    if sound {
+        // It goes through all of the plan by itself.
+        return inner(plan);
     }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.inner.apply_order()
-    }
-
-    fn supports_rewrite(&self) -> bool {
-        true
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        let mut sound = true;
-        plan.apply_with_subqueries(|node| {
-            sound = keeps_keys(node)?;
-            Ok(if sound { TreeNodeRecursion::Continue } else { TreeNodeRecursion::Stop })
-        })?;
-        if sound {
-            // It goes through all of the plan by itself.
-            return self.inner.rewrite(plan, config);
-        }
-        let below = plan
-            .map_subqueries(|subquery| self.rewrite(subquery, config))?
-            .transform_sibling(|plan| plan.map_children(|child| self.rewrite(child, config)))?;
-        if below.transformed { below.map_data(|plan| plan.recompute_schema()) } else { Ok(below) }
-    }
+    let below = plan
+        .map_subqueries(|subquery| keep_join_keys(subquery, inner))?
+        .transform_sibling(|plan| plan.map_children(|child| keep_join_keys(child, inner)))?;
+    if below.transformed { below.map_data(|plan| plan.recompute_schema()) } else { Ok(below) }
 }
 
 /// `extract_equijoin_predicate` makes keys of the `=` in a join's condition. In DataFusion 55 a join whose keys are those of
 /// IS NOT DISTINCT FROM gets them beside its own, and NULL is equal to NULL in all of them. There they stay in the
 /// condition.
-#[derive(Debug)]
-struct KeepNullEquality {
-    inner: Arc<dyn OptimizerRule + Send + Sync>,
-}
-
-impl OptimizerRule for KeepNullEquality {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.inner.apply_order()
-    }
-
-    fn supports_rewrite(&self) -> bool {
-        true
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        match &plan {
-            LogicalPlan::Join(join) if !join.on.is_empty() && nulls_are_equal(join) => Ok(Transformed::no(plan)),
-            _ => self.inner.rewrite(plan, config),
-        }
+fn keep_null_equality(plan: LogicalPlan, inner: Inner) -> Result<Transformed<LogicalPlan>> {
+    match &plan {
+        LogicalPlan::Join(join) if !join.on.is_empty() && nulls_are_equal(join) => Ok(Transformed::no(plan)),
+        _ => inner(plan),
     }
 }
 

@@ -13,27 +13,28 @@ mod volatile_filter;
 
 use std::sync::Arc;
 
-use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::optimizer::Optimizer;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 
 use super::history::SharedHistory;
+use crate::wrapped_rule::{Rules, wrap_rule};
 use at_once::HandRowsOn;
-use leaf_projections::PushDownLeavesOrNot;
+use leaf_projections::push_down_leaves_or_not;
 use semi_join::PushDownSemiJoin;
 use show_estimates::ShowEstimates;
 use top_k::PushDownTopK;
 use unused::RemoveUnusedCalls;
-use volatile_filter::PushDownSteadyFilter;
+use volatile_filter::push_down_steady_filter;
 
 /// DataFusion's logical rules and ours. Filters, limits and columns go below calls through DataFusion's rules,
 /// which ask [`super::CallNode`]; what these cannot do is done here.
-pub fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    let mut rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = Vec::new();
+pub fn optimizer_rules() -> Rules {
+    let mut rules = Rules::new();
     for rule in Optimizer::new().rules {
         match rule.name() {
             "push_down_filter" => {
-                rules.push(Arc::new(PushDownSteadyFilter::new(rule)));
+                rules.push(rule);
                 // After it: a filter that is still above a call keeps the top rows above too.
                 rules.push(Arc::new(PushDownSemiJoin));
                 rules.push(Arc::new(PushDownTopK));
@@ -43,11 +44,11 @@ pub fn optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
                 rules.push(rule);
                 rules.push(Arc::new(RemoveUnusedCalls));
             }
-            "push_down_leaf_projections" => rules.push(Arc::new(PushDownLeavesOrNot::new(rule))),
             _ => rules.push(rule),
         }
     }
-    rules
+    let rules = wrap_rule(rules, "push_down_filter", push_down_steady_filter);
+    wrap_rule(rules, "push_down_leaf_projections", push_down_leaves_or_not)
 }
 
 /// DataFusion's physical rules and, last, ours: they look at the finished plan. Estimates are shown once `history`

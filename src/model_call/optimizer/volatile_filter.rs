@@ -8,49 +8,22 @@ use datafusion::common::Result;
 use datafusion::common::tree_node::Transformed;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{Expr, Filter, LogicalPlan};
-use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
 use super::steady::is_steady;
 use crate::model_call::node::as_call;
+use crate::wrapped_rule::Inner;
 
 /// DataFusion's `push_down_filter`, which looks at the columns of a predicate alone where an extension node stands
 /// below it.
-#[derive(Debug)]
-pub struct PushDownSteadyFilter {
-    inner: Arc<dyn OptimizerRule + Send + Sync>,
-}
-
-impl PushDownSteadyFilter {
-    pub fn new(inner: Arc<dyn OptimizerRule + Send + Sync>) -> Self {
-        Self { inner }
-    }
-}
-
-impl OptimizerRule for PushDownSteadyFilter {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn apply_order(&self) -> Option<ApplyOrder> {
-        self.inner.apply_order()
-    }
-
-    fn supports_rewrite(&self) -> bool {
-        true
-    }
-
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        let Some(FiltersOverCall { unsteady, steady, call }) = FiltersOverCall::of(&plan)? else {
-            return self.inner.rewrite(plan, config);
-        };
-        let Some(steady) = conjunction(steady) else { return Ok(Transformed::no(plan)) };
-        let below = self.inner.rewrite(LogicalPlan::Filter(Filter::try_new(steady, Arc::new(call))?), config)?;
-        match conjunction(unsteady) {
-            Some(unsteady) if below.transformed => {
-                Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(unsteady, Arc::new(below.data))?)))
-            }
-            _ => Ok(Transformed::no(plan)),
+pub fn push_down_steady_filter(plan: LogicalPlan, inner: Inner) -> Result<Transformed<LogicalPlan>> {
+    let Some(FiltersOverCall { unsteady, steady, call }) = FiltersOverCall::of(&plan)? else { return inner(plan) };
+    let Some(steady) = conjunction(steady) else { return Ok(Transformed::no(plan)) };
+    let below = inner(LogicalPlan::Filter(Filter::try_new(steady, Arc::new(call))?))?;
+    match conjunction(unsteady) {
+        Some(unsteady) if below.transformed => {
+            Ok(Transformed::yes(LogicalPlan::Filter(Filter::try_new(unsteady, Arc::new(below.data))?)))
         }
+        _ => Ok(Transformed::no(plan)),
     }
 }
 
