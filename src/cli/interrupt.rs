@@ -1,4 +1,5 @@
-//! Ctrl-C and SIGTERM: the first stops new calls and waits for those in flight, the second ends the process at once.
+//! Ctrl-C and SIGTERM: the first stops new calls and waits for those in flight, the second gives these up and ends the
+//! process at once.
 //! A run that is just being published is waited for: it cannot be stopped halfway.
 
 use std::future::Future;
@@ -23,6 +24,9 @@ pub const GRACE: Duration = Duration::from_secs(30);
 
 /// How long the second signal waits for what is being written; what takes longer stays for the next run to take away.
 const LAST_WRITES: Duration = Duration::from_secs(5);
+
+/// How long the second signal waits until what it gives up is written down.
+pub const LAST_RECORDS: Duration = Duration::from_secs(1);
 
 /// How long a command gets to end by itself whose run has just been published.
 const AFTERWARDS: Duration = Duration::from_secs(2);
@@ -98,7 +102,9 @@ fn watch(runtime: Arc<CallRuntime>, run: Arc<Run>, console: Console) {
             tokio::time::sleep(AFTERWARDS).await;
             code = EXIT_OK;
         }
+        // First: once nothing is in flight any more the command ends by itself, and would be cut off while it writes this.
         run.stopped(StoppedBy::Interrupted, REASON);
+        runtime.give_up(LAST_RECORDS).await;
         std::process::exit(i32::from(code));
     });
 }

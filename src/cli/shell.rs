@@ -11,7 +11,7 @@ use rustyline::{CompletionType, Editor};
 
 use super::completion::Completion;
 use super::console::Console;
-use super::interrupt::{GRACE, Signals, end_on_terminate};
+use super::interrupt::{GRACE, LAST_RECORDS, Signals, end_on_terminate};
 use super::output::{self, Output};
 use super::progress::Progress;
 use super::shell_command::{ShellCommand, help, shell_command};
@@ -87,7 +87,10 @@ pub async fn shell(workspace: &Workspace, output: Output, console: Console) -> R
     let mut signals = Signals::new()?;
     tokio::select! {
         finished = workspace.runtime.finish(GRACE) => finished.map(|_| EXIT_OK),
-        () = signals.next() => Ok(EXIT_INTERRUPTED),
+        () = signals.next() => {
+            workspace.runtime.give_up(LAST_RECORDS).await;
+            Ok(EXIT_INTERRUPTED)
+        }
     }
 }
 

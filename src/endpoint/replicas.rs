@@ -152,7 +152,7 @@ impl Visit<'_> {
                     tracing::warn!("{place} gives no answers ({why}); it is left out for {} s", wait.as_secs());
                 }
             }
-            // Nothing was sent.
+            // It was not sent, or not waited for.
             Some(ErrorKind::Request | ErrorKind::Cancelled) => {}
             // Whatever else it says, it is there.
             _ => {

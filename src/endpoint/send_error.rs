@@ -24,6 +24,7 @@ pub enum ErrorKind {
     ContextOverflow(Option<u16>),
     /// The request could not be made at all (no key in the environment, weights missing).
     Request,
+    /// We gave it up at the end of a command, before an answer had come.
     Cancelled,
 }
 
@@ -53,16 +54,15 @@ impl ErrorKind {
 
     /// Whether the server may have billed an answer that did not arrive whole.
     pub fn may_be_billed(self) -> bool {
-        matches!(self, ErrorKind::TornBody | ErrorKind::TooLarge | ErrorKind::Reset | ErrorKind::Timeout)
+        matches!(
+            self,
+            ErrorKind::TornBody | ErrorKind::TooLarge | ErrorKind::Reset | ErrorKind::Timeout | ErrorKind::Cancelled
+        )
     }
 
     /// Whether a server has seen the request.
     pub fn was_sent(self) -> bool {
-        let unsent = matches!(
-            self,
-            ErrorKind::Connect | ErrorKind::Request | ErrorKind::Cancelled | ErrorKind::ContextOverflow(None)
-        );
-        !unsent
+        !matches!(self, ErrorKind::Connect | ErrorKind::Request | ErrorKind::ContextOverflow(None))
     }
 
     /// Whether it says something of this request only, and nothing of the next one.

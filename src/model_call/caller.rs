@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::askers::{Wait, waiting_until_asking, waiting_when_long};
 use super::breaker::Breaker;
 use super::call::Call;
-use super::runtime::CallRuntime;
+use super::runtime::{CallRuntime, Outstanding};
 use crate::endpoint::{Answer, Completion, ErrorKind, Model, Request, SendError};
 use crate::ledger::{AttemptRecord, CallId, CallRecord, Lookup, Record, StoredAnswer};
 
@@ -175,13 +175,13 @@ impl CallRuntime {
             call.shape.stage.waited(waiting.elapsed());
             // Counted before the last look at `stop`: what goes after that is waited for.
             let outstanding = self.outstanding();
-            let (Some(permit), Some(outstanding), false) = (permit, outstanding, stop.is_cancelled()) else {
+            let (Some(permit), Some(mut outstanding), false) = (permit, outstanding, stop.is_cancelled()) else {
                 return exec_err!("{INTERRUPTED}");
             };
             self.spending.start(1, &model.config.price_per_million)?;
-            let outstanding = (outstanding, call.shape.stage.request(attempt));
+            let on_its_way = call.shape.stage.request(attempt);
             let request = self.breaker.sent(&model.name);
-            let (records, outcome) = send(model, call, guess).await;
+            let (records, outcome) = send(model, call, guess, &mut outstanding).await;
             // What the server said holds at once for others; the slot is kept until the answer is durable.
             match &outcome {
                 Ok(answered) => {
@@ -200,7 +200,7 @@ impl CallRuntime {
             }
             let recorded = ledger.append(records).await;
             drop(permit);
-            drop(outstanding);
+            drop((outstanding, on_its_way));
             let request = request.ended();
             recorded?;
             let error = match outcome {
@@ -208,6 +208,10 @@ impl CallRuntime {
                 Err(error) => error,
             };
             call.shape.stage.error(&error);
+            // The program ends, and nobody waits for the row.
+            if error.kind == ErrorKind::Cancelled {
+                return exec_err!("{INTERRUPTED}");
+            }
             let Some(delay) = model.retry.delay(attempt, &error, jitter(call.id, attempt)) else {
                 self.breaker.failed(&model.name, &error, request)?;
                 let tries = if attempt == 0 { String::new() } else { format!(" (after {} attempts)", attempt + 1) };
@@ -230,9 +234,14 @@ impl CallRuntime {
 }
 
 /// One attempt, with its records whatever becomes of it.
-async fn send(model: &Model, call: &Call, guess: Guess) -> (Vec<Record>, Result<Answered, SendError>) {
+async fn send(
+    model: &Model,
+    call: &Call,
+    guess: Guess,
+    outstanding: &mut Outstanding,
+) -> (Vec<Record>, Result<Answered, SendError>) {
     let (time_ms, start) = (Utc::now().timestamp_millis(), Instant::now());
-    let result = model.endpoint.send(&call.request).await;
+    let result = outstanding.answer(model.endpoint.send(&call.request)).await;
     let latency = start.elapsed();
     let mut attempt = attempt_record(model, call, time_ms, latency);
     match result {

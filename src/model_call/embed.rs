@@ -271,16 +271,16 @@ impl Embedder {
         // Counted before the last look at who wants it: what goes after that is waited for.
         let outstanding = runtime.outstanding();
         let is_wanted = batch.iter().any(|text| !text.stop.is_cancelled());
-        let (Some(permit), Some(outstanding), true) = (permit, outstanding, is_wanted) else {
+        let (Some(permit), Some(mut outstanding), true) = (permit, outstanding, is_wanted) else {
             return exec_err!("{INTERRUPTED}");
         };
         let sent = runtime.spending.start(batch.len() as u64, &model.config.price_per_million)?;
         let sent = usize::try_from(sent).unwrap_or(batch.len());
         let (batch, texts) = (&batch[..sent], &texts[..sent]);
-        let outstanding = (outstanding, stage.request(attempt));
+        let on_its_way = stage.request(attempt);
         let request = runtime.breaker.sent(&model.name);
         let (time_ms, start) = (Utc::now().timestamp_millis(), Instant::now());
-        let result = model.endpoint.embed(texts, &self.parameters).await;
+        let result = outstanding.answer(model.endpoint.embed(texts, &self.parameters)).await;
         let latency = start.elapsed();
         match &result {
             Ok(answers) => {
@@ -303,7 +303,7 @@ impl Embedder {
             }
         }
         let mut records = Vec::with_capacity(2 * batch.len());
-        let outcome = match result {
+        let outcome: BatchAnswer = match result {
             Ok(answers) => Ok(batch
                 .iter()
                 .zip(answers)
@@ -324,8 +324,15 @@ impl Embedder {
         };
         runtime.ledger().await?.append(records).await?;
         // Sent and not yet durable is in flight.
-        drop((permit, outstanding));
-        Ok((outcome, request.ended()))
+        drop((permit, outstanding, on_its_way));
+        match outcome {
+            // The program ends, and nobody waits for the rows.
+            Err(error) if error.kind == ErrorKind::Cancelled => {
+                stage.error(&error);
+                exec_err!("{INTERRUPTED}")
+            }
+            outcome => Ok((outcome, request.ended())),
+        }
     }
 }
 

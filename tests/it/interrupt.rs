@@ -43,10 +43,18 @@ fn a_second_ctrl_c_stops_at_once_although_the_server_hangs() {
     let second = Instant::now();
     signal(&child, "-INT");
     let output = child.wait_with_output().unwrap();
-    assert!(second.elapsed() < Duration::from_secs(10), "{:?}", second.elapsed());
+    let took = second.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{error}");
     assert_eq!(server.count(), 4);
+    // What it gave up is written down, unless the disk took longer than it waits for that.
+    if took < Duration::from_secs(1) {
+        assert_eq!(
+            scratch.value("SELECT count(*), min(error_kind), max(error_kind) FROM attempts"),
+            "4,cancelled,cancelled"
+        );
+    }
     assert_eq!(scratch.value("SELECT state, stopped_by FROM runs"), "incomplete,interrupted");
     assert!(!scratch.path().join("runs").read_dir().is_ok_and(|mut entries| entries.next().is_some()));
 }
