@@ -123,10 +123,7 @@ async fn measure(part: &str, folder: &Path, calls: u64) {
         }
         _ => {
             let files = format!("{}/.seedmill/ledger/segment-*/calls.parquet", folder.display());
-            let create = format!(
-                "SET datafusion.execution.listing_table_ignore_subdirectory = false; \
-                 CREATE EXTERNAL TABLE files STORED AS PARQUET LOCATION '{files}'"
-            );
+            let create = format!("CREATE EXTERNAL TABLE files STORED AS PARQUET LOCATION '{files}'");
             workspace.sql(&create).await.expect("a table");
             "SELECT call_id, response FROM files"
         }

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNodeRecursion};
-use datafusion::common::{DataFusionError, Result, TableReference, plan_err};
+use datafusion::common::{DataFusionError, Result, TableReference, exec_datafusion_err, plan_err};
 use datafusion::dataframe::DataFrame;
 use datafusion::datasource::listing::{ListingTable, ListingTableUrl};
 use datafusion::datasource::{provider_as_source, source_as_provider};
@@ -23,9 +23,11 @@ use object_store::local::LocalFileSystem;
 
 use super::file_tables::table_of_files;
 use super::footer::footer_split;
+use super::glob_table::{GlobTable, listing_of, session_of};
 use super::macros::InlineMacros;
 use crate::lineage::{Licence, Lineage, MarkedTable, Origin, SPLIT_KEY, Split, lineage_of};
 use crate::model_call::call_nodes;
+use crate::stores::{FolderGlob, listing_url};
 use crate::tasks::{Catalog, Task};
 
 /// Files that are looked into at a time.
@@ -104,17 +106,14 @@ pub async fn create(ctx: &SessionContext, mut create: CreateExternalTable) -> Re
     };
     // The table that is there keeps the mark that it has.
     let kept = create.if_not_exists && ctx.table_exist(name.clone())?;
-    let done = if let (false, Some(location)) = (kept, pattern_of_url(&create)) {
-        // DataFusion lists patterns in local paths only.
-        if !create.or_replace && ctx.table_exist(name.clone())? {
-            return plan_err!("the table {name} is already there");
+    let listed = if kept { None } else { listed_by_us(ctx, &create).await? };
+    let done = match listed {
+        Some(table) => {
+            ctx.deregister_table(name.clone())?;
+            ctx.register_table(name.clone(), table)?;
+            ctx.read_empty()?.limit(0, Some(0))?
         }
-        let table = table_of_files(&ctx.state(), location).await?;
-        ctx.deregister_table(name.clone())?;
-        ctx.register_table(name.clone(), table)?;
-        ctx.read_empty()?.limit(0, Some(0))?
-    } else {
-        ctx.execute_logical_plan(LogicalPlan::Ddl(DdlStatement::CreateExternalTable(Box::new(create)))).await?
+        None => ctx.execute_logical_plan(LogicalPlan::Ddl(DdlStatement::CreateExternalTable(Box::new(create)))).await?,
     };
     if kept {
         return Ok(done);
@@ -123,9 +122,9 @@ pub async fn create(ctx: &SessionContext, mut create: CreateExternalTable) -> Re
     if let Some(marked) = (table.as_ref() as &dyn Any).downcast_ref::<MarkedTable>() {
         table = Arc::clone(marked.inner());
     }
-    let found = match (table.as_ref() as &dyn Any).downcast_ref::<ListingTable>() {
-        Some(listing) => files_lineage(&ctx.state(), listing).await?,
-        None => locations.iter().filter_map(|location| stream_lineage(&ctx.state(), location)).reduce(together),
+    let found = match listing_of(table.as_ref()).is_some() {
+        true => files_lineage(&ctx.state(), table.as_ref()).await?,
+        false => locations.iter().filter_map(|location| stream_lineage(&ctx.state(), location)).reduce(together),
     };
     let lineage = match (said, found) {
         (Some(split), found) => {
@@ -145,6 +144,64 @@ pub async fn create(ctx: &SessionContext, mut create: CreateExternalTable) -> Re
         mark(ctx, name, table, lineage)?;
     }
     Ok(done)
+}
+
+/// The table, where DataFusion does not list its files: it knows patterns in local paths only, and of names in one folder.
+async fn listed_by_us(ctx: &SessionContext, create: &CreateExternalTable) -> Result<Option<Arc<dyn TableProvider>>> {
+    let glob = folder_glob(create)?;
+    let location = pattern_of_url(create);
+    if (glob.is_some() || location.is_some()) && !create.or_replace && ctx.table_exist(create.name.clone())? {
+        return plan_err!("the table {} is already there", create.name);
+    }
+    Ok(match (glob, location) {
+        (Some(glob), _) => Some(table_of_glob(&ctx.state(), create, glob).await?),
+        (None, Some(location)) => Some(table_of_files(&ctx.state(), location).await?),
+        (None, None) => None,
+    })
+}
+
+/// The pattern that is a table's location, where it names folders.
+fn folder_glob(create: &CreateExternalTable) -> Result<Option<FolderGlob>> {
+    // DataFusion opens a stream by its path, and refuses temporary tables.
+    if create.unbounded || create.temporary {
+        return Ok(None);
+    }
+    for location in &create.locations {
+        if let Some(glob) = FolderGlob::of(&listing_url(location)?)? {
+            return match create.locations.len() {
+                1 => Ok(Some(glob)),
+                _ => plan_err!("'{location}' is a pattern that names folders: it must be the table's only location"),
+            };
+        }
+    }
+    Ok(None)
+}
+
+/// The table of a pattern that names folders. DataFusion makes it, of the folder in the pattern's session: columns, options
+/// and partitions are what they are for any location.
+async fn table_of_glob(
+    state: &SessionState,
+    create: &CreateExternalTable,
+    glob: FolderGlob,
+) -> Result<Arc<dyn TableProvider>> {
+    let location = create.locations.join(", ");
+    let session = session_of(&glob, state)?;
+    // With columns that are told, files may come later.
+    if create.schema.fields().is_empty() {
+        let store = session.runtime_env().object_store(glob.folder())?;
+        let mut files = glob.folder().list_all_files(&session, store.as_ref(), "").await?;
+        if files.try_next().await?.is_none() {
+            return plan_err!("no file matches the pattern '{location}'");
+        }
+    }
+    let factory = session.table_factories().get(create.file_type.to_uppercase().as_str());
+    let factory = factory.ok_or_else(|| exec_datafusion_err!("Unable to find factory for {}", create.file_type))?;
+    let of_folder = CreateExternalTable { locations: vec![glob.all_in_folder()?], ..create.clone() };
+    let table = factory.create(&session, &of_folder).await?;
+    match (table.as_ref() as &dyn Any).downcast_ref::<ListingTable>() {
+        Some(listing) => Ok(Arc::new(GlobTable::new(listing.clone(), glob))),
+        None => plan_err!("'{location}' is a pattern, and an unbounded table is one file"),
+    }
 }
 
 fn pattern_of_url(create: &CreateExternalTable) -> Option<&str> {
@@ -169,7 +226,7 @@ pub async fn with_marks_of_today(ctx: &SessionContext, plan: LogicalPlan) -> Res
         writes |= matches!(node, LogicalPlan::Copy(_) | LogicalPlan::Dml(_));
         if let LogicalPlan::TableScan(scan) = node
             && let Ok(table) = source_as_provider(&scan.source)
-            && listing_to_look_at(table.as_ref()).is_some()
+            && files_to_look_at(table.as_ref()).is_some()
             && !tables.iter().any(|known| Arc::ptr_eq(known, &table))
         {
             tables.push(table);
@@ -194,7 +251,7 @@ pub async fn with_marks_to_keep(ctx: &SessionContext, plan: LogicalPlan) -> Resu
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node
             && let Ok(table) = source_as_provider(&scan.source)
-            && listing_to_look_at(table.as_ref()).is_some()
+            && files_to_look_at(table.as_ref()).is_some()
         {
             tables.push(table);
         }
@@ -210,9 +267,9 @@ async fn marked_anew(
 ) -> Result<LogicalPlan> {
     let mut held_out = Vec::new();
     for table in tables {
-        if let Some(listing) = listing_to_look_at(table.as_ref())
+        if let Some(files) = files_to_look_at(table.as_ref())
             && let Some(lineage) =
-                files_lineage(&ctx.state(), listing).await?.filter(|lineage| lineage.split.is_held_out())
+                files_lineage(&ctx.state(), files).await?.filter(|lineage| lineage.split.is_held_out())
         {
             held_out.push((table, lineage));
         }
@@ -234,9 +291,9 @@ async fn marked_anew(
     .data()
 }
 
-/// The files of a table whose mark rests on them, unless they are known to be held out.
-fn listing_to_look_at(table: &dyn TableProvider) -> Option<&ListingTable> {
-    let table: &dyn Any = match lineage_of(table) {
+/// A table of files whose mark rests on them, unless they are known to be held out.
+fn files_to_look_at(table: &dyn TableProvider) -> Option<&dyn TableProvider> {
+    let files = match lineage_of(table) {
         None => table,
         Some(lineage) => match lineage.origin {
             Origin::FileName | Origin::Footer | Origin::CatalogFile if !lineage.split.is_held_out() => {
@@ -245,12 +302,21 @@ fn listing_to_look_at(table: &dyn TableProvider) -> Option<&ListingTable> {
             _ => return None,
         },
     };
-    table.downcast_ref::<ListingTable>()
+    listing_of(files).map(|_| files)
 }
 
 /// What the files of a table say together: held out where one of them is, with the strictest of their licences; `None`
-/// where none says anything.
-pub async fn files_lineage(state: &SessionState, listing: &ListingTable) -> Result<Option<Lineage>> {
+/// where none says anything. They are those that a scan of the table would list now.
+pub async fn files_lineage(state: &SessionState, table: &dyn TableProvider) -> Result<Option<Lineage>> {
+    let Some((listing, glob)) = listing_of(table) else { return Ok(None) };
+    let in_folders;
+    let state = match glob {
+        Some(glob) => {
+            in_folders = session_of(glob, state)?;
+            &in_folders
+        }
+        None => state,
+    };
     let runtime = state.runtime_env();
     let catalog = state.config().get_extension::<CatalogFiles>();
     let parquet = listing.options().format.get_ext() == "parquet";

@@ -22,13 +22,14 @@ use futures::TryStreamExt;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use super::external_table::files_lineage;
+use super::glob_table::{GlobTable, session_of};
 use super::run_schemas;
 use super::stage_views::StageViews;
 use super::state_now::StateNow;
 use crate::config::CONFIG_FILE;
 use crate::lineage::MarkedTable;
 use crate::publish::{FileKind, Run, newest_complete_run, newest_run};
-use crate::stores::{Place, listing_url};
+use crate::stores::{FolderGlob, Place, listing_url};
 
 /// The formats by extension; each but Parquet and Arrow may have one of [`COMPRESSIONS`] behind it.
 const FORMATS: [&str; 7] = ["parquet", "jsonl", "ndjson", "json", "csv", "tsv", "arrow"];
@@ -166,11 +167,24 @@ pub async fn table_of_files(state: &SessionState, location: &str) -> Result<Arc<
     let taken = stores.and_then(|stores| stores.take_query(location));
     let location = taken.as_deref().unwrap_or(location);
     let url = listing_url(&if folder { format!("{location}/") } else { location.to_owned() })?;
-    let store = state.runtime_env().object_store(&url)?;
-    let mut found: Vec<ObjectMeta> = url.list_all_files(state, store.as_ref(), "").await?.try_collect().await?;
+    let is_pattern = url.get_glob().is_some();
+    let glob = FolderGlob::of(&url)?;
+    let in_folders;
+    let (url, session) = match &glob {
+        Some(glob) => {
+            in_folders = session_of(glob, state)?;
+            (glob.folder().clone(), &in_folders)
+        }
+        None => (url, state),
+    };
+    let store = session.runtime_env().object_store(&url)?;
+    let mut found: Vec<ObjectMeta> = url.list_all_files(session, store.as_ref(), "").await?.try_collect().await?;
     found.sort_by(|a, b| a.location.cmp(&b.location));
     if found.is_empty() {
-        return plan_err!("there is no table and no file '{location}'");
+        return match is_pattern {
+            true => plan_err!("no file matches the pattern '{location}'"),
+            false => plan_err!("there is no table and no file '{location}'"),
+        };
     }
     // Beside data there may be a card, a manifest and the like.
     let data = found.iter().filter_map(|file| Some((file, kind_of(file.location.filename()?)?)));
@@ -198,12 +212,16 @@ pub async fn table_of_files(state: &SessionState, location: &str) -> Result<Arc<
     };
     let options =
         ListingOptions::new(reader(format, compression, store.as_ref(), first).await?).with_file_extension(extension);
-    let config = ListingTableConfig::new(url).with_listing_options(options).infer_schema(state).await;
+    let config = ListingTableConfig::new(url).with_listing_options(options).infer_schema(session).await;
     let config = config.map_err(|e| e.context(format!("the columns of '{location}' cannot be read")))?;
     let table = ListingTable::try_new(config)?.with_cache(state.runtime_env().cache_manager.get_file_statistic_cache());
-    Ok(match files_lineage(state, &table).await? {
-        Some(lineage) => Arc::new(MarkedTable::new(Arc::new(table), lineage)),
+    let table: Arc<dyn TableProvider> = match glob {
+        Some(glob) => Arc::new(GlobTable::new(table, glob)),
         None => Arc::new(table),
+    };
+    Ok(match files_lineage(state, table.as_ref()).await? {
+        Some(lineage) => Arc::new(MarkedTable::new(table, lineage)),
+        None => table,
     })
 }
 

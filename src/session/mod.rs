@@ -6,6 +6,7 @@ mod external_table;
 mod file_tables;
 mod filled_tables;
 mod footer;
+mod glob_table;
 mod join_keys;
 mod kept_tables;
 mod macros;

@@ -22,6 +22,7 @@ use super::dialect::parse;
 use super::external_table::CatalogFiles;
 use super::file_tables;
 use super::join_keys;
+use super::kept_tables;
 use super::macros::{InlineMacros, MacroFactory};
 use super::pipeline::{Pipeline, SqlFile};
 use super::pipeline_url;
@@ -343,6 +344,7 @@ impl Workspace {
     }
 
     async fn register_tables(&self) -> Result<()> {
+        kept_tables::remember_home(&self.ctx);
         self.catalog.register(&self.ctx)?;
         for (name, table) in ledger::tables(self.ledger()) {
             self.ctx.register_table(name, table)?;

@@ -2,6 +2,7 @@
 //! store, made from the usual environment the first time that a URL names it, and its errors as sentences.
 
 mod aws_profile;
+mod folder_glob;
 mod held;
 mod hub;
 mod hub_client;
@@ -29,6 +30,7 @@ use object_store::local::LocalFileSystem;
 use object_store::{ClientOptions, ObjectStore};
 use url::{Position, Url};
 
+pub use folder_glob::FolderGlob;
 pub use held::HeldStores;
 use hub::Hub;
 pub use listing_url::listing_url;

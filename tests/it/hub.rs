@@ -81,6 +81,7 @@ fn files_of_a_dataset_and_of_a_web_server_are_tables_and_held_out_ones_never_rea
     let (model, hub) = (FaultServer::start(crate::fault_server::answer), hub());
     let scratch = scratch(&model, &hub, "");
     assert_eq!(scratch.value("SELECT count(*) FROM 'hf://datasets/team/capitals/main/train-*.csv'"), "2");
+    assert_eq!(scratch.value("SELECT count(*) FROM 'hf://datasets/team/capitals/*/train-*.csv'"), "2");
     assert_eq!(scratch.value("SELECT a FROM 'hf://datasets/team/capitals@main/main/test-00000.csv'"), "Madrid");
     assert_eq!(scratch.value(&format!("SELECT max(a) FROM '{}/plain/rows.csv'", hub.endpoint)), "Rome");
     let sql =

@@ -106,9 +106,36 @@ fn files_of_a_bucket_are_tables_by_pattern_and_compression() {
     assert!(error.contains("holds held-out rows (split test, says its file name)"), "{error}");
     assert_eq!(model.count(), 0);
     let error = failure(&scratch, "SELECT * FROM 's3://bucket/none/*.parquet'");
-    assert!(error.contains("there is no table and no file 's3://bucket/none/*.parquet'"), "{error}");
+    assert!(error.contains("no file matches the pattern 's3://bucket/none/*.parquet'"), "{error}");
     let error = failure(&scratch, "SELECT * FROM 's3://other/x.parquet'");
     assert!(error.contains("there is no bucket s3://other"), "{error}");
+}
+
+#[test]
+fn a_pattern_reaches_into_the_folders_of_a_bucket_that_it_names() {
+    let (model, s3) = (model(), S3Server::start());
+    for (file, n) in [("a/train", 1), ("b/train", 2), ("a/other", 4), ("a/deep/train", 8), ("train", 16)] {
+        s3.write(&format!("sets/{file}.jsonl"), format!("{{\"n\": {n}}}\n"));
+    }
+    s3.write("sets/b/exam.test.jsonl", "{\"n\": 32}\n");
+    let more = "[tables.inbox]\nlocation = \"s3://bucket/sets/*/train.jsonl\"\n";
+    let scratch = Scratch::new(model.url(), IN_FLIGHT, more).with_variables(&s3.variables());
+    assert_eq!(scratch.value("SELECT sum(n) FROM 's3://bucket/sets/*/train.jsonl'"), "3");
+    assert_eq!(scratch.value("SELECT sum(n) FROM 's3://bucket/sets/**/train.jsonl'"), "27");
+    assert_eq!(scratch.value("SELECT sum(n) FROM 's3://bucket/sets/a/*.jsonl'"), "5");
+    assert_eq!(scratch.value("SELECT sum(n) FROM inbox"), "3");
+    // The columns are the statement's.
+    let created = "CREATE EXTERNAL TABLE t (n INT, m INT) STORED AS JSON LOCATION 's3://bucket/sets/*/train.jsonl'; \
+                   SELECT sum(n) + count(m) AS told FROM t";
+    let told = scratch.ok(&["sql", "--format", "csv", "-c", created]);
+    assert!(told.lines().any(|line| line == "3"), "{told}");
+
+    let held = "SELECT * FROM generate((SELECT n FROM 's3://bucket/sets/*/*.jsonl'), model => 'm', prompt => 'q' || n)";
+    let error = failure(&scratch, held);
+    assert!(error.contains("holds held-out rows (split test, says its file name)"), "{error}");
+    assert_eq!(model.count(), 0);
+    let error = failure(&scratch, "SELECT * FROM 's3://bucket/sets/*/none.jsonl'");
+    assert!(error.contains("no file matches the pattern 's3://bucket/sets/*/none.jsonl'"), "{error}");
 }
 
 #[test]
