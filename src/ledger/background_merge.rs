@@ -67,7 +67,7 @@ impl BackgroundMerge {
             is_warned: false,
         };
         // What others have left there to be deleted.
-        if !listing.replaced.is_empty() || !listing.strays.is_empty() {
+        if !listing.replaced.is_empty() {
             merging.start();
         }
         merging
@@ -178,14 +178,15 @@ async fn merge_many(
     old: Vec<String>,
 ) -> Result<Done, LedgerError> {
     let listing = shared.add_objects(objects).await?;
-    let mut replaced = Vec::new();
+    let (mut replaced, mut strays) = (Vec::new(), Vec::new());
     if listing.logs.len() >= at_least {
         let inputs = newest(sources(objects, &listing));
-        replaced = merge(objects, shared, &listing, &inputs, None).await?.replaced;
+        let merged = merge(objects, shared, &listing, &inputs, None).await?;
+        (replaced, strays) = (merged.replaced, merged.strays);
         shared.add_objects(objects).await?;
     }
     let deleted = async {
-        objects.delete(old).await?;
+        objects.delete(old.into_iter().chain(strays)).await?;
         sweep(objects, &listing, GRACE).await
     };
     Ok(Done { replaced, undeleted: deleted.await.err() })

@@ -19,6 +19,7 @@ mod on_a_store;
 mod pushdown;
 mod replay;
 mod sealing;
+mod strays;
 mod unsent_logs;
 
 fn id(n: u32) -> CallId {

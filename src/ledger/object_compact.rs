@@ -46,7 +46,7 @@ pub(super) async fn compact_objects(
         let mut replaced = merged.replaced.into_iter();
         objects.delete(replaced.next()).await?;
         crash_points::pass("merged object deleted");
-        objects.delete(replaced).await?;
+        objects.delete(replaced.chain(merged.strays)).await?;
         listing = merged.listing;
         // What the next merge leaves out, because a segment has it.
         shared.add_listing(&objects, &listing).await.map_err(busy)?;

@@ -4,8 +4,13 @@
 //! The order of steps: (1) the files of the new segment are put, and logs of which a part cannot be read are copied to names
 //! that nobody deletes; (2) the next generation, which names the segment and what it replaces, is created (the commit
 //! point); (3) the caller deletes what it replaces, at once or later. After a crash before (2) the files are strays, which a
-//! later merge deletes when they are a day old; after it what is replaced counts no more, and a later merge deletes it. A
-//! reader that listed before (2) finds objects gone, and lists again.
+//! later merge deletes; after it what is replaced counts no more, and a later merge deletes it. A reader that listed
+//! before (2) finds objects gone, and lists again.
+//!
+//! No age says whether the writer of a stray is dead: clocks go wrong, and a machine can sleep for days between (1) and (2).
+//! So strays go only behind a commit of one's own, made from the listing that shows them: who has put them made them from
+//! the same generation or an older one, and comes too late from then on. That they are a day old, by the store's clock
+//! alone, is for readers of segments that were replaced just now.
 //!
 //! A call stands in one segment at most: it is left out of a log if a segment has it. It is never left out because a
 //! log has it, for who knows that log first may know it alone.
@@ -23,7 +28,7 @@ use super::objects::{Commit, Listing, Objects};
 use super::shared::Shared;
 use super::{LedgerError, crash_points};
 
-/// Files that no generation names may be another process's, on their way into the next one.
+/// Younger files that no generation names may be read by who has listed an older one.
 const STRAY_AGE: Duration = Duration::from_secs(86_400);
 
 /// What gc wants of a merge.
@@ -41,6 +46,8 @@ pub(super) struct Merged {
     pub(super) listing: Listing,
     /// Objects that count no more.
     pub(super) replaced: Vec<String>,
+    /// Old files of segments that no generation names, and none can name any more.
+    pub(super) strays: Vec<String>,
 }
 
 /// Merges inputs, which stand in the order of their age. All that was listed is known to `shared`. [`LedgerError::Busy`]
@@ -71,27 +78,32 @@ pub(super) async fn merge(
     }
     let mut next = replaced_by(&listing.generation, inputs, written.clone());
     next.drops += u64::from(dropping.is_some());
-    let refused = match dropping {
-        Some(dropping) if uses_are_new(objects, dropping).await? => Some(busy("in use by another process")),
+    let committed = match dropping {
+        Some(dropping) if uses_are_new(objects, dropping).await? => Err(busy("in use by another process")),
         _ => match objects.commit(listing.number + 1, &next).await? {
-            Commit::Holds => None,
-            Commit::TooLate => Some(busy(MERGED_BY_ANOTHER)),
+            Commit::Holds { since } => Ok(since),
+            Commit::TooLate => Err(busy(MERGED_BY_ANOTHER)),
             // What was written stays: the higher generation may name it. If it does not, they are strays.
             Commit::Passed => return Err(busy(MERGED_BY_ANOTHER)),
         },
     };
-    if let Some(refused) = refused {
-        objects.delete(written.names()).await?;
-        return Err(refused);
-    }
+    let since = match committed {
+        Ok(since) => since,
+        Err(refused) => {
+            objects.delete(written.names()).await?;
+            return Err(refused);
+        }
+    };
     crash_points::pass("generation created");
     let merged: HashSet<&str> = inputs.iter().filter_map(Input::log_name).collect();
     let kept = listing.logs.iter().zip(&listing.log_bytes).filter(|(log, _)| !merged.contains(log.name.as_str()));
     let (logs, log_bytes) = kept.map(|(log, bytes)| (Arc::clone(log), *bytes)).unzip();
+    let is_old = |time: &SystemTime| since.duration_since(*time).is_ok_and(|age| age >= STRAY_AGE);
+    let strays = listing.strays.iter().filter(|(_, time)| is_old(time)).map(|(name, _)| name.clone());
     Ok(Merged {
         listing: Listing {
             number: listing.number + 1,
-            since: Some(SystemTime::now()),
+            since: Some(since),
             generation: Arc::new(next),
             logs,
             log_bytes,
@@ -99,6 +111,7 @@ pub(super) async fn merge(
             strays: Vec::new(),
         },
         replaced: inputs.iter().flat_map(Input::names).chain([generation_name(listing.number)]).collect(),
+        strays: strays.collect(),
     })
 }
 
@@ -134,10 +147,9 @@ fn replaced_by(generation: &Generation, inputs: &[Input], segment: SegmentEntry)
     next
 }
 
-/// Deletes what counts no more, if that is so since `grace` at least, and what a dead process has left half done.
+/// Deletes what counts no more, if that is so since `grace` at least. Where this machine's clock is ahead of the store's
+/// it is less, and readers list again.
 pub(super) async fn sweep(objects: &Objects, listing: &Listing, grace: Duration) -> Result<(), LedgerError> {
-    let is_older = |time: &SystemTime, than: Duration| time.elapsed().is_ok_and(|age| age >= than);
-    let replaced = listing.replaced.iter().filter(|_| listing.since.is_none_or(|since| is_older(&since, grace)));
-    let strays = listing.strays.iter().filter(|(_, time)| is_older(time, STRAY_AGE)).map(|(name, _)| name);
-    objects.delete(replaced.chain(strays).cloned().collect::<Vec<_>>()).await
+    let is_due = listing.since.is_none_or(|since| since.elapsed().is_ok_and(|age| age >= grace));
+    if is_due { objects.delete(listing.replaced.clone()).await } else { Ok(()) }
 }

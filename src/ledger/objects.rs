@@ -44,7 +44,8 @@ impl Listing {
 /// What came of a generation that was to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Commit {
-    Holds,
+    /// By the store's clock since then. Nothing can be committed any more that was made from a generation before it.
+    Holds { since: SystemTime },
     /// Another process's has its number: nobody will read this one.
     TooLate,
     /// There is a higher one. That may have been made from this one, or from another of this number that is deleted.
@@ -141,8 +142,14 @@ impl Objects {
         }
         // The number may have been used and deleted, but then there is a higher one.
         let listed = self.prefix.list().await.map_err(|e| self.error(&e))?;
-        let highest = listed.iter().filter_map(|(name, _)| generation_number(name)).max();
-        Ok(if highest == Some(number) { Commit::Holds } else { Commit::Passed })
+        let highest = listed
+            .iter()
+            .filter_map(|(name, meta)| Some((generation_number(name)?, meta.last_modified)))
+            .max_by_key(|(number, _)| *number);
+        Ok(match highest {
+            Some((highest, time)) if highest == number => Commit::Holds { since: time.into() },
+            _ => Commit::Passed,
+        })
     }
 
     /// Puts a log. That it returns means that the log is durable.

@@ -1,11 +1,12 @@
-//! A store in memory that holds up the first request of a kind until a test lets it go.
+//! A store in memory that holds up the first request of a kind until a test lets it go, and whose clock can be behind.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use chrono::TimeDelta;
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -18,6 +19,7 @@ use tokio::sync::oneshot;
 pub struct GatedStore {
     inner: Arc<InMemory>,
     gate: Mutex<Option<Gate>>,
+    older: Mutex<Option<(&'static str, TimeDelta)>>,
 }
 
 #[derive(Debug)]
@@ -28,12 +30,17 @@ struct Gate {
 }
 
 impl GatedStore {
-    /// Holds up the next request whose text (`list …`, `get …`) has this in it: told when it is there; it goes on when
-    /// it is told to.
+    /// Holds up the next request whose text (`list`, `get …`, `put …`) has this in it: told when it is there; it goes on
+    /// when it is told to.
     pub fn hold(&self, request: &'static str) -> (oneshot::Receiver<()>, oneshot::Sender<()>) {
         let ((reached, is_there), (go_on, go)) = (oneshot::channel(), oneshot::channel());
         *self.gate.lock().unwrap() = Some(Gate { request, reached, go });
         (is_there, go_on)
+    }
+
+    /// From now on objects with this in their paths are listed as so much older than they are by the clock here.
+    pub fn list_as_older(&self, name: &'static str, by: TimeDelta) {
+        *self.older.lock().unwrap() = Some((name, by));
     }
 
     fn pass(&self, request: &str) -> impl Future<Output = ()> + Send + 'static {
@@ -56,6 +63,7 @@ impl fmt::Display for GatedStore {
 #[async_trait]
 impl ObjectStore for GatedStore {
     async fn put_opts(&self, location: &Path, payload: PutPayload, opts: PutOptions) -> Result<PutResult> {
+        self.pass(&format!("put {location}")).await;
         self.inner.put_opts(location, payload, opts).await
     }
 
@@ -74,11 +82,21 @@ impl ObjectStore for GatedStore {
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         let (pass, inner, prefix) = (self.pass("list"), Arc::clone(&self.inner), prefix.cloned());
+        let older = *self.older.lock().unwrap();
+        let stamped = move |mut meta: ObjectMeta| {
+            if let Some((name, by)) = older
+                && meta.location.to_string().contains(name)
+            {
+                meta.last_modified -= by;
+            }
+            meta
+        };
         async move {
             pass.await;
             inner.list(prefix.as_ref())
         }
         .flatten_stream()
+        .map_ok(stamped)
         .boxed()
     }
 
