@@ -199,7 +199,11 @@ impl FollowedLog {
             self.read = len;
             return Ok(());
         }
-        let mut reader = LogReader::from(&self.file, self.read, len);
+        let mut reader = match self.read {
+            // With a look at the version: who cannot read a newer format must not pay for what is in it.
+            HEADER_LEN => LogReader::up_to(&self.file, len)?,
+            read => LogReader::from(&self.file, read, len),
+        };
         let mut places = Vec::new();
         while let Some(frame) = reader.next_frame()? {
             for record in &frame.records {

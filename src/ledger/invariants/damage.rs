@@ -53,6 +53,21 @@ async fn a_group_of_a_newer_program_stops_who_opens_reads_follows_or_compacts() 
     assert!(newer.exists());
 }
 
+/// A newer format whose groups can be read as if they were of this one.
+#[tokio::test]
+async fn a_log_of_a_newer_format_stops_who_follows_it_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = ledger_of(folder.path(), 1).await;
+    let mut bytes = fs::read(files(folder.path(), ".log").remove(0)).unwrap();
+    bytes[8] = 2;
+    let newer = folder.path().join("log-000000000001-0000000000000001.log");
+    fs::write(&newer, &bytes).unwrap();
+    let error = ledger.find_of_others(&id(9)).await.unwrap_err().to_string();
+    assert!(error.contains("version 2") && error.contains("reads version 1"), "{error}");
+    ledger.close().await.unwrap();
+    assert_eq!(fs::read(&newer).unwrap(), bytes);
+}
+
 fn at(name: &str) -> ObjectPath {
     ObjectPath::from(format!("ledger/{name}"))
 }
