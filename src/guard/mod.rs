@@ -12,7 +12,7 @@ mod role;
 mod row_gate;
 
 pub use held_out::HeldOutGuard;
-pub use held_out_copy::{LoadHeldOutRows, held_out_copy};
+pub use held_out_copy::{LoadHeldOutRows, held_out_copy, held_out_row};
 pub use licence::LicenceGate;
 pub use licence_permits::LicencePermits;
 pub use outflow::HeldOutOutflow;

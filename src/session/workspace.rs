@@ -35,6 +35,7 @@ use crate::curate::{self, CurateExtensionPlanner, CuratePlanner};
 use crate::endpoint::Models;
 use crate::guard::{
     HeldOutGuard, HeldOutOutflow, LicenceGate, LicencePermits, LoadHeldOutRows, RowGate, held_out_copy,
+    held_out_row,
 };
 use crate::ledger::{self, Location};
 use crate::lineage::{Licence, Lineage, Origin, Target, lineage_of};
@@ -443,6 +444,7 @@ fn context(
     ctx.register_udf(Render::udf());
     ctx.register_udf(LicencePermits::udf());
     ctx.register_table("heldout_coverage", Arc::new(HeldOutCoverage(Arc::clone(&held_out))))?;
+    ctx.register_udf(held_out_row(Arc::clone(&held_out)));
     ctx.register_udf(held_out_copy(held_out));
     ctx.register_variable(VarType::UserDefined, Arc::clone(variables) as _);
     Ok(ctx)
