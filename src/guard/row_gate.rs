@@ -1,6 +1,6 @@
 //! The row guard: training rows that are copies of held-out rows never reach a model call, nor a table that another plan
 //! could bring to one. In: an analyzed plan. Out: the same plan with a filter over the catalog's training rows below calls
-//! and INSERT. `seed_verdicts` counts the same rows.
+//! and INSERT; what that leaves out is counted (see [`super::row_gate_exec`]). `seed_verdicts` has the same rows.
 //!
 //! A row is looked at where it leaves the catalog, with all of its columns: what a query makes of them (another name, a
 //! part, an answer alone) cannot be told from a user's own text. So a table that is filled from training rows gets none of
