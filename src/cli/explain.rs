@@ -55,6 +55,10 @@ pub async fn explain(root: Option<PathBuf>, arguments: ExplainArguments) -> Resu
         Some((notes, calls)) => (notes.clone(), Some(count(&workspace, calls).await?)),
         None => (Vec::new(), None),
     };
+    // A preview has looked for its seeds in all rows.
+    if counts.is_some() && arguments.limit_seeds.is_none() {
+        workspace.tell_left_out();
+    }
     let estimates = match &counts {
         None => estimate(&physical, &history)?,
         Some(counts) => {

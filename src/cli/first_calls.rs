@@ -23,6 +23,8 @@ impl FirstCalls {
         limit_seeds: Option<NonZeroUsize>,
     ) -> Result<FirstCalls> {
         let shared = share_inputs(workspace.ctx(), plan.clone()).await?;
+        // What has been run is not run again.
+        workspace.tell_left_out();
         let Some(seeds) = limit_seeds else { return Ok(FirstCalls { written: plan, shared }) };
         let preview = Preview::of(&workspace.ctx().state(), &shared, seeds.get()).await?;
         Ok(FirstCalls { written: preview.limit(plan)?, shared: preview.limit(shared)? })

@@ -74,6 +74,7 @@ pub async fn run(root: Option<PathBuf>, arguments: RunArguments, console: Consol
         Ending::Complete(rows, views) => (rows, views),
         Ending::Stopped(code) => return Ok(code),
     };
+    workspace.tell_left_out();
     if let Some(view) = view {
         match console {
             Console::Json => finished_event(&workspace, console, &views, None, EXIT_OK),

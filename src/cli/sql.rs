@@ -85,6 +85,7 @@ pub async fn run_text(workspace: &Workspace, text: &str, output: &mut Output) ->
         // A definition gives no columns.
         if !frame.schema().fields().is_empty() {
             rows += output.print(frame).await?;
+            workspace.tell_left_out();
         }
     }
     Ok(rows)

@@ -1,5 +1,6 @@
 //! `held_out_copy(question TEXT [, passage TEXT [, options TEXT[] [, answer_text TEXT]]]) → BOOLEAN`: whether a row has
-//! the question of a held-out row of a loaded task, without regard to case, space and punctuation. False for NULL.
+//! the question of a held-out row of a loaded task, without regard to case, space and punctuation. False for NULL. And its
+//! kin: `held_out_row`, by a row's place, and those of the row guard.
 //! What it looks into is loaded by [`LoadHeldOutRows`] before a plan with it runs.
 
 use std::fmt;
@@ -24,22 +25,41 @@ use crate::tasks::{HeldOutRows, Questions};
 const COPY: &str = "held_out_copy";
 const ROW: &str = "held_out_row";
 const FILES: &str = "no_held_out_copies_in_files_of";
+/// The row guard's own, apart from those of users: what a user leaves out is not counted as left out by the guard.
+pub(super) const LEFT_OUT_SEED: &str = "left_out_seed";
+pub(super) const LEFT_OUT_ROW: &str = "left_out_row";
 
 /// The function `held_out_copy`.
 pub fn held_out_copy(rows: Arc<HeldOutRows>) -> ScalarUDF {
-    ScalarUDF::from(Lookup { name: COPY, rows, signature: Signature::user_defined(Volatility::Immutable) })
+    lookup(COPY, rows)
 }
 
-/// `held_out_row(task TEXT, source_row BIGINT) → BOOLEAN`: the same of a task's training row, by its place. It stands
-/// in plans only, over rows that are not normalized.
-pub(super) fn held_out_row(rows: Arc<HeldOutRows>) -> ScalarUDF {
-    ScalarUDF::from(Lookup { name: ROW, rows, signature: Signature::user_defined(Volatility::Immutable) })
+/// The function `held_out_row(task TEXT, source_row BIGINT) → BOOLEAN`: the same of a task's training row, by its place in
+/// `raw.<task>`. The task is named by a literal: its rows are looked at before the plan runs.
+pub fn held_out_row(rows: Arc<HeldOutRows>) -> ScalarUDF {
+    lookup(ROW, rows)
+}
+
+/// `left_out_seed(question TEXT, passage TEXT, options TEXT[], answer_text TEXT) → BOOLEAN`: whether the row guard leaves a
+/// row of `seeds` out: one without a question, too, which cannot be compared and may ask in its other columns. It stands in
+/// plans only.
+pub(super) fn left_out_seed(rows: Arc<HeldOutRows>) -> ScalarUDF {
+    lookup(LEFT_OUT_SEED, rows)
+}
+
+/// `left_out_row(task TEXT, source_row BIGINT) → BOOLEAN`: the same of a row of `raw.<task>`. It stands in plans only.
+pub(super) fn left_out_row(rows: Arc<HeldOutRows>) -> ScalarUDF {
+    lookup(LEFT_OUT_ROW, rows)
 }
 
 /// `no_held_out_copies_in_files_of(task TEXT, …) → BOOLEAN`: true, or an error where training files of one of the tasks
 /// have copies. It stands in plans only, over files that are read by their paths.
 pub(super) fn no_copies_in_files(rows: Arc<HeldOutRows>) -> ScalarUDF {
-    ScalarUDF::from(Lookup { name: FILES, rows, signature: Signature::user_defined(Volatility::Immutable) })
+    lookup(FILES, rows)
+}
+
+fn lookup(name: &'static str, rows: Arc<HeldOutRows>) -> ScalarUDF {
+    ScalarUDF::from(Lookup { name, rows, signature: Signature::user_defined(Volatility::Immutable) })
 }
 
 struct Lookup {
@@ -82,11 +102,14 @@ impl ScalarUDFImpl for Lookup {
             return Ok(vec![DataType::Utf8; given.len()]);
         }
         let list = DataType::List(Arc::new(Field::new_list_field(DataType::Utf8View, true)));
-        let takes = match self.name {
-            COPY => vec![DataType::Utf8View, DataType::Utf8View, list, DataType::Utf8View],
-            _ => vec![DataType::Utf8, DataType::Int64],
+        let takes = match self.by_place() {
+            true => vec![DataType::Utf8, DataType::Int64],
+            false => vec![DataType::Utf8View, DataType::Utf8View, list, DataType::Utf8View],
         };
-        if given.is_empty() || given.len() > takes.len() || self.name == ROW && given.len() < takes.len() {
+        if self.by_place() && given.len() != takes.len() {
+            return plan_err!("{ROW} takes (task, source_row)");
+        }
+        if given.is_empty() || given.len() > takes.len() {
             return plan_err!(
                 "{COPY} takes (question, passage, options, answer_text), of which only the first is needed"
             );
@@ -112,7 +135,7 @@ impl ScalarUDFImpl for Lookup {
         let constant = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
         let rows = if constant { 1 } else { args.number_rows };
         let columns = args.args.iter().map(|arg| arg.to_array(rows)).collect::<Result<Vec<ArrayRef>>>()?;
-        let found: BooleanArray = if self.name == COPY { self.copies(&columns, rows)? } else { self.rows(&columns)? };
+        let found = if self.by_place() { self.rows(&columns)? } else { self.copies(&columns, rows)? };
         Ok(if constant {
             ColumnarValue::Scalar(ScalarValue::try_from_array(&found, 0)?)
         } else {
@@ -122,6 +145,11 @@ impl ScalarUDFImpl for Lookup {
 }
 
 impl Lookup {
+    /// Whether it is asked by a task and the place of a row.
+    fn by_place(&self) -> bool {
+        matches!(self.name, ROW | LEFT_OUT_ROW)
+    }
+
     /// Never false: a plan would be made without its rows, and nobody would hear of it.
     fn files(&self, tasks: &[ColumnarValue]) -> Result<ColumnarValue> {
         for task in tasks {
@@ -143,7 +171,8 @@ impl Lookup {
         };
         let Some(question) = columns.first() else { return exec_err!("{COPY} needs a question") };
         let questions = Questions::new(question, columns.get(1), columns.get(2), columns.get(3))?;
-        Ok((0..rows).map(|row| Some(index.contains(&questions.keys(row)))).collect())
+        let unasked = |row| self.name == LEFT_OUT_SEED && question.is_null(row);
+        Ok((0..rows).map(|row| Some(unasked(row) || index.contains(&questions.keys(row)))).collect())
     }
 
     fn rows(&self, columns: &[ArrayRef]) -> Result<BooleanArray> {
@@ -153,12 +182,19 @@ impl Lookup {
         let mut last: Option<(&str, Arc<_>)> = None;
         (0..tasks.len())
             .map(|row| {
+                if tasks.is_null(row) || places.is_null(row) {
+                    return Ok(Some(false));
+                }
                 let (task, place) = (tasks.value(row), places.value(row));
                 let copies = match &last {
                     Some((name, copies)) if *name == task => Arc::clone(copies),
                     _ => match self.rows.copies(task) {
                         Some(copies) => Arc::clone(&last.insert((task, copies)).1),
-                        None => return exec_err!("{ROW}: the training rows of '{task}' are not looked at yet"),
+                        None => {
+                            return exec_err!(
+                                "{ROW}: '{task}' is no task with training rows, or is not named by a text in the query"
+                            );
+                        }
                     },
                 };
                 Ok(Some(usize::try_from(place).is_ok_and(|place| place < copies.len() && copies.value(place))))
@@ -237,8 +273,8 @@ fn needs(plan: &LogicalPlan) -> Result<Needs> {
                         _ => None,
                     });
                     match call.func.name() {
-                        COPY => needs.index = true,
-                        ROW => needs.tasks.extend(names.next()),
+                        COPY | LEFT_OUT_SEED => needs.index = true,
+                        ROW | LEFT_OUT_ROW => needs.tasks.extend(names.next()),
                         FILES => needs.files.extend(names),
                         _ => {}
                     }

@@ -1,6 +1,6 @@
 //! The row guard: training rows that are copies of held-out rows never reach a model call, nor a table that another plan
 //! could bring to one. In: an analyzed plan. Out: the same plan with a filter over the catalog's training rows below calls
-//! and INSERT. `seed_verdicts` counts the same rows.
+//! and INSERT; what that leaves out is counted (see [`super::row_gate_exec`]). `seed_verdicts` has the same rows.
 //!
 //! A row is looked at where it leaves the catalog, with all of its columns: what a query makes of them (another name, a
 //! part, an answer alone) cannot be told from a user's own text. So a table that is filled from training rows gets none of
@@ -15,7 +15,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, ScalarUDF, TableScan, lit};
 use datafusion::optimizer::AnalyzerRule;
 
 use super::below_calls::{filter_below_calls_and_inserts, filter_shown};
-use super::held_out_copy::{held_out_copy, held_out_row, no_copies_in_files};
+use super::held_out_copy::{left_out_row, left_out_seed, no_copies_in_files};
 use crate::lineage::{Origin, Split, lineage_of};
 use crate::tasks::HeldOutRows;
 
@@ -26,7 +26,7 @@ const KNOWN_BY: [&str; 4] = ["question", "passage", "options", "answer_text"];
 /// is read by its path is refused as a whole if it has copies: its rows do not say their places.
 #[derive(Debug)]
 pub struct RowGate {
-    copy: Arc<ScalarUDF>,
+    seed: Arc<ScalarUDF>,
     row: Arc<ScalarUDF>,
     files: Arc<ScalarUDF>,
 }
@@ -34,8 +34,8 @@ pub struct RowGate {
 impl RowGate {
     pub fn new(rows: &Arc<HeldOutRows>) -> Self {
         RowGate {
-            copy: Arc::new(held_out_copy(Arc::clone(rows))),
-            row: Arc::new(held_out_row(Arc::clone(rows))),
+            seed: Arc::new(left_out_seed(Arc::clone(rows))),
+            row: Arc::new(left_out_row(Arc::clone(rows))),
             files: Arc::new(no_copies_in_files(Arc::clone(rows))),
         }
     }
@@ -54,14 +54,10 @@ impl RowGate {
         }
         let column = |name: &str| Expr::Column(Column::new(Some(scan.table_name.clone()), name));
         match (lineage.origin, lineage.tasks.as_slice()) {
-            // A row whose question cannot be made cannot be compared, and may ask in its other columns.
-            (Origin::Catalog, []) => {
-                let is_copy = self.copy.call(KNOWN_BY.map(column).to_vec());
-                Some(column(KNOWN_BY[0]).is_not_null().and(Expr::Not(Box::new(is_copy))))
-            }
+            (Origin::Catalog, []) => Some(Expr::Not(Box::new(self.seed.call(KNOWN_BY.map(column).to_vec())))),
             (Origin::Catalog, [task]) => {
-                let is_copy = self.row.call(vec![lit(task.as_str()), column("source_row")]);
-                Some(Expr::Not(Box::new(is_copy)))
+                let left_out = self.row.call(vec![lit(task.as_str()), column("source_row")]);
+                Some(Expr::Not(Box::new(left_out)))
             }
             (Origin::CatalogFile | Origin::Option, tasks @ [_, ..]) => {
                 Some(self.files.call(tasks.iter().map(|task| lit(task.as_str())).collect()))

@@ -1,4 +1,5 @@
-//! Sentences about a plan that are no errors, said while it is planned. Each is kept, and said to the listener, once.
+//! Sentences about a plan that are no errors, said while it is planned. Each is kept, and said to the listener, once. What
+//! a plan has done is told beside them, each time.
 
 use std::fmt;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -27,6 +28,14 @@ impl Warnings {
     /// All warnings so far, in the order in which they came.
     pub fn list(&self) -> Vec<String> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What a plan has done that is no error.
+    pub fn tell(&self, note: String) {
+        if let Some(listener) = self.listener.get() {
+            listener(&note);
+        }
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).push(note);
     }
 
     pub(super) fn say(&self, warning: String) {

@@ -13,8 +13,7 @@ use datafusion::execution::cache::cache_manager::CacheManagerConfig;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::var_provider::VarType;
 use datafusion::logical_expr::{DdlStatement, LogicalPlan};
-use datafusion::optimizer::Analyzer;
-use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::{Analyzer, AnalyzerRule};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::sql::parser::Statement;
 
@@ -35,7 +34,8 @@ use crate::config::{Budget, CONFIG_FILE, Config, Variable};
 use crate::curate::{self, CurateExtensionPlanner, CuratePlanner};
 use crate::endpoint::Models;
 use crate::guard::{
-    HeldOutGuard, HeldOutOutflow, LicenceGate, LicencePermits, LoadHeldOutRows, RowGate, held_out_copy,
+    CountLeftOut, HeldOutGuard, HeldOutOutflow, LeftOut, LicenceGate, LicencePermits, LoadHeldOutRows, RowGate,
+    held_out_copy, held_out_row,
 };
 use crate::ledger::{self, Location};
 use crate::lineage::{Licence, Lineage, Origin, Target, lineage_of};
@@ -78,11 +78,12 @@ pub struct Workspace {
     ctx: SessionContext,
 }
 
-/// What planning reads and says beside the plan.
+/// What plans read and say beside their rows.
 #[derive(Debug, Default)]
 struct PlanNotes {
     warnings: Arc<Warnings>,
     history: SharedHistory,
+    left_out: Arc<LeftOut>,
 }
 
 impl Workspace {
@@ -216,6 +217,8 @@ impl Workspace {
 
     /// Executes a plan of which parts have been run already; `written` is the whole one, with the tables that it reads.
     pub async fn execute_shared(&self, written: &LogicalPlan, plan: LogicalPlan) -> Result<DataFrame> {
+        // Of a statement that failed, or of a count before this one.
+        self.notes.left_out.take();
         if let LogicalPlan::Copy(copy) = &plan {
             let mut names: Vec<String> = call_nodes(&plan)?.iter().map(|call| call.spec().model.clone()).collect();
             names.sort();
@@ -248,7 +251,15 @@ impl Workspace {
         if matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_)) {
             self.read_history().await?;
         }
-        statements::execute(&self.ctx, plan).await
+        let frame = statements::execute(&self.ctx, plan).await?;
+        // CREATE TABLE AS has run.
+        self.tell_left_out();
+        Ok(frame)
+    }
+
+    /// Tells which rows the row guard has left out of what has been run.
+    pub fn tell_left_out(&self) {
+        self.notes.left_out.take().into_iter().for_each(|note| self.notes.warnings.tell(note));
     }
 
     /// What planning has to say that is no error.
@@ -430,6 +441,7 @@ fn context(
         .with_analyzer_rules(rules)
         .with_optimizer_rules(join_keys::optimizer_rules(curate::optimizer_rules(optimizer_rules())))
         .with_physical_optimizer_rules(physical_optimizer_rules(notes.history.clone()))
+        .with_physical_optimizer_rule(Arc::new(CountLeftOut(Arc::clone(&notes.left_out))))
         .with_runtime_env(env)
         .with_query_planner(Arc::new(LoadHeldOutRows::new(
             Arc::clone(&held_out),
@@ -445,6 +457,7 @@ fn context(
     ctx.register_udf(Render::udf());
     ctx.register_udf(LicencePermits::udf());
     ctx.register_table("heldout_coverage", Arc::new(HeldOutCoverage(Arc::clone(&held_out))))?;
+    ctx.register_udf(held_out_row(Arc::clone(&held_out)));
     ctx.register_udf(held_out_copy(held_out));
     ctx.register_variable(VarType::UserDefined, Arc::clone(variables) as _);
     Ok(ctx)

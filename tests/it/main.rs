@@ -23,6 +23,7 @@ mod init;
 mod interrupt;
 mod kill;
 mod ledger_kill;
+mod left_out;
 mod limiter;
 mod object_store;
 mod object_store_compact;
