@@ -31,7 +31,9 @@ impl Preview {
     /// has no `seed_id` of text, each of the calls sees so many rows, the first by its `seed_id` or its first column.
     pub async fn of(state: &SessionState, plan: &LogicalPlan, seeds: usize) -> Result<Preview> {
         let mut inputs: Vec<PlanKey> = Vec::new();
-        for call in call_nodes(plan)? {
+        // With the filters of the guards, which stand below calls only: what they leave out takes no seed's place.
+        let plan = state.analyzer().execute_and_check(plan.clone(), state.config_options(), |_, _| {})?;
+        for call in call_nodes(&plan)? {
             if is_first(call.input())? {
                 let key = PlanKey::of(call.input())?;
                 if !inputs.contains(&key) {

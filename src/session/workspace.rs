@@ -206,13 +206,11 @@ impl Workspace {
     }
 
     pub async fn execute(&self, statement: Statement) -> Result<DataFrame> {
-        let plan = self.plan(statement).await?;
-        self.execute_plan(plan).await
+        self.execute_plan(self.plan(statement).await?).await
     }
 
     pub async fn execute_plan(&self, plan: LogicalPlan) -> Result<DataFrame> {
-        let written = plan.clone();
-        self.execute_shared(&written, plan).await
+        self.execute_shared(&plan.clone(), plan).await
     }
 
     /// Executes a plan of which parts have been run already; `written` is the whole one, with the tables that it reads.

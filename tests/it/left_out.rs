@@ -124,3 +124,22 @@ fn a_run_tells_what_it_leaves_out_once_however_often_it_is_counted() {
         assert_eq!(notes(&scratch.run(&["run"])), [COPIES_OF_RIVERS], "{stages}");
     }
 }
+
+#[test]
+fn a_preview_takes_as_many_seeds_as_it_is_told_where_the_first_ones_are_left_out() {
+    let server = FaultServer::start(answer);
+    let scratch = rivers(&server);
+    scratch.write(
+        "sql/10.sql",
+        "COPY (SELECT question, completion AS answer_text, [seed_id] AS seed_ids, reasons('none', false) AS reasons \
+         FROM generate(TABLE seeds, model => 'm', prompt => question)) TO 'runs' STORED AS CURATED",
+    );
+    let first = scratch.value(
+        "SELECT string_agg(seed_id, ' ' ORDER BY seed_id) FROM (SELECT seed_id FROM seeds WHERE question IS NOT NULL \
+         AND NOT held_out_copy(question, passage, options, answer_text) ORDER BY seed_id LIMIT 4)",
+    );
+    // Of the seven ids of the task three are left out, somewhere among the first.
+    scratch.ok(&["run", "--limit-seeds", "4"]);
+    let taken = "SELECT string_agg(seed_ids[1], ' ' ORDER BY seed_ids[1]) FROM curated";
+    assert_eq!(scratch.value(taken), first);
+}
