@@ -84,22 +84,42 @@ async fn retry_after_holds_everyone_back() {
     assert!(start.elapsed() >= Duration::from_millis(80));
 }
 
+/// When the last of so many requests may go, each sent as soon as it may and answered at once: in seconds, by a clock
+/// that nothing but that moves.
+fn last_may_go(config: &ModelConfig, requests: usize, tokens: u64) -> f64 {
+    let start = Instant::now();
+    let limiter = Limiter::new(config);
+    let last = (0..requests).fold(start, |now, _| {
+        let next = limiter.0.state().may_start(tokens, now).expect("a slot is free");
+        let _permit = limiter.0.state().start(&limiter.0, tokens, next).sent(next);
+        next
+    });
+    last.duration_since(start).as_secs_f64()
+}
+
 #[tokio::test]
 async fn requests_and_tokens_keep_to_their_rates() {
     let config = ModelConfig::openai("http://h/v1", "m");
     // 20 a second and as many at once; ten more take half a second.
-    let limiter = Limiter::new(&ModelConfig { requests_per_minute: Some(1200), ..config.clone() });
+    let requests = |rate| ModelConfig { requests_per_minute: Some(rate), ..config.clone() };
+    let last = last_may_go(&requests(1200), 30, 0);
+    assert!((0.499..0.501).contains(&last), "{last}");
+    // 1000 tokens a second: 1000 at once, 300 more take 0.3 s.
+    let tokens = ModelConfig { tokens_per_minute: Some(60_000), ..config.clone() };
+    let last = last_may_go(&tokens, 1, 1300);
+    assert!((0.299..0.301).contains(&last), "{last}");
+
+    // And so they are let go: a tenth of a second after the first ones, and not much later where a processor is free.
     let start = Instant::now();
-    for _ in 0..30 {
+    let limiter = Limiter::new(&requests(6000));
+    for _ in 0..110 {
         limiter.acquire(0, 0).await;
     }
-    assert!((0.45..3.0).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
-
-    // 1000 tokens a second: 1000 at once, 300 more take 0.3 s.
-    let limiter = Limiter::new(&ModelConfig { tokens_per_minute: Some(60_000), ..config });
+    assert!((0.09..3.0).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
     let start = Instant::now();
-    limiter.acquire(1300, 0).await;
-    assert!((0.28..3.0).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
+    let limiter = Limiter::new(&tokens);
+    limiter.acquire(1100, 0).await;
+    assert!((0.09..3.0).contains(&start.elapsed().as_secs_f64()), "{:?}", start.elapsed());
 }
 
 #[tokio::test]
@@ -117,23 +137,23 @@ async fn an_attempt_gives_back_what_the_server_did_not_use() {
         // What happened, and how many requests and tokens of it count.
         (ErrorKind::Connect, 0, 0),
         (ErrorKind::Request, 0, 0),
-        (ErrorKind::Busy(429), 1, 1000),
+        (ErrorKind::Busy(429), 1, 60_000),
         (ErrorKind::Busy(500), 1, 0),
         (ErrorKind::Refused(401), 1, 0),
         (ErrorKind::ContextOverflow(Some(400)), 1, 0),
-        (ErrorKind::Timeout, 1, 1000),
-        (ErrorKind::TornBody, 1, 1000),
+        (ErrorKind::Timeout, 1, 60_000),
+        (ErrorKind::TornBody, 1, 60_000),
     ];
     let config = ModelConfig {
-        // One and 1000 a second.
-        requests_per_minute: Some(60),
+        // What counts takes a minute to come in again, so that it is not there for this test's slowness.
+        requests_per_minute: Some(1),
         tokens_per_minute: Some(60_000),
         ..ModelConfig::openai("http://h/v1", "m")
     };
     for (kind, requests, tokens) in kinds {
         let limiter = Limiter::new(&config);
         let now = Instant::now();
-        let permit = limiter.0.state().start(&limiter.0, 1000, now).sent(now);
+        let permit = limiter.0.state().start(&limiter.0, 60_000, now).sent(now);
         permit.failed(&SendError::new(kind, ""));
         drop(permit);
         let mut state = limiter.0.state();
@@ -260,13 +280,17 @@ async fn where_the_limit_follows_latency_a_slow_round_cuts_it_by_a_quarter() {
     let config = ModelConfig { max_in_flight: 20, ..ModelConfig::openai("http://h/v1", "m") };
     let after_slow_round = async |adapt_to_latency| {
         let limiter = Limiter::new(&ModelConfig { adapt_to_latency, ..config.clone() });
-        for millis in [20, 200] {
+        let mut latency = Duration::from_millis(20);
+        for _ in 0..2 {
+            let start = Instant::now();
             let mut round = Vec::new();
             for _ in 0..20 {
                 round.push(limiter.acquire(0, 0).await);
             }
-            tokio::time::sleep(Duration::from_millis(millis)).await;
+            tokio::time::sleep(latency).await;
             round.iter().for_each(|permit| permit.succeeded(0));
+            // The second one is slow beside the first, however long that took.
+            latency = Duration::from_millis(200).max(4 * start.elapsed());
         }
         limiter.allowed_in_flight()
     };

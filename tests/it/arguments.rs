@@ -1,12 +1,13 @@
 //! What SQL says of a call is what the server is sent, and rows come as soon as they are there.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures::StreamExt;
 use seedmill::session::{OpenOptions, Workspace};
 use serde_json::json;
 
 use crate::fault_server::{FaultServer, Reply, answer};
+use crate::interrupt::wait_until;
 use crate::scratch::Scratch;
 
 #[test]
@@ -52,10 +53,10 @@ fn a_row_is_given_out_while_others_are_in_flight() {
         let workspace = Workspace::open(options).await.unwrap();
         let sql = "SELECT * FROM generate((SELECT value FROM generate_series(1, 5)), model => 'm', prompt => 'question ' || value)";
         let mut rows = workspace.sql(sql).await.unwrap().execute_stream().await.unwrap();
-        let start = Instant::now();
         let batch = tokio::time::timeout(Duration::from_secs(20), rows.next()).await.expect("a row").unwrap().unwrap();
         assert_eq!(batch.num_rows(), 1);
-        assert!(start.elapsed() < Duration::from_secs(20) && server.in_flight() == 4, "{}", server.in_flight());
+        // It may be out before the last of the others has come to the server.
+        wait_until("the others in flight", || server.in_flight() == 4);
     });
     runtime.shutdown_background();
 }

@@ -1,8 +1,8 @@
 //! What `run` sees to before it pays for anything: models, target, prompts; and runs up to one stage.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
+use crate::closed_port::ClosedPort;
 use crate::fault_server::{FaultServer, Reply};
 use crate::scratch::Scratch;
 
@@ -49,8 +49,8 @@ fn refusal(scratch: &Scratch, arguments: &[&str]) -> String {
 #[test]
 fn a_run_whose_last_model_is_not_there_pays_for_nothing_and_one_that_replays_needs_nobody() {
     let server = server();
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let scratch = workspace(server.url(), &format!("http://{closed}/v1"));
+    let closed = ClosedPort::hold();
+    let scratch = workspace(server.url(), &closed.url());
     let error = refusal(&scratch, &["run"]);
     assert!(
         error.contains("model 'solver' cannot be asked: connect: no connection to")

@@ -1,8 +1,8 @@
 //! `embed` with a model at several addresses, one of which is dead, lacks the model or breaks off.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 
+use crate::closed_port::ClosedPort;
 use crate::fault_server::{Asked, FaultServer, Reply, embeddings};
 use crate::scratch::Scratch;
 
@@ -38,10 +38,9 @@ fn texts<'a>(asked: impl IntoIterator<Item = &'a Asked>) -> BTreeMap<String, usi
 
 #[test]
 fn with_an_address_that_is_dead_or_lacks_the_model_every_text_comes_and_is_paid_once() {
-    // Bound a moment ago, and bound no more.
-    let dead = format!("http://{}/v1", TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap());
+    let dead = ClosedPort::hold();
     let lacking = FaultServer::start(|_, _| Reply::Status(404, None, "The model `m-1` does not exist.".into()));
-    for wrong in [dead.as_str(), lacking.url()] {
+    for wrong in [dead.url().as_str(), lacking.url()] {
         let well = [FaultServer::start(embeddings), FaultServer::start(embeddings)];
         let scratch = workspace(&[wrong, well[0].url(), well[1].url()]);
         assert_eq!(scratch.value(SQL), format!("{ROWS},{ROWS},{ROWS},"), "{wrong}");

@@ -43,6 +43,19 @@ pub enum Reply {
     Drip(Duration),
     /// No reply until the client goes away.
     Hang,
+    /// Another reply, after a delay.
+    Later(Duration, Box<Reply>),
+}
+
+impl Reply {
+    /// What is left to send when its delay is over.
+    async fn due(mut self) -> Reply {
+        while let Reply::Later(delay, then) = self {
+            tokio::time::sleep(delay).await;
+            self = *then;
+        }
+        self
+    }
 }
 
 /// One request as it came.
@@ -339,7 +352,8 @@ async fn handle(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap,
         all.push(asked);
         all.len() as u64 - 1
     };
-    match (shared.behaviour)(&body, nth) {
+    let reply = (shared.behaviour)(&body, nth);
+    match reply.due().await {
         Reply::Answer(text, delay) => {
             tokio::time::sleep(delay).await;
             json_response(shared.whole(&body, &text, "stop").into())
@@ -376,6 +390,7 @@ async fn handle(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap,
             json_response(Body::from_stream(drops))
         }
         Reply::Hang => std::future::pending().await,
+        Reply::Later(..) => unreachable!("its delay is over"),
     }
 }
 
@@ -403,7 +418,8 @@ async fn embed(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap, 
         Reply::Answer(whole, _) => whole,
         _ => unreachable!(),
     };
-    match (shared.behaviour)(&body, nth) {
+    let reply = (shared.behaviour)(&body, nth);
+    match reply.due().await {
         Reply::Answer(text, delay) => {
             tokio::time::sleep(delay).await;
             shared.answered.fetch_add(1, Ordering::SeqCst);

@@ -55,8 +55,14 @@ fn run(rows: usize) -> Seen {
 
 #[test]
 fn first_rows_are_out_long_before_the_last_call_and_rows_between_stages_are_bounded() {
-    let (few, many) = (run(200), run(800));
-    for (seen, rows) in [(&few, 200), (&many, 800)] {
+    // The first rows come out after some tenths of a second, so that half of all calls take more than one. Both at once:
+    // they do little but wait.
+    let (few, many) = std::thread::scope(|scope| {
+        let few = scope.spawn(|| run(400));
+        let many = run(1200);
+        (few.join().unwrap(), many)
+    });
+    for (seen, rows) in [(&few, 400), (&many, 1200)] {
         assert!(seen.first_calls_at_first_row < rows / 2, "{seen:?}");
     }
     // Rows wait in both pumps (each twice the slots), in the channel between them, and while a batch is collected,

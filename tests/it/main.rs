@@ -7,6 +7,7 @@ mod broken_parquet;
 mod budget;
 mod budget_without_usage;
 mod calls_command;
+mod closed_port;
 mod curate;
 mod docs;
 mod embed;
