@@ -246,7 +246,8 @@ impl Permit {
     }
 
     /// The request was answered with this many tokens in all. After a whole round of successes one more may be in
-    /// flight; where the limit follows latency, a quarter fewer after a round that was slow.
+    /// flight; where the limit follows latency, a quarter fewer after a round that was slow. The slot may be kept for a
+    /// while: what was not used of the tokens is there for those who wait at once.
     pub fn succeeded(&self, actual_tokens: u64) {
         let mut state = self.inner.state();
         let charged = self.tokens.swap(actual_tokens, Ordering::Relaxed);
@@ -263,10 +264,14 @@ impl Permit {
             }
         }
         state.successes += 1;
-        if state.allowed < self.inner.max_in_flight && state.successes >= state.allowed {
+        let one_more = state.allowed < self.inner.max_in_flight && state.successes >= state.allowed;
+        if one_more {
             state.successes = 0;
             state.allowed += 1;
-            drop(state);
+        }
+        let gives_back = state.tokens.is_some() && actual_tokens < charged;
+        drop(state);
+        if one_more || gives_back {
             self.inner.hand_out();
         }
     }
@@ -282,6 +287,7 @@ impl Permit {
             let requests = if error.kind.was_sent() { 0.0 } else { 1.0 };
             let tokens = self.tokens.swap(0, Ordering::Relaxed) as f64;
             self.inner.state().take(-requests, -tokens, Instant::now());
+            self.inner.hand_out();
         }
     }
 

@@ -131,6 +131,24 @@ async fn tokens_not_used_and_waits_cut_short_are_given_back() {
     assert!(tokio::time::timeout(Duration::from_millis(200), limiter.acquire(900, 0)).await.is_ok());
 }
 
+/// A slot is kept until the answer is durable.
+#[tokio::test]
+async fn tokens_not_used_are_there_for_those_who_wait_while_the_slot_is_kept() {
+    let config = ModelConfig { tokens_per_minute: Some(60_000), ..ModelConfig::openai("http://h/v1", "m") };
+    let succeeds: fn(&Permit) = |permit| permit.succeeded(0);
+    let fails: fn(&Permit) = |permit| permit.failed(&SendError::new(ErrorKind::Connect, ""));
+    for ends in [succeeds, fails] {
+        let limiter = Limiter::new(&config);
+        let now = Instant::now();
+        // It takes a minute's worth.
+        let kept = limiter.0.state().start(&limiter.0, 60_000, now).sent(now);
+        let mut waits = Box::pin(limiter.acquire(900, 0));
+        assert!(futures::poll!(&mut waits).is_pending());
+        ends(&kept);
+        assert!(futures::poll!(&mut waits).is_ready());
+    }
+}
+
 #[tokio::test]
 async fn an_attempt_gives_back_what_the_server_did_not_use() {
     let kinds = [

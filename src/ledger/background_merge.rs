@@ -1,12 +1,15 @@
 //! Merging while a ledger on an object store is written: many logs become a segment, as a log in a folder is sealed,
 //! beside all other work. In: a look after each put. Out: fewer objects. A failure is a note, and changes nothing.
 
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::TryRecvError;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -38,7 +41,7 @@ pub(super) struct BackgroundMerge {
     objects: Arc<Objects>,
     /// So many logs are merged.
     at_least: usize,
-    running: Option<oneshot::Receiver<Result<Done, LedgerError>>>,
+    running: Option<Running>,
     next_try: Instant,
     /// Objects that this process has replaced, to be deleted from a time on.
     replaced: Vec<(Instant, Vec<String>)>,
@@ -51,6 +54,57 @@ struct Done {
     replaced: Vec<String>,
     /// Why what nobody wants any more is still there.
     undeleted: Option<LedgerError>,
+}
+
+/// A merge on its way, which any thread may go on with.
+type Work = Pin<Box<dyn Future<Output = Result<Done, LedgerError>> + Send>>;
+
+/// A merge on a thread of its own.
+struct Running {
+    /// Cancelled when someone waits for it.
+    wanted: CancellationToken,
+    told: oneshot::Receiver<Told>,
+}
+
+/// The last word of the thread.
+enum Told {
+    Ended(Result<Done, LedgerError>),
+    /// Half done, for the one who waits.
+    HandedOver(Work),
+}
+
+impl Running {
+    /// The thread is lowered: encoding can wait, calls in flight cannot.
+    fn start(mut work: Work) -> io::Result<Running> {
+        let wanted = CancellationToken::new();
+        let (mut tell, told) = oneshot::channel();
+        let (running, runtime) = (Running { wanted: wanted.clone(), told }, Handle::current());
+        let run = move || {
+            priority::lower();
+            let result = runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = tell.closed() => None, // the process ends, or waits no longer
+                    () = wanted.cancelled() => None,
+                    result = &mut work => Some(result),
+                }
+            });
+            // Where nobody listens any more, what is half done ends here.
+            let _ = tell.send(result.map_or(Told::HandedOver(work), Told::Ended));
+        };
+        thread::Builder::new().name("ledger merge".into()).spawn(run).map(|_| running)
+    }
+
+    /// What comes of it, at the speed of the one who waits. A thread that is lowered stays so, and gets one part in
+    /// seventy of a processor that others want. `None` where it has panicked.
+    async fn hurried(self) -> Option<Result<Done, LedgerError>> {
+        self.wanted.cancel();
+        match self.told.await {
+            Ok(Told::Ended(result)) => Some(result),
+            Ok(Told::HandedOver(work)) => Some(work.await),
+            Err(_) => None,
+        }
+    }
 }
 
 impl BackgroundMerge {
@@ -75,20 +129,15 @@ impl BackgroundMerge {
 
     /// Begins a merge where it is time for one.
     pub(super) fn look(&mut self) {
-        if let Some(running) = &mut self.running {
-            match running.try_recv() {
-                Ok(result) => self.ended(result),
-                Err(oneshot::error::TryRecvError::Empty) => return,
-                Err(oneshot::error::TryRecvError::Closed) => self.running = None,
-            }
-        }
-        if self.is_due() && Instant::now() >= self.next_try {
+        self.hear();
+        if self.running.is_none() && self.is_time() {
             self.start();
         }
     }
 
     /// Waits for the merge that is at work, and makes one more where many logs are left; not for long, and not where
-    /// `hurry` is cancelled.
+    /// `hurry` is cancelled. No call is in flight any more, and someone waits: the work is done here, as fast as it can
+    /// be. What had begun beside the calls goes on where it is.
     pub(super) async fn finish(&mut self, hurry: &CancellationToken) {
         let latest = Instant::now() + LAST_WAIT;
         for _ in 0..2 {
@@ -96,44 +145,57 @@ impl BackgroundMerge {
                 self.running = None;
                 return;
             }
-            self.look();
-            let Some(running) = self.running.take() else { return };
-            match hurry.run_until_cancelled(timeout_at(latest, running)).await {
-                Some(Ok(Ok(result))) => self.ended(result),
-                // Half a merge is nothing; it ends when it sees that nobody waits.
-                Some(Ok(Err(_)) | Err(_)) | None => return,
+            self.hear();
+            let running = self.running.take();
+            let new = (running.is_none() && self.is_time()).then(|| self.work());
+            let ended = async {
+                match (running, new) {
+                    (Some(running), _) => running.hurried().await,
+                    (None, Some(work)) => Some(work.await),
+                    (None, None) => None,
+                }
+            };
+            match hurry.run_until_cancelled(timeout_at(latest, ended)).await {
+                Some(Ok(Some(result))) => self.ended(result),
+                // Half a merge is nothing; a thread that has it lets go of it when it sees that nobody waits.
+                Some(Ok(None) | Err(_)) | None => return,
             }
         }
+    }
+
+    /// Takes note of a merge that has ended.
+    fn hear(&mut self) {
+        let Some(running) = &mut self.running else { return };
+        match running.told.try_recv() {
+            Ok(Told::Ended(result)) => self.ended(result),
+            Err(TryRecvError::Empty) => {}
+            // It has panicked. (`finish` alone has one handed over, and takes it then.)
+            Ok(Told::HandedOver(_)) | Err(TryRecvError::Closed) => self.running = None,
+        }
+    }
+
+    fn is_time(&self) -> bool {
+        self.is_due() && Instant::now() >= self.next_try
     }
 
     fn is_due(&self) -> bool {
         self.shared.refused().is_ok() && self.objects.known().logs.len() >= self.at_least
     }
 
-    /// On a thread of its own: encoding can wait, calls in flight cannot.
     fn start(&mut self) {
-        let now = Instant::now();
-        let old = self.replaced.extract_if(.., |(from, _)| *from <= now).flat_map(|(_, names)| names).collect();
-        let (mut done, running) = oneshot::channel();
-        let (shared, objects, at_least) = (Arc::clone(&self.shared), Arc::clone(&self.objects), self.at_least);
-        let runtime = Handle::current();
-        let work = move || {
-            priority::lower();
-            let result = runtime.block_on(async {
-                tokio::select! {
-                    biased;
-                    () = done.closed() => None, // the process ends, or waits no longer
-                    result = merge_many(&shared, &objects, at_least, old) => Some(result),
-                }
-            });
-            if let Some(result) = result {
-                let _ = done.send(result);
-            }
-        };
-        match thread::Builder::new().name("ledger merge".into()).spawn(work) {
-            Ok(_) => self.running = Some(running),
+        match Running::start(self.work()) {
+            Ok(running) => self.running = Some(running),
             Err(e) => self.ended(Err(LedgerError::io("start a thread for", &self.shared.folder)(e))),
         }
+    }
+
+    /// A merge to be made.
+    fn work(&mut self) -> Work {
+        let now = Instant::now();
+        let old: Vec<String> =
+            self.replaced.extract_if(.., |(from, _)| *from <= now).flat_map(|(_, names)| names).collect();
+        let (shared, objects, at_least) = (Arc::clone(&self.shared), Arc::clone(&self.objects), self.at_least);
+        Box::pin(async move { merge_many(&shared, &objects, at_least, old).await })
     }
 
     fn ended(&mut self, result: Result<Done, LedgerError>) {
@@ -215,6 +277,9 @@ fn newest(mut sources: Vec<Input>) -> Vec<Input> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::task::Poll;
+
     use super::*;
     use crate::ledger::generation::SegmentEntry;
     use crate::ledger::object_log::ObjectLog;
@@ -248,6 +313,19 @@ mod tests {
         // What is large is left alone, and a log that is larger than all that is taken is merged all the same.
         assert_eq!(taken(&[130 * MB, 129 * MB], &[200 * MB, MB]), (vec![], vec![200 * MB]));
         assert_eq!(taken(&[], &[]), (vec![], vec![]));
+    }
+
+    /// On another thread it would never end.
+    #[tokio::test]
+    async fn a_merge_that_someone_waits_for_goes_on_with_the_one_who_waits() {
+        let here = thread::current().id();
+        let work = poll_fn(move |_| {
+            let done = Done { replaced: vec!["as it was".into()], undeleted: None };
+            if thread::current().id() == here { Poll::Ready(Ok::<_, LedgerError>(done)) } else { Poll::Pending }
+        });
+        let running = Running::start(Box::pin(work)).unwrap();
+        let done = running.hurried().await.expect("the thread has panicked").unwrap();
+        assert_eq!(done.replaced, ["as it was"]);
     }
 
     /// A million calls of 4 KB in logs of 40 KB, a merge at each hundred of them.

@@ -261,9 +261,11 @@ mod tests {
         let looks = || followed.begun.load(Ordering::SeqCst);
         for round in 1..=5 {
             let before = looks();
-            // Changed just now: whoever comes finds that it may have changed again.
+            // By its time the folder has not settled: whoever comes finds that it may have changed again.
             fs::write(folder.path().join("changed"), round.to_string()).unwrap();
             fs::remove_file(folder.path().join("changed")).unwrap();
+            let in_an_hour = SystemTime::now() + Duration::from_secs(3600);
+            fs::File::open(folder.path()).unwrap().set_modified(in_an_hour).unwrap();
             let turn = followed.turn.lock().await;
             let finds = (0..64).map(|_| {
                 let (ledger, id) = (Arc::clone(&ledger), CallId::from_bytes([round; 32]));

@@ -189,6 +189,9 @@ impl<'a> SegmentWriter<'a> {
         let prefix = self.prefix;
         self.files[number].2.write(batch).await.map_err(|e| unwritten(prefix, e))?;
         self.rows[number] += batch.num_rows() as u64;
+        // Encoding waits for nothing. Whoever shares the thread shall get a turn, and a merge that is to be handed to
+        // another thread shall come to a place for that soon.
+        tokio::task::yield_now().await;
         Ok(())
     }
 

@@ -126,9 +126,10 @@ impl Desk {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::fs;
     use std::os::unix::thread::JoinHandleExt;
     use std::path::Path;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use nix::libc;
 
@@ -171,14 +172,32 @@ mod tests {
         assert!(add(&mut state, 9).is_some_and(|sealer| !sealer.is_idle));
     }
 
-    /// The scheduling policy of a thread that has been running for a while.
+    /// The scheduling policy of a thread.
     fn policy(thread: &JoinHandle<()>) -> i32 {
-        thread::sleep(Duration::from_millis(300));
         let (mut policy, mut parameters) = (-1, libc::sched_param { sched_priority: 0 });
         // SAFETY: the thread is not joined yet, and the pointers are to values that live here.
         let failed = unsafe { libc::pthread_getschedparam(thread.as_pthread_t(), &mut policy, &mut parameters) };
         assert_eq!(failed, 0);
         policy
+    }
+
+    /// Whether a thread that seals has been lowered and is not idle.
+    fn one_is_lowered_only() -> bool {
+        let threads = fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap().path().join("stat"));
+        threads.filter_map(|stat| fs::read_to_string(stat).ok()).any(|stat| {
+            let (name, numbers) = stat.rsplit_once(')').unwrap();
+            // From the third field on (proc_pid_stat(5)): nice is the 19th, the policy the 41st.
+            let numbers: Vec<&str> = numbers.split_whitespace().collect();
+            name.ends_with("(sealing") && numbers[19 - 3] == "19" && numbers[41 - 3].parse() == Ok(libc::SCHED_OTHER)
+        })
+    }
+
+    fn wait_until(what: &str, condition: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !condition() {
+            assert!(start.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
+            thread::sleep(Duration::from_millis(5));
+        }
     }
 
     #[test]
@@ -193,11 +212,12 @@ mod tests {
             sealing.add(log(folder.path(), source));
         }
         let [idle] = &sealing.threads[..] else { panic!("{} threads", sealing.threads.len()) };
-        assert_eq!(policy(idle), libc::SCHED_IDLE);
+        wait_until("idle", || policy(idle) == libc::SCHED_IDLE);
         sealing.add(log(folder.path(), 3));
         assert_eq!(sealing.threads.len(), 2, "four wait");
         sealing.add(log(folder.path(), 4));
         let [_, hurried] = &sealing.threads[..] else { panic!("{} threads", sealing.threads.len()) };
+        wait_until("lowered", one_is_lowered_only);
         assert_eq!(policy(hurried), libc::SCHED_OTHER);
         drop(turn);
         // There is no such file in the folder; none is forgotten for that.

@@ -406,7 +406,7 @@ async fn a_failing_or_cancelled_query_leaves_nothing_behind() {
     let copying = copy(&ctx, endless, "");
     assert!(tokio::time::timeout(std::time::Duration::from_millis(300), copying).await.is_err());
     // The batch that was being written when the query was cancelled takes the folder along.
-    for _ in 0..100 {
+    for _ in 0..3_000 {
         if entries(folder.path()).is_empty() {
             break;
         }

@@ -2,7 +2,8 @@
 //! In: a behaviour, a closure from a request's body to a reply. Out: an address, and a record of what was asked.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -16,13 +17,15 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use futures::{StreamExt, stream};
 use serde_json::{Map, Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 /// What the server does with one request.
 #[derive(Debug, Clone)]
 pub enum Reply {
     /// A whole completion with this text, after a delay.
     Answer(String, Duration),
+    /// A whole completion with this text, once the gate has a permit for it or is closed, or else after such a time.
+    Gated(String, Arc<Semaphore>, Duration),
     /// A status, the header `Retry-After`, and `error.message`.
     Status(u16, Option<String>, String),
     /// A whole completion that ended for this reason, e.g. `length`.
@@ -188,6 +191,18 @@ impl FaultServer {
     /// The number of requests.
     pub fn count(&self) -> usize {
         self.shared.asked.lock().unwrap().len()
+    }
+
+    /// Comes back when all that was sent before is counted, also of those who were killed since: the server is one
+    /// thread, and the answer to a connection that is made now stands behind what lies there. (Twice, for a request
+    /// that is read in two pieces.)
+    pub fn settled(&self) {
+        for _ in 0..2 {
+            let mut connection = TcpStream::connect(self.address()).unwrap();
+            let request = format!("GET /v1/models HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.address());
+            connection.write_all(request.as_bytes()).unwrap();
+            connection.read_to_end(&mut Vec::new()).unwrap();
+        }
     }
 
     /// The number of requests with each content.
@@ -356,6 +371,12 @@ async fn handle(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap,
     match reply.due().await {
         Reply::Answer(text, delay) => {
             tokio::time::sleep(delay).await;
+            json_response(shared.whole(&body, &text, "stop").into())
+        }
+        Reply::Gated(text, gate, longest) => {
+            if let Ok(Ok(permit)) = tokio::time::timeout(longest, gate.acquire()).await {
+                permit.forget();
+            }
             json_response(shared.whole(&body, &text, "stop").into())
         }
         Reply::Finished(text, reason) => json_response(shared.whole(&body, &text, reason).into()),

@@ -79,10 +79,14 @@ fn wait_for(moment: Moment, server: &FaultServer, child: &mut Child, lacking: us
     let delay = match moment {
         Moment::AfterStart(delay) => delay,
         Moment::AfterAnswers(answers, delay) => {
-            let start = Instant::now();
-            while (server.answered() as usize - before) < answers.min(lacking) && child.try_wait().unwrap().is_none() {
-                assert!(start.elapsed() < Duration::from_secs(60), "waited in vain for {answers} answers");
+            let (mut given, mut last) = (0, Instant::now());
+            while given < answers.min(lacking) && child.try_wait().unwrap().is_none() {
+                assert!(last.elapsed() < Duration::from_secs(60), "{given} answers of {answers}, and no more come");
                 std::thread::sleep(Duration::from_millis(1));
+                let now = server.answered() as usize - before;
+                if now > given {
+                    (given, last) = (now, Instant::now());
+                }
             }
             delay
         }
@@ -125,9 +129,12 @@ fn a_run_killed_at_20_random_moments_pays_nothing_twice_and_publishes_the_same()
     let reference_server = server();
     let reference = workspace(&reference_server);
     reference.ok(&["run"]);
-    let start = Instant::now();
-    reference.ok(&["run"]);
-    let replay = start.elapsed();
+    let replays = (0..3).map(|_| {
+        let start = Instant::now();
+        reference.ok(&["run"]);
+        start.elapsed()
+    });
+    let replay = replays.min().unwrap();
     assert_eq!(reference_server.count(), CALLS);
     let expected = ["data", "rejected"].map(|folder| published(&reference, &runs(&reference)[0], folder));
     assert_eq!(expected.each_ref().map(Vec::len), [ROWS * 9 / 10, ROWS / 10]);
@@ -154,6 +161,7 @@ fn a_run_killed_at_20_random_moments_pays_nothing_twice_and_publishes_the_same()
         child.kill().unwrap();
         let finished = child.wait().unwrap().success();
         killed += usize::from(!finished);
+        server.settled();
         while server.in_flight() > 0 {
             std::thread::sleep(Duration::from_millis(1));
         }

@@ -199,6 +199,7 @@ fn a_killed_run_goes_on_and_pays_again_at_most_for_what_was_in_flight() {
     wait(&mut child, || model.answered() as usize >= ROWS / 2);
     child.kill().unwrap();
     child.wait().unwrap();
+    model.settled();
     let asked = model.count();
     let durable: usize = scratch.value("SELECT count(*) FROM calls").parse().unwrap();
     assert_eq!(scratch.value("SELECT count(*) FROM runs WHERE state = 'complete'"), "0");
@@ -236,12 +237,13 @@ fn a_run_comes_through_a_store_that_fails_and_is_seen_as_a_whole_or_not_at_all()
     let done = Arc::new(AtomicBool::new(false));
     let reader = {
         let (done, bucket) = (Arc::clone(&done), s3.bucket());
+        let mut seen = BTreeSet::from([published(&bucket)]);
         std::thread::spawn(move || {
-            let mut seen = BTreeSet::new();
             while !done.load(Ordering::Relaxed) {
                 seen.insert(published(&bucket));
                 std::thread::sleep(Duration::from_millis(1));
             }
+            seen.insert(published(&bucket));
             seen
         })
     };

@@ -71,6 +71,7 @@ fn a_kill_while_the_store_does_not_answer_loses_no_answer_that_waits_for_it() {
     wait(&mut child, || !unsent(&scratch).iter().all(|log| log.ends_with(".new")));
     child.kill().unwrap();
     child.wait().unwrap();
+    model.settled();
     let (asked, kept) = (model.count(), scratch.value("SELECT count(*) FROM calls"));
     assert_ne!(kept, "0");
     s3.fail(|_, _| None);
@@ -94,6 +95,7 @@ fn what_arrived_although_the_store_said_no_is_there_once() {
     child.kill().unwrap();
     child.wait().unwrap();
     s3.fail(|_, _| None);
+    model.settled();
     let asked = model.count();
     let kept: usize = scratch.value("SELECT count(*) FROM calls").parse().unwrap();
     assert_eq!(scratch.value(RECORDED), format!("{kept} {kept}"));

@@ -1,6 +1,7 @@
 //! Which calls a plan makes: counted by the server, through a session as any program opens one.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use datafusion::arrow::array::RecordBatch;
@@ -8,6 +9,7 @@ use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use futures::StreamExt;
 use seedmill::session::{OpenOptions, Workspace};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 use crate::fault_server::{FaultServer, Reply, answer};
 use crate::scratch::Scratch;
@@ -32,6 +34,22 @@ impl Session {
 
     async fn new() -> Self {
         Self::with(answer, 64).await
+    }
+
+    /// No query gets an answer before all of [`ROWS`] are asked, or a minute is over: what has not been sent when the
+    /// first rows are out may be sent no more.
+    async fn patient() -> Self {
+        let all_asked = Arc::new(Semaphore::new(0));
+        let behaviour = move |body: &Value, nth: u64| {
+            if nth % 30 == 29 {
+                all_asked.add_permits(30);
+            }
+            match answer(body, nth) {
+                Reply::Answer(text, _) => Reply::Gated(text, Arc::clone(&all_asked), Duration::from_secs(60)),
+                other => other,
+            }
+        };
+        Self::with(behaviour, 64).await
     }
 
     async fn batches(&self, sql: &str) -> Vec<RecordBatch> {
@@ -154,6 +172,7 @@ async fn a_limit_goes_below_enrich_with_keep_and_below_nothing_else() {
     assert_eq!(session.asks(&format!("SELECT * FROM {keep} LIMIT 5")).await, (5, 5));
     let sql = format!("SELECT id, q || '!' FROM (SELECT * FROM {}) AS t LIMIT 5 OFFSET 3", call("enrich", "skip", ""));
     assert_eq!(session.asks(&sql).await, (8, 5));
+    let session = Session::patient().await;
     let above = call("enrich", "above", "");
     assert_eq!(session.asks(&format!("SELECT * FROM {above} WHERE q <> 'x' LIMIT 5")).await, (30, 5));
     for (function, on_error) in [("enrich", "drop"), ("enrich", "fail"), ("generate", "keep")] {

@@ -11,7 +11,7 @@ use crate::fault_server::{FaultServer, answer};
 use crate::s3_server::{Fault, S3Server};
 use crate::scratch::Scratch;
 
-/// The URL of a file that may be read for a minute.
+/// The URL of a file that may be read for an hour.
 fn signed(s3: &S3Server, key: &str) -> String {
     let mut builder = AmazonS3Builder::new().with_bucket_name("bucket").with_allow_http(true);
     for (name, value) in s3.variables() {
@@ -19,7 +19,7 @@ fn signed(s3: &S3Server, key: &str) -> String {
     }
     let store = builder.build().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let url = runtime.block_on(store.signed_url(reqwest::Method::GET, &Path::from(key), Duration::from_secs(60)));
+    let url = runtime.block_on(store.signed_url(reqwest::Method::GET, &Path::from(key), Duration::from_secs(3600)));
     url.unwrap().to_string()
 }
 

@@ -63,17 +63,21 @@ fn explain_analyze_shows_requests_retries_errors_tokens_cost_and_waits() {
 
 #[test]
 fn events_tell_machines_how_a_query_goes_and_ends() {
-    let server = FaultServer::start(slow(200));
+    // Ten rounds of 600 ms: most of the time all four are on their way, and at some event each second.
+    let server = FaultServer::start(slow(600));
     let scratch = Scratch::new(server.url(), 4, "");
     let output = scratch.run(&["sql", "--json", "--format", "csv", "-c", SQL]);
     assert!(output.status.success());
     assert!(String::from_utf8_lossy(&output.stdout).contains("40"));
     let events = events(&output.stderr);
     assert_eq!(events["run_started"].len(), 1);
-    let during: Vec<&Value> = events["progress"].iter().map(|event| &event["stages"][0]).collect();
+    // Before the query is planned there is no stage.
+    let stages = events["progress"].iter().map(|event| &event["stages"][0]);
+    let during: Vec<&Value> = stages.filter(|stage| !stage.is_null()).collect();
     assert!(during.len() >= 2, "{events:?}");
     let (first, last) = (during[0], during[during.len() - 1]);
-    assert_eq!((first["stage"].as_str(), first["in_flight"].as_u64()), (Some("generate_call"), Some(4)));
+    assert_eq!(first["stage"].as_str(), Some("generate_call"));
+    assert!(during.iter().any(|stage| stage["in_flight"] == 4), "{during:?}");
     assert!(first["rows_done"].as_u64() < last["rows_done"].as_u64(), "{first} {last}");
     assert!(during.iter().any(|stage| stage["calls_per_second"].as_f64().unwrap() > 0.0));
     assert_eq!((last["rows_done"].as_u64(), last["in_flight"].as_u64()), (Some(40), Some(0)));
@@ -116,13 +120,14 @@ fn quiet_says_nothing_but_the_result_and_errors() {
 
 #[test]
 fn where_there_is_no_terminal_a_line_comes_every_ten_seconds() {
-    let server = FaultServer::start(slow(1_100));
+    // Two rounds of 6 s: at 10 s four are done and four are on their way, and 20 s do not come.
+    let server = FaultServer::start(slow(6_000));
     let scratch = Scratch::new(server.url(), 4, "");
-    let output = scratch.run(&["sql", "-c", SQL]);
+    let output = scratch.run(&["sql", "-c", &SQL.replace("40", "8")]);
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     let lines: Vec<&str> = error.lines().filter(|line| line.contains("generate: ")).collect();
     assert_eq!(lines.len(), 1, "{error}");
-    for part in ["/40 rows", "calls/s", "4 in flight", "tokens/s", "left"] {
+    for part in ["/8 rows", "calls/s", "4 in flight", "tokens/s", "left"] {
         assert!(lines[0].contains(part), "'{part}' is not in {}", lines[0]);
     }
 }

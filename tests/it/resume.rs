@@ -1,6 +1,8 @@
 //! Stopped runs: killed, interrupted, read while they write. What was answered is never asked again.
 
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::fault_server::{FaultServer, Reply, answer};
@@ -67,12 +69,22 @@ fn the_ledger_is_read_while_a_run_writes() {
 
 #[test]
 fn ctrl_c_waits_for_what_is_in_flight_and_the_same_command_goes_on() {
-    let server = slow_server(25);
+    // From the 41st on answers take their time until the signal is sent, so that the run is still there.
+    let signalled = Arc::new(AtomicBool::new(false));
+    let is_signalled = Arc::clone(&signalled);
+    let server = FaultServer::start(move |body, nth| match answer(body, nth) {
+        Reply::Answer(text, _) => {
+            let waits = nth >= 40 && !is_signalled.load(Ordering::SeqCst);
+            Reply::Answer(text, Duration::from_millis(if waits { 3_000 } else { 25 }))
+        }
+        other => other,
+    });
     let scratch = Scratch::new(server.url(), IN_FLIGHT, "");
     let child = scratch.start(&["sql", "-c", SQL]);
     wait_until("answers", || server.answered() >= 40);
-    let signalled = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(signalled.success());
+    let sent = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    signalled.store(true, Ordering::SeqCst);
     let output = child.wait_with_output().unwrap();
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{error}");

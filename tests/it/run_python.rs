@@ -1,12 +1,16 @@
 //! Answers that are programs, run by a real Python where the workspace has it so.
 
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use crate::fault_server::FaultServer;
 use crate::pipeline::{workspace, writer_and_solver};
 use crate::scratch::Scratch;
 
-const ON: &str = "[run_code]\npython = \"python3\"\ntimeout_seconds = 2\nmemory_mb = 300\n";
+/// For programs that come to their end, on a machine that does much else.
+const ON: &str = "[run_code]\npython = \"python3\"\ntimeout_seconds = 60\nmemory_mb = 300\n";
+/// For those that do not.
+const BRIEF: &str = "[run_code]\npython = \"python3\"\ntimeout_seconds = 2\nmemory_mb = 300\n";
 
 fn run(scratch: &Scratch, program: &str) -> (String, String) {
     let program = program.replace('\'', "''");
@@ -28,8 +32,9 @@ fn peers_a_program_ends_well_or_with_its_last_line_or_by_its_limits() {
     assert_eq!(run(&scratch, "input()"), failed("EOFError: EOF when reading a line"));
     assert_eq!(run(&scratch, "open('f', 'w').write('x' * 2000000)").0, "failed");
     assert_eq!(run(&scratch, "import os\nos.kill(os.getpid(), 9)"), failed("signal: 9 (SIGKILL)"));
+    let brief = Scratch::new("http://127.0.0.1:9", 1, BRIEF);
     let start = Instant::now();
-    assert_eq!(run(&scratch, "while True: pass"), ("timeout".into(), "NULL".into()));
+    assert_eq!(run(&brief, "while True: pass"), ("timeout".into(), "NULL".into()));
     assert!(start.elapsed() < Duration::from_secs(20));
     // Nothing of this process's environment, where keys are, and no file of the workspace. An interpreter may be a script
     // that sets variables of its own.
@@ -41,14 +46,28 @@ fn peers_a_program_ends_well_or_with_its_last_line_or_by_its_limits() {
 
 #[test]
 fn peers_what_a_program_started_ends_with_it() {
-    let scratch = Scratch::new("http://127.0.0.1:9", 1, ON);
-    let proof = scratch.path().join("proof");
-    // The child holds standard error open, and would write when the program's time is long over.
-    let program =
-        format!("import os, time\nif os.fork() == 0:\n    time.sleep(4)\n    open({:?}, 'w')", proof.to_str().unwrap());
-    assert_eq!(run(&scratch, &program).0, "timeout");
-    std::thread::sleep(Duration::from_secs(4));
-    assert!(!proof.exists());
+    let scratch = Scratch::new("http://127.0.0.1:9", 1, BRIEF);
+    let lock = scratch.path().join("lock");
+    // The child holds standard error open, and a lock, until long after the program's time is over.
+    let program = format!(
+        "import fcntl, os, time\nlock = open({:?}, 'w')\nfcntl.flock(lock, fcntl.LOCK_EX)\nif os.fork() == 0:\n    \
+         lock.write('held')\n    lock.flush()\n    time.sleep(600)",
+        lock.to_str().unwrap()
+    );
+    // Again where the time was over before the child was there.
+    let is_held = || std::fs::read_to_string(&lock).is_ok_and(|text| text == "held");
+    for _ in 0..30 {
+        assert_eq!(run(&scratch, &program).0, "timeout");
+        if is_held() {
+            break;
+        }
+    }
+    assert!(is_held());
+    let (lock, ended) = (File::open(lock).unwrap(), Instant::now());
+    while lock.try_lock().is_err() {
+        assert!(ended.elapsed() < Duration::from_secs(60), "the child is still there");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::CONTENT_LENGTH;
+use axum::http::header::{CONTENT_LENGTH, IF_NONE_MATCH};
 use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
@@ -62,6 +62,7 @@ impl S3Server {
         let (requests, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let (gate, reads) = (Arc::new(Semaphore::new(0)), Arc::new(Mutex::new(Vec::new())));
         let faults: Faults = Arc::new(Mutex::new(Box::new(|_, _| None)));
+        let creating = Arc::new(tokio::sync::Mutex::new(()));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
@@ -75,7 +76,7 @@ impl S3Server {
                 if fault.is_some() {
                     failed.fetch_add(1, Ordering::Relaxed);
                 }
-                let (gate, reads) = (Arc::clone(&gate), Arc::clone(&reads));
+                let (gate, reads, creating) = (Arc::clone(&gate), Arc::clone(&reads), Arc::clone(&creating));
                 async move {
                     if fault == Some(Fault::Gate)
                         && let Ok(pass) = gate.acquire().await
@@ -83,7 +84,7 @@ impl S3Server {
                         pass.forget();
                     }
                     let read = (*request.method() == Method::GET).then(|| request.uri().path().to_owned());
-                    let answered = answer(service, request, fault).await;
+                    let answered = answer(service, request, fault, &creating).await;
                     let bytes =
                         answered.headers().get(CONTENT_LENGTH).and_then(|bytes| bytes.to_str().ok()?.parse().ok());
                     if let (Some(path), Some(bytes)) = (read, bytes) {
@@ -104,6 +105,8 @@ impl S3Server {
             ("AWS_ACCESS_KEY_ID", KEY.to_owned()),
             ("AWS_SECRET_ACCESS_KEY", SECRET.to_owned()),
             ("AWS_REGION", "us-east-1".to_owned()),
+            // What waits at the gate waits for other commands, and shall not be sent a second time meanwhile.
+            ("AWS_TIMEOUT", "600s".to_owned()),
         ];
         set.map(|(name, value)| (name.to_owned(), value)).to_vec()
     }
@@ -146,14 +149,23 @@ impl S3Server {
         self.folder.path().join("bucket")
     }
 
+    /// Puts an object, which is there as a whole or not at all.
     pub fn write(&self, key: &str, bytes: impl AsRef<[u8]>) {
-        let path = self.bucket().join(key);
+        let (path, written) = (self.bucket().join(key), self.folder.path().join("written.part"));
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, bytes).unwrap();
+        std::fs::write(&written, bytes).unwrap();
+        std::fs::rename(written, path).unwrap();
     }
 }
 
-async fn answer(service: S3Service, request: Request, fault: Option<Fault>) -> Response {
+/// `creating` is held by the one that creates an object where none may be: the service looks whether one is there, and
+/// writes then.
+async fn answer(
+    service: S3Service,
+    request: Request,
+    fault: Option<Fault>,
+    creating: &tokio::sync::Mutex<()>,
+) -> Response {
     // A panic of the handler ends its connection; this one prints nothing.
     let reset = || -> Response { std::panic::resume_unwind(Box::new("reset")) };
     match fault {
@@ -165,7 +177,11 @@ async fn answer(service: S3Service, request: Request, fault: Option<Fault>) -> R
         }
         Some(Fault::ResetAfter | Fault::Cut | Fault::Gate) | None => {}
     }
-    let answered = service.call(request.map(s3s::Body::http_body_unsync)).await;
+    let creates = request.headers().contains_key(IF_NONE_MATCH);
+    let answered = {
+        let _alone = if creates { Some(creating.lock().await) } else { None };
+        service.call(request.map(s3s::Body::http_body_unsync)).await
+    };
     let Ok(answered) = answered else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
     let answered = answered.map(Body::new);
     match fault {
