@@ -138,6 +138,38 @@ async fn a_pattern_of_a_dataset_is_looked_for_in_its_folder_under_a_root() {
     assert_eq!(catalog.task("gone").unwrap().reason, Some(Reason::NoData));
 }
 
+#[test]
+fn training_files_that_a_task_scores_on_are_held_out_by_whichever_name() {
+    let place = Workplace::new();
+    for (name, files) in [
+        ("exam", "test: 'exam/*.jsonl'"),
+        ("named", "test: named/a.jsonl"),
+        ("one", "train: exam/1.jsonl"),
+        ("past", "train: rows/../exam/1.jsonl"),
+        ("same", "train: 'exam/*.jsonl'"),
+        ("folders", "train: '*/1.jsonl'"),
+        ("around", "train: 'named/*.jsonl'"),
+        ("other", "train: 'rows/*.jsonl'"),
+        ("apart", "train: '*/[2-9].jsonl'"),
+    ] {
+        place.write(&format!("{name}.yaml"), &of_files(name, "json", files));
+    }
+    for file in ["exam/1", "named/a", "rows/2"] {
+        place.write(&format!("{file}.jsonl"), &row(file));
+    }
+    let catalog = place.catalog();
+    let task = |name: &str| catalog.task(name).unwrap();
+    for name in ["one", "past", "same", "folders", "around"] {
+        assert_eq!(task(name).reason, Some(Reason::TrainIsScored), "{name}");
+        assert!(task(name).train_files.is_empty() && task(name).heldout_files.len() == 1, "{name}");
+    }
+    let message = task("folders").message.as_deref().unwrap();
+    assert!(message.contains("the task 'exam' scores on its file '") && message.contains("*/1.jsonl'"), "{message}");
+    for name in ["other", "apart"] {
+        assert_eq!(task(name).reason, None, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn nested_columns_of_json_and_parquet_files_that_differ_are_one_table() {
     let (place, root) = with_root();
