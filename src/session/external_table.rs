@@ -2,24 +2,20 @@
 //! task catalog, the files' footers and the files' own names.
 
 use std::any::Any;
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TransformedResult, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, Result, TableReference, exec_datafusion_err, plan_err};
 use datafusion::dataframe::DataFrame;
-use datafusion::datasource::listing::{ListingTable, ListingTableUrl};
+use datafusion::datasource::listing::ListingTable;
 use datafusion::datasource::{provider_as_source, source_as_provider};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{CreateExternalTable, DdlStatement, LogicalPlan, TableScan};
 use datafusion::optimizer::AnalyzerRule;
 use datafusion::prelude::SessionContext;
 use futures::{StreamExt, TryStreamExt};
-use object_store::ObjectMeta;
-use object_store::local::LocalFileSystem;
 
 use super::file_tables::table_of_files;
 use super::footer::footer_split;
@@ -27,7 +23,7 @@ use super::glob_table::{GlobTable, listing_of, session_of};
 use super::macros::InlineMacros;
 use crate::lineage::{Licence, Lineage, MarkedTable, Origin, SPLIT_KEY, Split, lineage_of};
 use crate::model_call::call_nodes;
-use crate::stores::{FolderGlob, listing_url};
+use crate::stores::{FileMap, FolderGlob, ListedFile, Location, listing_url};
 use crate::tasks::{Catalog, Task};
 
 /// Files that are looked into at a time.
@@ -38,7 +34,7 @@ const READS: usize = 16;
 #[derive(Debug)]
 pub struct CatalogFiles {
     catalog: Arc<Catalog>,
-    files: OnceLock<HashMap<String, Lineage>>,
+    files: OnceLock<FileMap<Lineage>>,
 }
 
 impl CatalogFiles {
@@ -46,8 +42,13 @@ impl CatalogFiles {
         CatalogFiles { catalog, files: OnceLock::new() }
     }
 
-    fn get(&self, identity: &str) -> Option<&Lineage> {
-        self.files.get_or_init(|| files_of(self.catalog.tasks())).get(identity)
+    /// What the catalog says of a file, and whether the file itself is not asked any more: a pattern or folder of training
+    /// files may have taken in what is none.
+    fn look_up(&self, file: &ListedFile) -> (Option<Lineage>, bool) {
+        let files = self.files.get_or_init(|| files_of(self.catalog.tasks()));
+        let told = files.find(file).into_iter().cloned().reduce(together);
+        let is_held_out = told.as_ref().is_some_and(|told| told.split.is_held_out());
+        (told, is_held_out || files.has_name_of(file))
     }
 
     /// The strictest licence of the tasks with training rows that `takes` takes.
@@ -57,41 +58,20 @@ impl CatalogFiles {
     }
 }
 
-/// By identity. A file that is held out for one task is held out.
-fn files_of(tasks: &[Task]) -> HashMap<String, Lineage> {
-    let mut named: HashMap<&str, Lineage> = HashMap::new();
+fn files_of(tasks: &[Task]) -> FileMap<Lineage> {
+    let mut files = FileMap::default();
     // Of tasks with one file the one that can say best what its rows ask.
     let (seeds, others): (Vec<&Task>, Vec<&Task>) = tasks.iter().partition(|task| task.has_seeds());
-    for task in seeds.into_iter().chain(others) {
-        let held_out = task.heldout_files.iter().flat_map(|(split, files)| files.iter().map(move |f| (*split, f)));
-        for (split, file) in task.train_files.iter().map(|file| (Split::Train, file)).chain(held_out) {
-            let licence = Some(task.licence.clone());
-            let tasks = vec![task.name.clone()];
+    // The first to name a file stands: one that is held out for one task is held out.
+    for split in [Split::Test, Split::Validation, Split::Train] {
+        for task in seeds.iter().chain(&others) {
+            let (tasks, licence) = (vec![task.name.clone()], Some(task.licence.clone()));
             let lineage = Lineage { tasks, licence, ..Lineage::of(split, Origin::CatalogFile) };
-            match named.entry(file) {
-                Entry::Occupied(mut known) if split > known.get().split => drop(known.insert(lineage)),
-                Entry::Occupied(_) => {}
-                Entry::Vacant(new) => drop(new.insert(lineage)),
-            }
+            task.files(split).iter().for_each(|file| files.insert(file, lineage.clone()));
         }
     }
-    let mut files: HashMap<String, Lineage> = HashMap::new();
-    for (file, lineage) in named {
-        // Two names of one file, one of them by a link.
-        let known = files.entry(identity(file)).or_insert_with(|| lineage.clone());
-        if lineage.split > known.split {
-            *known = lineage;
-        }
-    }
+    files.follow_links();
     files
-}
-
-/// A file by its real path where it is a local one, else by its URL.
-fn identity(file: &str) -> String {
-    match std::fs::canonicalize(file) {
-        Ok(path) => path.to_string_lossy().into_owned(),
-        Err(_) => file.to_owned(),
-    }
 }
 
 /// CREATE EXTERNAL TABLE, with the mark of its files or of the option `seedmill.split`, which stands over them.
@@ -329,18 +309,21 @@ pub async fn files_lineage(state: &SessionState, table: &dyn TableProvider) -> R
                 let (store, runtime, catalog) = (Arc::clone(&store), Arc::clone(runtime), catalog.clone());
                 async move {
                     let file = file?;
-                    let path = local_path(url, &file);
-                    let identity = file_identity(url, &file, path.as_deref());
-                    if let Some(lineage) = catalog.as_ref().and_then(|catalog| catalog.get(&identity)) {
-                        return Ok::<_, DataFusionError>(Some(lineage.clone()));
+                    let listed = ListedFile::new(url, &file.location);
+                    let told = catalog.as_ref().map(|catalog| catalog.look_up(&listed));
+                    let (told, settled) = told.unwrap_or_default();
+                    if settled {
+                        return Ok::<_, DataFusionError>(told);
                     }
                     if parquet && let Some(split) = footer_split(&runtime, store.as_ref(), &file).await? {
-                        return Ok(Some(Lineage::of(split, Origin::Footer)));
+                        return Ok(unless_held_out(told, Lineage::of(split, Origin::Footer)));
                     }
                     // A link may have another name than what it leads to.
-                    let names = [file.location.filename().map(str::to_owned), path.and_then(|path| name_of(&path))];
-                    let splits = names.iter().flatten().filter_map(|name| split_of_name(name));
-                    Ok(splits.max().map(|split| Lineage::of(split, Origin::FileName)))
+                    let split = listed.names().into_iter().flatten().filter_map(split_of_name).max();
+                    Ok(match split {
+                        Some(split) => unless_held_out(told, Lineage::of(split, Origin::FileName)),
+                        None => told,
+                    })
                 }
             })
             .buffer_unordered(READS);
@@ -357,13 +340,26 @@ pub async fn files_lineage(state: &SessionState, table: &dyn TableProvider) -> R
 /// What the file of an UNBOUNDED table says, which is opened by its path and has no footer.
 fn stream_lineage(state: &SessionState, location: &str) -> Option<Lineage> {
     let catalog = state.config().get_extension::<CatalogFiles>();
-    if let Some(lineage) = catalog.and_then(|catalog| catalog.get(&identity(location)).cloned()) {
-        return Some(lineage);
+    let file = Location::of(location).ok().filter(|location| !location.is_many()).map(|location| location.file());
+    let told = catalog.zip(file).map(|(catalog, file)| catalog.look_up(&file));
+    let (told, settled) = told.unwrap_or_default();
+    if settled {
+        return told;
     }
     let path = std::fs::canonicalize(location).ok();
     let names = [name_of(Path::new(location)), path.as_deref().and_then(name_of)];
-    let split = names.iter().flatten().filter_map(|name| split_of_name(name)).max()?;
-    Some(Lineage::of(split, Origin::FileName))
+    match names.iter().flatten().filter_map(|name| split_of_name(name)).max() {
+        Some(split) => unless_held_out(told, Lineage::of(split, Origin::FileName)),
+        None => told,
+    }
+}
+
+/// What the catalog says of a file, where it says anything and the file itself does not say that it is held out.
+fn unless_held_out(told: Option<Lineage>, own: Lineage) -> Option<Lineage> {
+    match told {
+        Some(told) if own.split.is_held_out() => Some(together(told, own)),
+        told => told.or(Some(own)),
+    }
 }
 
 /// The mark of two files or tables in one table: what stands for the stricter one, and what holds of both.
@@ -387,21 +383,4 @@ fn split_of_name(name: &str) -> Option<Split> {
 
 fn name_of(path: &Path) -> Option<String> {
     Some(path.file_name()?.to_string_lossy().into_owned())
-}
-
-/// The real path of a local file.
-fn local_path(url: &ListingTableUrl, file: &ObjectMeta) -> Option<PathBuf> {
-    if url.scheme() != "file" {
-        return None;
-    }
-    // Not by way of a URL, in which `#`, `?` and `%41` of a name mean something else.
-    let path = LocalFileSystem::new().path_to_filesystem(&file.location).ok()?;
-    Some(std::fs::canonicalize(&path).unwrap_or(path))
-}
-
-fn file_identity(url: &ListingTableUrl, file: &ObjectMeta, path: Option<&Path>) -> String {
-    match path {
-        Some(path) => path.to_string_lossy().into_owned(),
-        None => format!("{}{}", url.object_store().as_str(), file.location),
-    }
 }

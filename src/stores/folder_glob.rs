@@ -67,7 +67,7 @@ impl FolderGlob {
         Arc::new(MatchingStores { inner: Arc::clone(inner), glob: self.clone() })
     }
 
-    fn matches(&self, path: &Path) -> bool {
+    pub(super) fn matches(&self, path: &Path) -> bool {
         let Some(names) = self.folder.strip_prefix(path) else { return false };
         let below = names.collect::<Vec<_>>().join(DELIMITER);
         self.pattern.matches_with(&below, AS_IN_A_SHELL)

@@ -2,12 +2,14 @@
 //! store, made from the usual environment the first time that a URL names it, and its errors as sentences.
 
 mod aws_profile;
+mod file_map;
 mod folder_glob;
 mod held;
 mod hub;
 mod hub_client;
 mod hub_path;
 mod listing_url;
+mod location;
 mod named;
 mod parquet_columns;
 mod parquet_object;
@@ -30,10 +32,12 @@ use object_store::local::LocalFileSystem;
 use object_store::{ClientOptions, ObjectStore};
 use url::{Position, Url};
 
+pub use file_map::FileMap;
 pub use folder_glob::FolderGlob;
 pub use held::HeldStores;
 use hub::Hub;
 pub use listing_url::listing_url;
+pub use location::{ListedFile, Location};
 use named::Named;
 pub use named::{StoreError, explain, store_error};
 pub use parquet_columns::ParquetColumns;

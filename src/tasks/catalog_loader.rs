@@ -34,7 +34,7 @@ pub(crate) fn load(config: &TasksConfig, sql: &TaskSql, stores: &Arc<Stores>) ->
         DatasetFiles::new(&config.datasets, &config.roots, stores, read.configs.iter().map(|found| &found.harness));
     let held_out: Vec<Vec<(Split, Vec<String>)>> =
         read.configs.iter().map(|found| held_out_files(&found.harness, &files)).collect();
-    let mut scored = ScoredSplits::default();
+    let mut scored = ScoredSplits::new(stores);
     for (found, held_out) in read.configs.iter().zip(&held_out) {
         scored.add(&found.harness, held_out.iter().flat_map(|(_, files)| files));
     }
@@ -238,8 +238,9 @@ fn task_of(
 /// The task of a config alone, outside of any catalog.
 pub(crate) fn config_task(config: HarnessConfig) -> Task {
     let datasets = BTreeMap::new();
-    let files = DatasetFiles::new(&datasets, &[], &Stores::new(Variables::default()), std::iter::empty());
-    task_of(config, None, Vec::new(), &ScoredSplits::default(), &files)
+    let stores = Stores::new(Variables::default());
+    let files = DatasetFiles::new(&datasets, &[], &stores, std::iter::empty());
+    task_of(config, None, Vec::new(), &ScoredSplits::new(&stores), &files)
 }
 
 /// A file that serves two splits is listed once.

@@ -2,11 +2,13 @@
 //! on is held out wherever it is called a training split.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use super::dataset_files::base_split;
 use super::harness_config::HarnessConfig;
 use super::{Reason, Status, scored_train_splits};
 use crate::lineage::Split;
+use crate::stores::{FileMap, Stores};
 
 /// What a dataset is for this purpose, but for its config's name: path and data files, or the function that loads it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -39,13 +41,19 @@ impl DatasetId {
 type Scorers = Vec<(Option<String>, String)>;
 
 /// The splits and files that loaded tasks score on, each with the first task that does.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct ScoredSplits {
     splits: HashMap<(DatasetId, String), Scorers>,
-    files: HashMap<String, String>,
+    files: FileMap<String>,
+    stores: Arc<Stores>,
 }
 
 impl ScoredSplits {
+    /// `stores`: where the files of patterns are listed.
+    pub(crate) fn new(stores: &Arc<Stores>) -> ScoredSplits {
+        ScoredSplits { splits: HashMap::new(), files: FileMap::default(), stores: Arc::clone(stores) }
+    }
+
     /// Takes in what `config` scores on, with the files of its validation and test splits.
     pub(crate) fn add<'a>(&mut self, config: &HarnessConfig, files: impl Iterator<Item = &'a String>) {
         let id = DatasetId::of(config);
@@ -56,7 +64,7 @@ impl ScoredSplits {
             }
         }
         for file in files {
-            self.files.entry(file.clone()).or_insert_with(|| config.task.clone());
+            self.files.insert(file, config.task.clone());
         }
     }
 
@@ -76,8 +84,13 @@ impl ScoredSplits {
         if let Some((_, task)) = same.next() {
             return Some(format!("the task '{task}' scores on it"));
         }
-        let (file, task) = files.iter().find_map(|file| Some((file, self.files.get(file)?)))?;
-        Some(format!("the task '{task}' scores on its file '{file}'"))
+        files.iter().find_map(|file| match self.files.find_any(file, &self.stores) {
+            Ok(task) => Some(format!("the task '{}' scores on its file '{file}'", task?)),
+            Err(e) => {
+                let why = e.strip_backtrace();
+                Some(format!("its files '{file}' cannot be listed, and some task may score on one of them: {why}"))
+            }
+        })
     }
 }
 

@@ -7,12 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::split_files::split_files;
-use crate::stores::{Place, Prefix, Stores, wait};
+use crate::stores::{Location, Place, Prefix, Stores, wait};
 
 /// Roots in order, and what was listed of them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct DataRoots {
     roots: Vec<Root>,
+    stores: Arc<Stores>,
     listed: Mutex<HashMap<PathBuf, Arc<Listing>>>,
     /// Why a root in a store could not be listed.
     failed: Mutex<Option<String>>,
@@ -58,7 +59,8 @@ impl DataRoots {
             Place::Folder(folder) => Root::Folder(folder),
             Place::Prefix(prefix) => Root::Prefix(prefix.url().into(), prefix),
         };
-        DataRoots { roots: roots.iter().map(root).collect(), listed: Mutex::default(), failed: Mutex::default() }
+        let (roots, stores) = (roots.iter().map(root).collect(), Arc::clone(stores));
+        DataRoots { roots, stores, listed: Mutex::default(), failed: Mutex::default() }
     }
 
     /// Why a root in a store could not be listed: then what is known of files is not all.
@@ -78,13 +80,13 @@ impl DataRoots {
             .unwrap_or_default()
     }
 
-    /// A file by its name in the dataset's own repository.
+    /// A file, or a pattern of files, by its name in the dataset's own repository.
     pub(crate) fn file(&self, dataset_path: &str, name: &str) -> Option<String> {
         if Path::new(name).components().any(|part| !matches!(part, std::path::Component::Normal(_))) {
             return None;
         }
         let mut places = self.datasets(dataset_path).map(|dataset| dataset.join(name));
-        places.find(|place| self.is_file(place)).map(|place| place.to_string_lossy().into_owned())
+        places.find(|place| self.is_there(place)).map(|place| place.to_string_lossy().into_owned())
     }
 
     /// The places that a dataset may have, for a message.
@@ -102,6 +104,15 @@ impl DataRoots {
     fn datasets(&self, dataset_path: &str) -> impl Iterator<Item = PathBuf> {
         let dataset_path = dataset_path.to_owned();
         self.roots.iter().flat_map(move |root| self.below(root.path(), &dataset_path))
+    }
+
+    /// Whether a place is a file, or a pattern of files of which there are any. One that cannot be listed is taken at its
+    /// word: who reads it is told.
+    pub(crate) fn is_there(&self, place: &Path) -> bool {
+        match Location::of(&place.to_string_lossy()).ok().filter(Location::is_pattern) {
+            Some(pattern) => !pattern.list_now(&self.stores).is_ok_and(|files| files.is_empty()),
+            None => self.is_file(place),
+        }
     }
 
     fn is_file(&self, place: &Path) -> bool {

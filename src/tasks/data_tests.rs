@@ -79,6 +79,97 @@ async fn a_broken_line_is_a_row_of_raw_errors_and_the_other_rows_keep_their_plac
     assert_eq!(rows(&ctx, "SELECT count(*) FROM seeds WHERE task = 'rough'").await, [["2001"]]);
 }
 
+/// A config of files by split, as YAML has them between braces.
+fn of_files(name: &str, dataset: &str, files: &str) -> String {
+    format!("task: {name}\ndataset_path: {dataset}\ndataset_kwargs: {{data_files: {{{files}}}}}\n{QA}")
+}
+
+fn row(question: &str) -> String {
+    format!("{{\"question\": \"{question}\", \"answer\": \"a\"}}\n")
+}
+
+#[tokio::test]
+async fn a_task_reads_the_files_that_its_patterns_take_in_in_order_of_their_paths() {
+    let place = Workplace::new();
+    let files = "train: 'train/*/*.jsonl', validation: 'check/[a-b].jsonl', test: 'exam/**/*.jsonl'";
+    let config = of_files("maths", "json", files) + "validation_split: validation\n";
+    place.write("maths.yaml", &config);
+    for (file, question) in [
+        ("train/b/1", "b1"),
+        ("train/a/2", "a2"),
+        ("train/a/1", "a1"),
+        ("train/0", "above"),
+        ("train/a/deep/1", "below"),
+        ("train/.old/1", "hidden"),
+        ("check/a", "checked"),
+        ("check/c", "not checked"),
+        ("exam/1", "e1"),
+        ("exam/deep/er/2", "e2"),
+    ] {
+        place.write(&format!("{file}.jsonl"), &row(question));
+    }
+    let ctx = place.session();
+    let seeds = "SELECT question, source_row FROM seeds ORDER BY source_row";
+    assert_eq!(rows(&ctx, seeds).await, [["a1", "0"], ["a2", "1"], ["b1", "2"]]);
+    let held_out = "SELECT split, question FROM heldout ORDER BY question";
+    assert_eq!(rows(&ctx, held_out).await, [["validation", "checked"], ["test", "e1"], ["test", "e2"]]);
+    // A file that comes later has a place in them, and one that is broken its own name.
+    place.write("train/a/3.jsonl", &format!("{}{{\"question\": \"half\n", row("a3")));
+    let ctx = place.session();
+    assert_eq!(rows(&ctx, seeds).await, [["a1", "0"], ["a2", "1"], ["a3", "2"], ["b1", "4"]]);
+    let errors = "SELECT file LIKE '/%/train/a/3.jsonl', line FROM raw_errors";
+    assert_eq!(rows(&ctx, errors).await, [["true", "2"]]);
+    place.write("none.yaml", &of_files("none", "json", "train: 'none/*/*.jsonl'"));
+    let error = place.session().sql("SELECT * FROM raw.none").await.unwrap_err().to_string();
+    assert!(error.contains("no file matches the pattern '") && error.contains("/none/*/*.jsonl'"), "{error}");
+}
+
+#[tokio::test]
+async fn a_pattern_of_a_dataset_is_looked_for_in_its_folder_under_a_root() {
+    let (place, root) = with_root();
+    place.write("maths.yaml", &of_files("maths", "org/maths", "train: 'train/*/*.jsonl', test: 'exam/*.jsonl'"));
+    place.write("gone.yaml", &of_files("gone", "org/maths", "train: 'gone/*/*.jsonl'"));
+    put(&root, "org/maths/train/a/1.jsonl", row("t1"));
+    put(&root, "org/maths/exam/1.jsonl", row("e1"));
+    let catalog = place.catalog();
+    let ctx = session(&catalog);
+    assert_eq!(rows(&ctx, "SELECT question FROM seeds").await, [["t1"]]);
+    assert_eq!(rows(&ctx, "SELECT question FROM heldout").await, [["e1"]]);
+    assert_eq!(catalog.task("gone").unwrap().reason, Some(Reason::NoData));
+}
+
+#[test]
+fn training_files_that_a_task_scores_on_are_held_out_by_whichever_name() {
+    let place = Workplace::new();
+    for (name, files) in [
+        ("exam", "test: 'exam/*.jsonl'"),
+        ("named", "test: named/a.jsonl"),
+        ("one", "train: exam/1.jsonl"),
+        ("past", "train: rows/../exam/1.jsonl"),
+        ("same", "train: 'exam/*.jsonl'"),
+        ("folders", "train: '*/1.jsonl'"),
+        ("around", "train: 'named/*.jsonl'"),
+        ("other", "train: 'rows/*.jsonl'"),
+        ("apart", "train: '*/[2-9].jsonl'"),
+    ] {
+        place.write(&format!("{name}.yaml"), &of_files(name, "json", files));
+    }
+    for file in ["exam/1", "named/a", "rows/2"] {
+        place.write(&format!("{file}.jsonl"), &row(file));
+    }
+    let catalog = place.catalog();
+    let task = |name: &str| catalog.task(name).unwrap();
+    for name in ["one", "past", "same", "folders", "around"] {
+        assert_eq!(task(name).reason, Some(Reason::TrainIsScored), "{name}");
+        assert!(task(name).train_files.is_empty() && task(name).heldout_files.len() == 1, "{name}");
+    }
+    let message = task("folders").message.as_deref().unwrap();
+    assert!(message.contains("the task 'exam' scores on its file '") && message.contains("*/1.jsonl'"), "{message}");
+    for name in ["other", "apart"] {
+        assert_eq!(task(name).reason, None, "{name}");
+    }
+}
+
 #[tokio::test]
 async fn nested_columns_of_json_and_parquet_files_that_differ_are_one_table() {
     let (place, root) = with_root();

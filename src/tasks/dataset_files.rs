@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::data_roots::{DataRoots, Wanted};
 use super::harness_config::{HarnessConfig, is_file_loader};
 use crate::config::DatasetConfig;
-use crate::stores::Stores;
+use crate::stores::{Location, Stores};
 
 /// A split's name without the slice that `datasets` allows after it (`train[:90%]`).
 pub(crate) fn base_split(split: &str) -> &str {
@@ -106,7 +106,7 @@ impl<'a> DatasetFiles<'a> {
         }
         self.roots.file(dataset_path, file).or_else(|| {
             let beside = config.file.parent()?.join(file);
-            beside.is_file().then(|| beside.to_string_lossy().into_owned())
+            self.roots.is_there(&beside).then(|| beside.to_string_lossy().into_owned())
         })
     }
 
@@ -138,5 +138,7 @@ impl<'a> DatasetFiles<'a> {
 
 /// Whether a file is there, as far as a look at the local disk can say: URLs and patterns are taken at their word.
 fn may_exist(file: &str) -> bool {
-    file.contains("://") || file.contains(['*', '?']) || std::path::Path::new(file).exists()
+    file.contains("://")
+        || std::path::Path::new(file).exists()
+        || Location::of(file).is_ok_and(|location| location.is_pattern())
 }

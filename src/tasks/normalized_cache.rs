@@ -20,7 +20,7 @@ use super::Task;
 use super::seeds::seeds_schema;
 use super::task_planner::TaskPlanner;
 use crate::lineage::Split;
-use crate::stores::listing_url;
+use crate::stores::Location;
 
 /// The footer key that says which split a Parquet file's rows come from.
 const SPLIT_KEY: &str = "seedmill.split";
@@ -115,14 +115,13 @@ pub(super) async fn content_key(task: &Task, split: Split, session: &dyn Session
     CODE.iter().for_each(|code| add(code));
     add(&format!("{task:?}"));
     for file in task.files(split) {
-        let url = listing_url(file)?;
-        let store = session.runtime_env().object_store(&url);
+        let location = Location::of(file)?;
+        let store = session.runtime_env().object_store(location.url());
         let store = store.map_err(|e| e.context(format!("the task '{}': '{file}'", task.name)))?;
-        let mut found: Vec<_> = url.list_all_files(session, store.as_ref(), "").await?.try_collect().await?;
+        let found = location.list(store.as_ref()).await?;
         if found.is_empty() {
             return exec_err!("the task '{}': its file '{file}' is not there", task.name);
         }
-        found.sort_by(|a, b| a.location.cmp(&b.location));
         for meta in found {
             let time = meta.last_modified.to_rfc3339();
             add(&format!("{file}|{}|{}|{time}|{}", meta.location, meta.size, meta.e_tag.unwrap_or_default()));

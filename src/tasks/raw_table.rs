@@ -16,13 +16,13 @@ use datafusion::logical_expr::Expr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 
 use super::csv_split::CsvSplit;
 use super::json_split::JsonSplit;
 use super::parquet_split::ParquetSplit;
 use super::raw_file::{RawFile, Unread};
-use crate::stores::listing_url;
+use crate::stores::Location;
 
 /// The column that [`RawTable`] adds: BIGINT, from 0, over a split's files in the order they are listed.
 pub(crate) const SOURCE_ROW: &str = "source_row";
@@ -145,16 +145,18 @@ fn plain_name(file: &str) -> (String, bool) {
 async fn raw_files(files: &[String], session: &dyn Session) -> Result<Vec<RawFile>> {
     let mut found = Vec::new();
     for file in files {
-        let url = listing_url(file)?;
-        let store = session.runtime_env().object_store(&url)?;
-        let mut listed: Vec<_> = url.list_all_files(session, store.as_ref(), "").await?.try_collect().await?;
+        let location = Location::of(file)?;
+        let store = session.runtime_env().object_store(location.url())?;
+        let listed = location.list(store.as_ref()).await?;
         if listed.is_empty() {
-            return plan_err!("the file '{file}' is not there");
+            return match location.is_pattern() {
+                true => plan_err!("no file matches the pattern '{file}'"),
+                false => plan_err!("the file '{file}' is not there"),
+            };
         }
-        listed.sort_by(|a, b| a.location.cmp(&b.location));
-        let pattern = listed.len() > 1 || file.contains(['*', '?']);
+        let many = listed.len() > 1 || location.is_many();
         for meta in listed {
-            let name = if pattern { format!("/{}", meta.location) } else { file.clone() };
+            let name = if many { format!("/{}", meta.location) } else { file.clone() };
             let (_, gzip) = plain_name(&name);
             let store = Arc::clone(&store);
             found.push(RawFile { name, store, location: meta.location, size: meta.size, gzip });

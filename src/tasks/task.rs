@@ -131,7 +131,7 @@ pub struct Task {
     pub licence_source: Option<String>,
     /// The config's file.
     pub file: PathBuf,
-    /// Training files, absolute names or URLs; empty when none is known.
+    /// Training files: absolute names, URLs or patterns; empty when none is known.
     pub train_files: Vec<String>,
     /// Held-out files by the split they hold: validation, test and a training split that is scored.
     pub heldout_files: BTreeMap<Split, Vec<String>>,

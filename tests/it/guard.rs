@@ -51,3 +51,97 @@ fn the_licence_gate_goes_by_the_variable_target_wherever_it_is_set() {
     scratch.ok(&["sql", "--set", "target=research", "-c", sql]);
     assert_eq!(server.count(), 1);
 }
+
+/// A task of one row: YAML lines of its files by split, and the licence.
+fn task(scratch: &Scratch, name: &str, files: &str, licence: &str) {
+    scratch.write(
+        &format!("tasks/{name}/{name}.yaml"),
+        &format!(
+            "task: {name}\ndataset_path: json\n{files}output_type: generate_until\ntraining_split: train\n\
+             test_split: test\ndoc_to_text: \"{{{{q}}}}\"\ndoc_to_target: \"{{{{a}}}}\"\n\
+             metadata:\n  license: {licence}\n  capability: knowledge\n"
+        ),
+    );
+}
+
+/// The error of a call over a file.
+fn refusal(scratch: &Scratch, file: &str, more: &[&str]) -> String {
+    let sql = format!("SELECT completion FROM generate((SELECT q FROM '{file}'), model => 'm', prompt => q)");
+    let output = scratch.run(&[&["sql", "-c", &sql], more].concat());
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{file}: {error}");
+    error
+}
+
+const TASKS: &str = "[tasks]\nfrom = [\"tasks\"]\n";
+const HELD_OUT: &str = "holds held-out rows (split test, says the task catalog, which has the same file)";
+
+#[test]
+fn a_file_that_a_task_s_pattern_takes_in_is_the_catalog_s_by_whatever_path_it_is_read() {
+    let server = FaultServer::start(answer);
+    let datasets = "[tasks.datasets.\"org/set\"]\nfiles = \"data/*/{split}.jsonl\"\nsplits = { test = \"exam\" }\n";
+    let scratch = Scratch::new(server.url(), 2, &format!("{TASKS}{datasets}"));
+    task(
+        &scratch,
+        "closed",
+        "dataset_kwargs: {data_files: {train: 'rows/*/*.jsonl', test: 'held/*.jsonl'}}\n",
+        "CC-BY-NC-4.0",
+    );
+    scratch.write(
+        "tasks/set/set.yaml",
+        "task: set\ndataset_path: org/set\noutput_type: generate_until\ntraining_split: train\ntest_split: test\n\
+         doc_to_text: \"{{q}}\"\ndoc_to_target: \"{{a}}\"\nmetadata:\n  license: CC0-1.0\n  capability: knowledge\n",
+    );
+    for (file, question) in [
+        ("tasks/closed/rows/x/1", "Is it free?"),
+        ("tasks/closed/held/1", "Is it held?"),
+        ("data/x/exam", "Is it an exam?"),
+        ("data/x/train", "Is it a row?"),
+        ("data/exam", "Is it mine?"),
+    ] {
+        scratch.write(&format!("{file}.jsonl"), &format!("{{\"q\": \"{question}\", \"a\": \"no\"}}\n"));
+    }
+    for file in [
+        "tasks/closed/held/1.jsonl",
+        "tasks/closed/held/",
+        "*/closed/held/1.jsonl",
+        "data/x/exam.jsonl",
+        "data/?/e*.jsonl",
+    ] {
+        let error = refusal(&scratch, file, &[]);
+        assert!(error.contains(HELD_OUT), "{file}: {error}");
+    }
+    let error = refusal(&scratch, "tasks/closed/rows/x/1.jsonl", &["--set", "target=commercial"]);
+    assert!(error.contains("CC-BY-NC-4.0, which does not permit a commercial run"), "{error}");
+    assert_eq!(server.count(), 0);
+    assert_eq!(scratch.value("SELECT question FROM seeds WHERE task = 'set'"), "Is it a row?");
+    assert_eq!(scratch.value("SELECT question FROM heldout WHERE task = 'set'"), "Is it an exam?");
+    for file in ["data/x/train.jsonl", "data/exam.jsonl"] {
+        let sql = format!("SELECT completion FROM generate((SELECT q FROM '{file}'), model => 'm', prompt => q)");
+        scratch.ok(&["sql", "-c", &sql]);
+    }
+    assert_eq!(server.count(), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn no_link_leads_past_a_task_s_pattern() {
+    use std::os::unix::fs::symlink;
+    let server = FaultServer::start(answer);
+    let scratch = Scratch::new(server.url(), 2, TASKS);
+    task(&scratch, "linked", "dataset_kwargs: {data_files: {test: 'held/*.jsonl'}}\n", "CC0-1.0");
+    scratch.write("far/1.jsonl", "{\"q\": \"Is it far?\", \"a\": \"no\"}\n");
+    scratch.write("farther/blob.jsonl", "{\"q\": \"Is it farther?\", \"a\": \"no\"}\n");
+    let link = |to: &str, from: &str| symlink(scratch.path().join(to), scratch.path().join(from)).unwrap();
+    // The task's folder, a file in it, and a file of the user's.
+    link("far", "tasks/linked/held");
+    link("farther/blob.jsonl", "far/2.jsonl");
+    link("far/1.jsonl", "mine.jsonl");
+    for file in
+        ["tasks/linked/held/1.jsonl", "far/1.jsonl", "mine.jsonl", "far/2.jsonl", "farther/blob.jsonl", "fa?/*.jsonl"]
+    {
+        let error = refusal(&scratch, file, &[]);
+        assert!(error.contains(HELD_OUT), "{file}: {error}");
+    }
+    assert_eq!(server.count(), 0);
+}

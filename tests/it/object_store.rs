@@ -112,6 +112,32 @@ fn files_of_a_bucket_are_tables_by_pattern_and_compression() {
 }
 
 #[test]
+fn a_task_names_files_of_a_bucket_by_patterns() {
+    let (model, s3) = (model(), S3Server::start());
+    for (file, question) in [("train/b/1", "What is b?"), ("train/a/1", "What is a?"), ("train/1", "What is above?")] {
+        s3.write(&format!("maths/{file}.jsonl"), format!("{{\"q\": \"{question}\", \"a\": \"a\"}}\n"));
+    }
+    s3.write("maths/exam/1.jsonl", "{\"q\": \"What is held?\", \"a\": \"a\"}\n");
+    let more = "[tasks]\nfrom = [\"tasks\"]\n";
+    let scratch = Scratch::new(model.url(), IN_FLIGHT, more).with_variables(&s3.variables());
+    scratch.write(
+        "tasks/maths.yaml",
+        "task: maths\ndataset_path: json\ndataset_kwargs:\n  data_files:\n    train: s3://bucket/maths/train/*/*.jsonl\n    \
+         test: s3://bucket/maths/exam/*.jsonl\noutput_type: generate_until\ntraining_split: train\ntest_split: test\n\
+         doc_to_text: \"{{q}}\"\ndoc_to_target: \"{{a}}\"\nmetadata:\n  license: CC0-1.0\n  capability: knowledge\n",
+    );
+    let seeds = "SELECT string_agg(question, ' ' ORDER BY source_row) FROM seeds";
+    assert_eq!(scratch.value(seeds), "What is a? What is b?");
+    assert_eq!(scratch.value("SELECT question FROM heldout"), "What is held?");
+    for file in ["maths/exam/1.jsonl", "maths/exam/", "maths/e*/1.jsonl", "*/exam/*.jsonl"] {
+        let sql = format!("SELECT * FROM generate((SELECT q FROM 's3://bucket/{file}'), model => 'm', prompt => q)");
+        let error = failure(&scratch, &sql);
+        assert!(error.contains("holds held-out rows (split test, says the task catalog"), "{file}: {error}");
+    }
+    assert_eq!(model.count(), 0);
+}
+
+#[test]
 fn a_pattern_reaches_into_the_folders_of_a_bucket_that_it_names() {
     let (model, s3) = (model(), S3Server::start());
     for (file, n) in [("a/train", 1), ("b/train", 2), ("a/other", 4), ("a/deep/train", 8), ("train", 16)] {
