@@ -172,8 +172,10 @@ mod tests {
         assert!(add(&mut state, 9).is_some_and(|sealer| !sealer.is_idle));
     }
 
-    /// The scheduling policy of a thread.
+    /// The scheduling policy of a thread. The C library remembers what it says first.
     fn policy(thread: &JoinHandle<()>) -> i32 {
+        // Another test may have such a thread, too.
+        thread::sleep(Duration::from_millis(300));
         let (mut policy, mut parameters) = (-1, libc::sched_param { sched_priority: 0 });
         // SAFETY: the thread is not joined yet, and the pointers are to values that live here.
         let failed = unsafe { libc::pthread_getschedparam(thread.as_pthread_t(), &mut policy, &mut parameters) };
@@ -181,14 +183,14 @@ mod tests {
         policy
     }
 
-    /// Whether a thread that seals has been lowered and is not idle.
-    fn one_is_lowered_only() -> bool {
+    /// Whether a thread that seals has been lowered and has this policy.
+    fn one_is_lowered(policy: i32) -> bool {
         let threads = fs::read_dir("/proc/self/task").unwrap().map(|thread| thread.unwrap().path().join("stat"));
         threads.filter_map(|stat| fs::read_to_string(stat).ok()).any(|stat| {
             let (name, numbers) = stat.rsplit_once(')').unwrap();
             // From the third field on (proc_pid_stat(5)): nice is the 19th, the policy the 41st.
             let numbers: Vec<&str> = numbers.split_whitespace().collect();
-            name.ends_with("(sealing") && numbers[19 - 3] == "19" && numbers[41 - 3].parse() == Ok(libc::SCHED_OTHER)
+            name.ends_with("(sealing") && numbers[19 - 3] == "19" && numbers[41 - 3].parse() == Ok(policy)
         })
     }
 
@@ -212,12 +214,13 @@ mod tests {
             sealing.add(log(folder.path(), source));
         }
         let [idle] = &sealing.threads[..] else { panic!("{} threads", sealing.threads.len()) };
-        wait_until("idle", || policy(idle) == libc::SCHED_IDLE);
+        wait_until("idle", || one_is_lowered(libc::SCHED_IDLE));
+        assert_eq!(policy(idle), libc::SCHED_IDLE);
         sealing.add(log(folder.path(), 3));
         assert_eq!(sealing.threads.len(), 2, "four wait");
         sealing.add(log(folder.path(), 4));
         let [_, hurried] = &sealing.threads[..] else { panic!("{} threads", sealing.threads.len()) };
-        wait_until("lowered", one_is_lowered_only);
+        wait_until("lowered", || one_is_lowered(libc::SCHED_OTHER));
         assert_eq!(policy(hurried), libc::SCHED_OTHER);
         drop(turn);
         // There is no such file in the folder; none is forgotten for that.

@@ -165,7 +165,9 @@ async fn table_of_glob(
     glob: FolderGlob,
 ) -> Result<Arc<dyn TableProvider>> {
     let location = create.locations.join(", ");
-    let session = session_of(&glob, state)?;
+    let mut session = session_of(&glob, state)?;
+    // Of folders that a wildcard stands for some may be named like partitions, which DataFusion refuses in one table.
+    session.config_mut().options_mut().execution.listing_table_factory_infer_partitions &= glob.names_partitions();
     // With columns that are told, files may come later.
     if create.schema.fields().is_empty() {
         let store = session.runtime_env().object_store(glob.folder())?;

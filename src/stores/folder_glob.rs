@@ -49,6 +49,11 @@ impl FolderGlob {
         &self.folder
     }
 
+    /// Whether its folders are partitions, as in `year=*/x.csv`.
+    pub fn names_partitions(&self) -> bool {
+        self.pattern.as_str().contains('=')
+    }
+
     /// The folder as CREATE EXTERNAL TABLE takes all files in it. Of a folder of this machine DataFusion takes those with the
     /// format's extension (no .jsonl for JSON); a pattern of its own keeps it from that.
     pub fn all_in_folder(&self) -> common::Result<String> {
