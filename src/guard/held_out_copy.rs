@@ -190,9 +190,16 @@ impl Lookup {
                     Some((name, copies)) if *name == task => Arc::clone(copies),
                     _ => match self.rows.copies(task) {
                         Some(copies) => Arc::clone(&last.insert((task, copies)).1),
+                        None if self.name == LEFT_OUT_ROW => {
+                            return exec_err!(
+                                "the training rows of '{task}' cannot be compared with held-out rows, so they reach no \
+                                 call and no table; SELECT message FROM tasks WHERE task = '{task}' says why"
+                            );
+                        }
                         None => {
                             return exec_err!(
-                                "{ROW}: '{task}' is no task with training rows, or is not named by a text in the query"
+                                "{ROW}: '{task}' is no task with training rows that can be compared, or is not named by \
+                                 a text in the query"
                             );
                         }
                     },

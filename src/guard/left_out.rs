@@ -45,7 +45,8 @@ impl LeftOut {
     }
 
     /// A sentence for each table and reason, and nothing is known any more. A table that is read with the same conditions in
-    /// several places, or again, as for a count before a run, counts once.
+    /// several places, or again, as for a count before a run, counts once; with others, its rows may count twice, and it
+    /// says so.
     pub fn take(&self) -> Vec<String> {
         let places = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
         let mut most: BTreeMap<(Option<&str>, &str), (usize, usize)> = BTreeMap::new();
@@ -54,16 +55,32 @@ impl LeftOut {
             *copies = place.copies.value().max(*copies);
             *without_question = place.without_question.value().max(*without_question);
         }
-        let mut sums: BTreeMap<Option<&str>, (usize, usize)> = BTreeMap::new();
+        let mut sums: BTreeMap<Option<&str>, [Sum; 2]> = BTreeMap::new();
         for ((task, _), (copies, without_question)) in most {
-            let sum = sums.entry(task).or_default();
-            *sum = (sum.0 + copies, sum.1 + without_question);
+            let [sum_of_copies, sum_without_question] = sums.entry(task).or_default();
+            sum_of_copies.add(copies);
+            sum_without_question.add(without_question);
         }
-        sums.into_iter().flat_map(|(task, (copies, without_question))| told(task, copies, without_question)).collect()
+        sums.into_iter().flat_map(|(task, sums)| told(task, &sums)).collect()
     }
 }
 
-fn told(task: Option<&str>, copies: usize, without_question: usize) -> Vec<String> {
+/// Rows of a table that were left out.
+#[derive(Default)]
+struct Sum {
+    rows: usize,
+    /// With so many different conditions. A row may meet several of them.
+    conditions: usize,
+}
+
+impl Sum {
+    fn add(&mut self, rows: usize) {
+        self.rows += rows;
+        self.conditions += usize::from(rows > 0);
+    }
+}
+
+fn told(task: Option<&str>, [copies, without_question]: &[Sum; 2]) -> Vec<String> {
     let (table, is_copy) = match task {
         Some(task) => (
             TableReference::partial("raw", task).to_quoted_string(),
@@ -71,12 +88,12 @@ fn told(task: Option<&str>, copies: usize, without_question: usize) -> Vec<Strin
         ),
         None => ("seeds".to_owned(), "held_out_copy(question, passage, options, answer_text)".to_owned()),
     };
-    let sentence = |rows: usize, one: &str, several: &str, condition: &str| {
+    let sentence = |&Sum { rows, conditions }: &Sum, one: &str, several: &str, condition: &str| {
         let (was, why) = if rows == 1 { ("was", one) } else { ("were", several) };
-        let rows_of = counted(rows, "row");
+        let (up_to, rows_of) = (if conditions > 1 { "up to " } else { "" }, counted(rows, "row"));
         (rows > 0).then(|| {
             format!(
-                "{rows_of} of {table} {was} left out, {why}; all such rows: SELECT * FROM {table} WHERE {condition}"
+                "{up_to}{rows_of} of {table} {was} left out, {why}; all such rows: SELECT * FROM {table} WHERE {condition}"
             )
         })
     };
@@ -111,7 +128,7 @@ mod tests {
         assert_eq!(
             left_out.take(),
             [
-                "3 rows of seeds were left out, copies of held-out rows; all such rows: SELECT * FROM seeds WHERE \
+                "up to 3 rows of seeds were left out, copies of held-out rows; all such rows: SELECT * FROM seeds WHERE \
                  held_out_copy(question, passage, options, answer_text)",
                 "1 row of seeds was left out, which has no question to compare; all such rows: SELECT * FROM seeds WHERE \
                  question IS NULL",

@@ -2,11 +2,13 @@
 //! beside all other work. In: a look after each put. Out: fewer objects. A failure is a note, and changes nothing.
 
 use std::io;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::sync::oneshot::error::TryRecvError;
@@ -155,10 +157,12 @@ impl BackgroundMerge {
                     (None, None) => None,
                 }
             };
+            // A panic here would end the writer, whose answers are all durable.
+            let ended = AssertUnwindSafe(ended).catch_unwind();
             match hurry.run_until_cancelled(timeout_at(latest, ended)).await {
-                Some(Ok(Some(result))) => self.ended(result),
+                Some(Ok(Ok(Some(result)))) => self.ended(result),
                 // Half a merge is nothing; a thread that has it lets go of it when it sees that nobody waits.
-                Some(Ok(None) | Err(_)) | None => return,
+                Some(Ok(Ok(None) | Err(_)) | Err(_)) | None => return,
             }
         }
     }

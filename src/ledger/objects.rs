@@ -137,17 +137,17 @@ impl Objects {
     pub(super) async fn commit(&self, number: u64, generation: &Generation) -> Result<Commit, LedgerError> {
         let name = generation_name(number);
         let json = serde_json::to_vec(generation).map_err(|e| LedgerError::format(name.as_ref(), e.to_string()))?;
-        if !self.prefix.create(&name, json.into()).await.map_err(|e| self.error(&e))? {
-            return Ok(Commit::TooLate);
-        }
-        // The number may have been used and deleted, but then there is a higher one.
+        let created = self.prefix.create(&name, json.into()).await.map_err(|e| self.error(&e))?;
+        // The number may have been used and deleted, but then there is a higher one. It may have been used by this one, where
+        // the store did it and could not say so, and was asked again: then the higher one may name what this one names.
         let listed = self.prefix.list().await.map_err(|e| self.error(&e))?;
         let highest = listed
             .iter()
             .filter_map(|(name, meta)| Some((generation_number(name)?, meta.last_modified)))
             .max_by_key(|(number, _)| *number);
         Ok(match highest {
-            Some((highest, time)) if highest == number => Commit::Holds { since: time.into() },
+            Some((highest, time)) if highest == number && created => Commit::Holds { since: time.into() },
+            Some((highest, _)) if highest == number => Commit::TooLate,
             _ => Commit::Passed,
         })
     }

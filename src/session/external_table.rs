@@ -23,7 +23,7 @@ use super::glob_table::{GlobTable, listing_of, session_of};
 use super::macros::InlineMacros;
 use crate::lineage::{Licence, Lineage, MarkedTable, Origin, SPLIT_KEY, Split, lineage_of};
 use crate::model_call::call_nodes;
-use crate::stores::{FileMap, FolderGlob, ListedFile, Location, listing_url};
+use crate::stores::{FileMap, FolderGlob, ListedFile, listing_url};
 use crate::tasks::{Catalog, Task};
 
 /// Files that are looked into at a time.
@@ -342,8 +342,7 @@ pub async fn files_lineage(state: &SessionState, table: &dyn TableProvider) -> R
 /// What the file of an UNBOUNDED table says, which is opened by its path and has no footer.
 fn stream_lineage(state: &SessionState, location: &str) -> Option<Lineage> {
     let catalog = state.config().get_extension::<CatalogFiles>();
-    let file = Location::of(location).ok().filter(|location| !location.is_many()).map(|location| location.file());
-    let told = catalog.zip(file).map(|(catalog, file)| catalog.look_up(&file));
+    let told = catalog.zip(ListedFile::opened(location)).map(|(catalog, file)| catalog.look_up(&file));
     let (told, settled) = told.unwrap_or_default();
     if settled {
         return told;

@@ -1,13 +1,15 @@
 //! Values by file. In: values under paths, URLs and patterns. Out: those of a file, by whichever name it is read.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use datafusion::common::Result;
 use datafusion::execution::object_store::ObjectStoreUrl;
+use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
+use object_store::{ObjectMeta, ObjectStore};
 
-use super::{ListedFile, Location, Stores, wait};
+use super::{ListedFile, Location, Walked, wait};
 
 /// Values by the files that locations name.
 #[derive(Debug)]
@@ -48,10 +50,15 @@ impl<T: Clone> FileMap<T> {
 
     /// Takes in where the links among the files of folders and patterns lead to: there they may be read too.
     pub fn follow_links(&mut self) {
+        let mut walked: HashMap<&str, Vec<ObjectMeta>> = HashMap::new();
         for (location, value) in self.many.iter().filter(|(location, _)| location.is_local()) {
-            // What cannot be listed cannot be read by its folder or pattern either.
-            let listed = wait(location.list(&LocalFileSystem::new()));
-            for file in listed.into_iter().flatten().flatten() {
+            let url = location.url();
+            let all = walked.entry(url.as_str()).or_insert_with(|| {
+                let listed = wait(LocalFileSystem::new().list(Some(url.prefix())).try_collect());
+                // What cannot be listed cannot be read by its folder or pattern either.
+                listed.ok().and_then(|listed| listed.ok()).unwrap_or_default()
+            });
+            for file in all.iter().filter(|file| location.has(&file.location)) {
                 let mut file = ListedFile::new(location.url(), &file.location);
                 file.path = file.real.clone();
                 if !location.contains(&file) {
@@ -89,7 +96,7 @@ impl<T: Clone> FileMap<T> {
     ///
     /// # Errors
     /// Whether two patterns have a file in common is only known by their files: they cannot be listed.
-    pub fn find_any(&self, location: &str, stores: &Stores) -> Result<Option<&T>> {
+    pub fn find_any(&self, location: &str, walked: &Walked) -> Result<Option<&T>> {
         let Ok(location) = Location::of(location) else { return Ok(None) };
         if !location.is_many() {
             return Ok(self.find(&location.file()).first().copied());
@@ -104,10 +111,11 @@ impl<T: Clone> FileMap<T> {
         if let Some((_, value)) = self.many.iter().find(|(other, _)| other.is_same(&location)) {
             return Ok(Some(value));
         }
-        if !self.many.iter().any(|(other, _)| other.is_near(&location)) {
+        // On this machine a link among its files may lead anywhere.
+        if !location.is_local() && !self.many.iter().any(|(other, _)| other.is_near(&location)) {
             return Ok(None);
         }
-        let listed = location.list_now(stores)?;
+        let listed = walked.files(&location)?;
         let mut files = listed.iter().map(|file| ListedFile::new(location.url(), &file.location));
         Ok(files.find_map(|file| self.find(&file).first().copied()))
     }
@@ -116,7 +124,7 @@ impl<T: Clone> FileMap<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::stores::Variables;
+    use crate::stores::{Stores, Variables};
 
     #[test]
     fn a_file_has_the_values_of_its_name_and_of_the_folders_and_patterns_it_is_among() {
@@ -156,8 +164,8 @@ mod tests {
         map.insert(&at("train/x.jsonl"), "x");
         map.insert("s3://b/exam/*.jsonl", "far");
         let alone = [("AWS_EC2_METADATA_DISABLED".to_owned(), "true".to_owned())];
-        let stores = Stores::new(Variables::of(alone));
-        let any = |location: &str| map.find_any(location, &stores).unwrap().copied();
+        let walked = Walked::new(&Stores::new(Variables::of(alone)));
+        let any = |location: &str| map.find_any(location, &walked).unwrap().copied();
         assert_eq!(any(&at("exam/1.jsonl")), Some("exam"));
         assert_eq!(any(&at("train/../exam/1.jsonl")), Some("exam"));
         assert_eq!(any(&at("exam/*.jsonl")), Some("exam"));
@@ -169,7 +177,7 @@ mod tests {
         // Nothing is asked of a store that cannot have a file of both.
         assert_eq!(any("s3://b/train/*.jsonl"), None);
         assert_eq!(any("s3://b/exam/*.jsonl"), Some("far"));
-        assert!(map.find_any("s3://b/*/1.jsonl", &stores).is_err());
+        assert!(map.find_any("s3://b/*/1.jsonl", &walked).is_err());
     }
 
     #[cfg(unix)]

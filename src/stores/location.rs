@@ -10,7 +10,7 @@ use object_store::path::Path;
 use object_store::{Error, ObjectMeta, ObjectStore, ObjectStoreExt};
 use url::Url;
 
-use super::{FolderGlob, Stores, listing_url, wait};
+use super::{FolderGlob, listing_url};
 
 /// One name of files.
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ impl Location {
     }
 
     fn new(url: ListingTableUrl) -> Result<Location> {
-        Ok(Location { store: url.object_store(), glob: FolderGlob::of(&url)?, url })
+        Ok(Location { store: store_of(&url), glob: FolderGlob::of(&url)?, url })
     }
 
     /// The URL of the file or folder, of a pattern that of what stands before its first wildcard.
@@ -71,12 +71,6 @@ impl Location {
         Ok(found)
     }
 
-    /// The same, from code that does not wait by itself.
-    pub fn list_now(&self, stores: &Stores) -> Result<Vec<ObjectMeta>> {
-        let store = stores.store(self.url.get_url())?;
-        wait(self.list(store.as_ref()))?
-    }
-
     /// Whether a file is among them, as it is listed or as it really lies.
     pub fn contains(&self, file: &ListedFile) -> bool {
         self.store == file.store && (self.has(&file.path) || self.has(&file.real))
@@ -105,7 +99,7 @@ impl Location {
         self.url.scheme() == "file"
     }
 
-    fn has(&self, path: &Path) -> bool {
+    pub(super) fn has(&self, path: &Path) -> bool {
         match &self.glob {
             Some(glob) => glob.matches(path),
             // Not what is in folders below, but for those of partitions: the default of DataFusion.
@@ -127,13 +121,34 @@ impl ListedFile {
     /// `url`: of its store.
     pub fn new(url: &ListingTableUrl, path: &Path) -> ListedFile {
         let real = if url.scheme() == "file" { real_path(path) } else { None };
-        ListedFile { store: url.object_store(), path: path.clone(), real: real.unwrap_or_else(|| path.clone()) }
+        ListedFile { store: store_of(url), path: path.clone(), real: real.unwrap_or_else(|| path.clone()) }
+    }
+
+    /// A file of this machine as the system opens it, to which the text is no URL: links come before a `..` behind them,
+    /// and a `#1` is part of a name. `None` for one that is not there.
+    pub fn opened(path: &str) -> Option<ListedFile> {
+        let real = Path::from_absolute_path(std::fs::canonicalize(path).ok()?).ok()?;
+        Some(ListedFile { store: ObjectStoreUrl::local_filesystem(), path: real.clone(), real })
     }
 
     /// Its name, and that of what it leads to.
     pub fn names(&self) -> [Option<&str>; 2] {
         [self.path.filename(), self.real.filename()]
     }
+}
+
+/// The store by one of its names. Files of this machine are what they are under any host.
+fn store_of(url: &ListingTableUrl) -> ObjectStoreUrl {
+    let store = url.object_store();
+    let scheme = match url.scheme() {
+        "file" => return ObjectStoreUrl::local_filesystem(),
+        "s3a" => "s3",
+        "gcs" => "gs",
+        "azure" | "adl" | "abfs" | "abfss" => "az",
+        _ => return store,
+    };
+    let rest = store.as_str().strip_prefix(url.scheme()).unwrap_or_default();
+    ObjectStoreUrl::parse(format!("{scheme}{rest}")).unwrap_or(store)
 }
 
 /// Past all links; `None` for a file that is not there.
@@ -160,6 +175,10 @@ mod tests {
         assert!(among("s3://b/exam.parquet", "s3://b/exam.parquet/part-0.parquet"));
         assert!(among("s3://b/*/test/*/*.json", "s3://b/maths/test/algebra/1.json"));
         assert!(among("s3://b/**/1.jsonl", "s3://b/a/b/1.jsonl"));
+        assert!(among("s3://b/exam/*.jsonl", "s3a://b/exam/1.jsonl"));
+        assert!(among("gcs://b/exam/", "gs://b/exam/1.jsonl"));
+        assert!(among("abfss://b@a.dfs.core.windows.net/*.csv", "az://b@a.dfs.core.windows.net/1.csv"));
+        assert!(among("file:///nowhere/exam/", "file://other/nowhere/exam/1.jsonl"));
         assert!(!among("s3://b/exam/*.jsonl", "s3://c/exam/1.jsonl"));
         assert!(!among("s3://b/exam/*.jsonl", "s3://b/exam/deep/1.jsonl"));
         assert!(!among("s3://b/exam/*.jsonl", "s3://b/exams/1.jsonl"));

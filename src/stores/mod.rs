@@ -18,6 +18,7 @@ mod presigned;
 mod s3;
 mod variables;
 mod wait;
+mod walked;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -47,6 +48,7 @@ pub use presigned::without_queries;
 use presigned::{Signatures, Web};
 pub use variables::Variables;
 pub use wait::wait;
+pub use walked::Walked;
 
 /// The stores of a session. DataFusion asks here for the store of each URL.
 pub struct Stores {

@@ -38,6 +38,7 @@ pub(crate) fn load(config: &TasksConfig, sql: &TaskSql, stores: &Arc<Stores>) ->
     for (found, held_out) in read.configs.iter().zip(&held_out) {
         scored.add(&found.harness, held_out.iter().flat_map(|(_, files)| files));
     }
+    scored.follow_links();
     let mut tasks = read.broken;
     for (found, held_out) in read.configs.into_iter().zip(held_out) {
         let other = found.other;

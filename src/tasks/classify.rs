@@ -8,7 +8,7 @@ use super::dataset_files::base_split;
 use super::harness_config::HarnessConfig;
 use super::{Reason, Status, scored_train_splits};
 use crate::lineage::Split;
-use crate::stores::{FileMap, Stores};
+use crate::stores::{FileMap, Stores, Walked};
 
 /// What a dataset is for this purpose, but for its config's name: path and data files, or the function that loads it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -45,13 +45,18 @@ type Scorers = Vec<(Option<String>, String)>;
 pub(crate) struct ScoredSplits {
     splits: HashMap<(DatasetId, String), Scorers>,
     files: FileMap<String>,
-    stores: Arc<Stores>,
+    walked: Walked,
 }
 
 impl ScoredSplits {
     /// `stores`: where the files of patterns are listed.
     pub(crate) fn new(stores: &Arc<Stores>) -> ScoredSplits {
-        ScoredSplits { splits: HashMap::new(), files: FileMap::default(), stores: Arc::clone(stores) }
+        ScoredSplits { splits: HashMap::new(), files: FileMap::default(), walked: Walked::new(stores) }
+    }
+
+    /// Takes in where links among the files lead to, once all are known.
+    pub(crate) fn follow_links(&mut self) {
+        self.files.follow_links();
     }
 
     /// Takes in what `config` scores on, with the files of its validation and test splits.
@@ -84,7 +89,7 @@ impl ScoredSplits {
         if let Some((_, task)) = same.next() {
             return Some(format!("the task '{task}' scores on it"));
         }
-        files.iter().find_map(|file| match self.files.find_any(file, &self.stores) {
+        files.iter().find_map(|file| match self.files.find_any(file, &self.walked) {
             Ok(task) => Some(format!("the task '{}' scores on its file '{file}'", task?)),
             Err(e) => {
                 let why = e.strip_backtrace();

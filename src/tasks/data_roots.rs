@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::split_files::split_files;
-use crate::stores::{Location, Place, Prefix, Stores, wait};
+use crate::stores::{Location, Place, Prefix, Stores, Walked, wait};
 
 /// Roots in order, and what was listed of them.
 #[derive(Debug)]
 pub(crate) struct DataRoots {
     roots: Vec<Root>,
-    stores: Arc<Stores>,
+    walked: Walked,
     listed: Mutex<HashMap<PathBuf, Arc<Listing>>>,
     /// Why a root in a store could not be listed.
     failed: Mutex<Option<String>>,
@@ -59,8 +59,8 @@ impl DataRoots {
             Place::Folder(folder) => Root::Folder(folder),
             Place::Prefix(prefix) => Root::Prefix(prefix.url().into(), prefix),
         };
-        let (roots, stores) = (roots.iter().map(root).collect(), Arc::clone(stores));
-        DataRoots { roots, stores, listed: Mutex::default(), failed: Mutex::default() }
+        let roots = roots.iter().map(root).collect();
+        DataRoots { roots, walked: Walked::new(stores), listed: Mutex::default(), failed: Mutex::default() }
     }
 
     /// Why a root in a store could not be listed: then what is known of files is not all.
@@ -110,7 +110,7 @@ impl DataRoots {
     /// word: who reads it is told.
     pub(crate) fn is_there(&self, place: &Path) -> bool {
         match Location::of(&place.to_string_lossy()).ok().filter(Location::is_pattern) {
-            Some(pattern) => !pattern.list_now(&self.stores).is_ok_and(|files| files.is_empty()),
+            Some(pattern) => !self.walked.files(&pattern).is_ok_and(|files| files.is_empty()),
             None => self.is_file(place),
         }
     }

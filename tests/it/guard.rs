@@ -143,5 +143,25 @@ fn no_link_leads_past_a_task_s_pattern() {
         let error = refusal(&scratch, file, &[]);
         assert!(error.contains(HELD_OUT), "{file}: {error}");
     }
+    let url = format!("file://other{}", scratch.path().join("far/1.jsonl").display());
+    assert!(refusal(&scratch, &url, &[]).contains(HELD_OUT));
+    // A stream is opened by a path, which means what the system makes of it.
+    std::fs::create_dir_all(scratch.path().join("far/below")).unwrap();
+    link("far/below", "below");
+    link("far/1.jsonl", "mine#1");
+    for file in ["below/../1.jsonl", "mine#1"] {
+        let at = scratch.path().join(file);
+        let sql = format!(
+            "CREATE UNBOUNDED EXTERNAL TABLE t (q TEXT) STORED AS JSON LOCATION '{}'; \
+             SELECT completion FROM generate(t, model => 'm', prompt => q)",
+            at.display()
+        );
+        let output = scratch.run(&["sql", "-c", &sql]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(error.contains("t holds held-out rows (split test, says the task catalog"), "{file}: {error}");
+    }
     assert_eq!(server.count(), 0);
+    // What is held out for one task trains no other, whichever of its names that has.
+    task(&scratch, "trains", "dataset_kwargs: {data_files: {train: '../../farther/blob.jsonl'}}\n", "CC0-1.0");
+    assert_eq!(scratch.value("SELECT reason FROM tasks WHERE task = 'trains'"), "train_is_scored");
 }

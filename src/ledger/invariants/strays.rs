@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use super::gated_store::GatedStore;
 use super::on_a_store::location_in;
 use super::*;
+use crate::ledger::generation::generation_name;
 use crate::ledger::object_merge::{merge, sources};
 
 /// Merges all that a process knows. It is held up where its segment is put and not committed, until it is told to go on.
@@ -93,4 +94,24 @@ async fn half_a_merge_is_deleted_by_one_that_comes_a_day_later_by_the_clock_of_t
         assert_eq!(strays(&ledger).await, left, "{older:?} {days}");
         assert_finds(&Ledger::open(&location).await.unwrap(), 2).await;
     }
+}
+
+/// The store may have made it and failed to say so; and who is asked again finds another's in its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_comes_too_late_is_left_where_a_higher_generation_may_name_it() {
+    let (state, store) = (tempfile::tempdir().unwrap(), Arc::<GatedStore>::default());
+    let location = location_in(Arc::clone(&store), state.path());
+    let one = Ledger::open(&location).await.unwrap();
+    one.append(whole(0)).await.unwrap();
+    let (merging, go_on) = held_up(&store, &one).await;
+    for n in 1..3 {
+        one.append(whole(n)).await.unwrap();
+        compact(&location).await.unwrap();
+    }
+    store.put(&ObjectPath::from(format!("ledger/{}", generation_name(1))), "another's".into()).await.unwrap();
+    go_on.send(()).unwrap();
+    let merged = merging.await.unwrap();
+    assert!(matches!(merged, Err(LedgerError::Busy { .. })), "{merged:?}");
+    assert_eq!(strays(&one).await, 4);
+    assert_finds(&Ledger::open(&location).await.unwrap(), 3).await;
 }
